@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""EPTP and the entries of the EPT paging structures.
+
+SDM vol. 3, June 2026 (325384-092), chapter 31.3: "The Extended Page-Table Mechanism"; the EPTP in
+27.6.11.  (2016 edition: 28.2 and 24.6.11.)  Pure functions of integers.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gdb_nept.arch.bits import Word, bit, bits
+from gdb_nept.arch.cpu import Capabilities
+
+INDEX_BITS = 9
+PAGE_SHIFT = 12
+ENTRIES = 1 << INDEX_BITS
+ENTRY_SIZE = 8
+WIDEST = 52  # bits of the widest physical address
+
+LEVEL_NAMES = {5: "PML5E", 4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"}
+
+UC, WC, WT, WP, WB = 0, 1, 4, 5, 6
+MEMORY_TYPES = {UC: "UC", WC: "WC", WT: "WT", WP: "WP", WB: "WB"}
+
+
+class Eptp(Word):
+    """Extended-page-table pointer, VMCS field 201AH (27.6.11)."""
+
+    title = "EPTP"
+
+    memory_type = bits(2, 0, "memory type of the EPT structures: 0 UC, 6 WB", "type")
+    walk_length = bits(5, 3, "page-walk length minus 1", "PWL-1")
+    accessed_dirty = bit(6, "enable accessed and dirty flags", "AD")
+    shadow_stack = bit(7, "enforce rights of supervisor shadow-stack pages", "SSS")
+    address = bits(51, 12, "physical address of the top table", shift=PAGE_SHIFT)
+
+    @property
+    def levels(self) -> int:
+        return self.walk_length + 1
+
+    @property
+    def reach(self) -> int:
+        """The first guest-physical address that it cannot translate."""
+        return 1 << min(PAGE_SHIFT + INDEX_BITS * self.levels, WIDEST)
+
+    def problem(self, cpu: Capabilities) -> str:
+        """Why VM entry would refuse this EPTP (29.2.1.1), or ''."""
+        cap = cpu.ept_vpid_cap
+        if self.memory_type not in (UC, WB):
+            return f"memory type {self.memory_type} is neither UC (0) nor WB (6)"
+        if self.memory_type == UC and not cap.memory_type_uc:
+            return "memory type UC is not supported"
+        if self.memory_type == WB and not cap.memory_type_wb:
+            return "memory type WB is not supported"
+        if self.levels not in (4, 5):
+            return f"page-walk length {self.levels} is neither 4 nor 5"
+        if self.levels == 5 and not cap.walk_length_5:
+            return "page-walk length 5 is not supported"
+        if self.accessed_dirty and not cap.accessed_dirty:
+            return "accessed and dirty flags are not supported"
+        reserved = self.value & reserved_above(cpu.maxphyaddr)
+        if reserved or self.value >> 52:
+            return f"bits beyond MAXPHYADDR ({cpu.maxphyaddr}) are set: {self.value:#x}"
+        return ""
+
+
+class EptEntry(Word):
+    """An entry of any EPT paging structure (tables 31-1 to 31-6).
+
+    A field means what is said here where its level has it: `EptEntry.leaf_at` and `misconfigured`
+    know which.
+    """
+
+    title = "EPT entry"
+
+    read = bit(0, "read access", "R")
+    write = bit(1, "write access", "W")
+    execute = bit(2, "execute access (supervisor-mode linear addresses, if MBEC)", "X")
+    memory_type = bits(5, 3, "EPT memory type, of a leaf", "type")
+    ignore_pat = bit(6, "ignore PAT memory type, of a leaf", "IPAT")
+    large = bit(7, "maps a page, in a PDPTE or PDE", "large")
+    accessed = bit(8, "accessed, if EPTP bit 6", "A")
+    dirty = bit(9, "dirty, of a leaf, if EPTP bit 6", "D")
+    user_execute = bit(10, "execute access, user-mode linear addresses, if MBEC", "XU")
+    address = bits(51, 12, "physical address of the next table or of the page", shift=PAGE_SHIFT)
+    verify_guest_paging = bit(57, "verify guest paging, of a leaf, if that control", "VGP")
+    paging_write = bit(58, "paging-write access, of a leaf, if that control", "PW")
+    supervisor_shadow_stack = bit(60, "supervisor shadow stack, of a leaf, if EPTP bit 7", "SSS")
+    sub_page_write = bit(61, "sub-page write permissions, of a PTE, if that control", "SPP")
+    suppress_ve = bit(63, "suppress #VE", "SVE")
+
+    def leaf_at(self, level: int) -> bool:
+        """Whether it maps a page when found at `level` (1 is the PTE)."""
+        return level == 1 or (level in (2, 3) and bool(self.large))
+
+    def page(self, level: int) -> int:
+        """The physical address of the page that this leaf at `level` maps."""
+        return self.address & ~(page_size(level) - 1)
+
+    def present(self, mbec: bool = False) -> bool:
+        """31.3.2: an entry is present if any of its rights is."""
+        return bool(self.read | self.write | self.execute | (self.user_execute if mbec else 0))
+
+
+class Misconfiguration(Enum):
+    """The conditions of 31.3.3.1, in its order."""
+
+    WRITE_WITHOUT_READ = "W is set without R"
+    EXECUTE_WITHOUT_READ = "X is set without R, and execute-only is not supported"
+    RESERVED_BIT = "a reserved bit is set"
+    MEMORY_TYPE = "the memory type is reserved"
+    PAGING_WRITE_WITHOUT_READ = "paging-write is set without R"
+
+
+def page_size(level: int) -> int:
+    """Bytes that one entry of `level` covers: 4096 for a PTE."""
+    return 1 << (PAGE_SHIFT + INDEX_BITS * (level - 1))
+
+
+def index(address: int, level: int) -> int:
+    """Which entry of its table at `level` translates `address`."""
+    return (address >> (PAGE_SHIFT + INDEX_BITS * (level - 1))) & (ENTRIES - 1)
+
+
+def reserved_above(maxphyaddr: int) -> int:
+    """Bits 51:MAXPHYADDR."""
+    return ((1 << 52) - 1) & ~((1 << maxphyaddr) - 1)
+
+
+def reserved_bits(entry: EptEntry, level: int, cpu: Capabilities) -> int:
+    """The mask of the bits that must be 0 in this present entry at `level`."""
+    reserved = reserved_above(cpu.maxphyaddr)
+    if entry.leaf_at(level) and large_page_supported(level, cpu):
+        return reserved | ((page_size(level) - 1) >> PAGE_SHIFT << PAGE_SHIFT)
+    return reserved | EptEntry.memory_type.mask | EptEntry.ignore_pat.mask | EptEntry.large.mask
+
+
+def large_page_supported(level: int, cpu: Capabilities) -> bool:
+    cap = cpu.ept_vpid_cap
+    return level == 1 or bool({2: cap.page_2m, 3: cap.page_1g}.get(level, 0))
+
+
+def misconfigured(
+    entry: EptEntry, level: int, cpu: Capabilities
+) -> tuple[Misconfiguration, int] | None:
+    """Why this present entry is an EPT misconfiguration, and the bits at fault; or None."""
+    cap = cpu.ept_vpid_cap
+    executes = entry.execute | (entry.user_execute if cpu.mbec else 0)
+    if entry.write and not entry.read:
+        return Misconfiguration.WRITE_WITHOUT_READ, EptEntry.write.mask
+    if executes and not entry.read and not cap.execute_only:
+        return Misconfiguration.EXECUTE_WITHOUT_READ, EptEntry.execute.mask
+    reserved = entry.value & reserved_bits(entry, level, cpu)
+    if reserved:
+        return Misconfiguration.RESERVED_BIT, reserved
+    if not entry.leaf_at(level):
+        return None
+    if entry.memory_type not in MEMORY_TYPES:
+        return Misconfiguration.MEMORY_TYPE, EptEntry.memory_type.mask
+    if cpu.paging_write and entry.paging_write and not entry.read:
+        return Misconfiguration.PAGING_WRITE_WITHOUT_READ, EptEntry.paging_write.mask
+    return None

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""VM-exit reasons and the exit qualification of EPT violations.
+
+SDM vol. 3, June 2026 (325384-092): reasons in appendix C, table 30-7 for the qualification.
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.bits import Word, bit, bits
+
+EPT_VIOLATION = 48
+EPT_MISCONFIGURATION = 49
+PML_FULL = 62
+SPP_EVENT = 66
+
+EXIT_REASONS = {
+    0: "exception or NMI",
+    1: "external interrupt",
+    2: "triple fault",
+    3: "INIT signal",
+    4: "start-up IPI",
+    5: "I/O SMI",
+    6: "other SMI",
+    7: "interrupt window",
+    8: "NMI window",
+    9: "task switch",
+    10: "CPUID",
+    11: "GETSEC",
+    12: "HLT",
+    13: "INVD",
+    14: "INVLPG",
+    15: "RDPMC",
+    16: "RDTSC",
+    17: "RSM",
+    18: "VMCALL",
+    19: "VMCLEAR",
+    20: "VMLAUNCH",
+    21: "VMPTRLD",
+    22: "VMPTRST",
+    23: "VMREAD",
+    24: "VMRESUME",
+    25: "VMWRITE",
+    26: "VMXOFF",
+    27: "VMXON",
+    28: "control-register access",
+    29: "MOV DR",
+    30: "I/O instruction",
+    31: "RDMSR",
+    32: "WRMSR",
+    33: "VM-entry failure: invalid guest state",
+    34: "VM-entry failure: MSR loading",
+    36: "MWAIT",
+    37: "monitor trap flag",
+    39: "MONITOR",
+    40: "PAUSE",
+    41: "VM-entry failure: machine check",
+    43: "TPR below threshold",
+    44: "APIC access",
+    45: "virtualized EOI",
+    46: "GDTR or IDTR access",
+    47: "LDTR or TR access",
+    EPT_VIOLATION: "EPT violation",
+    EPT_MISCONFIGURATION: "EPT misconfiguration",
+    50: "INVEPT",
+    51: "RDTSCP",
+    52: "VMX-preemption timer expired",
+    53: "INVVPID",
+    54: "WBINVD or WBNOINVD",
+    55: "XSETBV",
+    56: "APIC write",
+    57: "RDRAND",
+    58: "INVPCID",
+    59: "VMFUNC",
+    60: "ENCLS",
+    61: "RDSEED",
+    PML_FULL: "page-modification log full",
+    63: "XSAVES",
+    64: "XRSTORS",
+    65: "PCONFIG",
+    SPP_EVENT: "SPP-related event",
+    67: "UMWAIT",
+    68: "TPAUSE",
+    69: "LOADIWKEY",
+    70: "ENCLV",
+    72: "ENQCMD PASID translation failure",
+    73: "ENQCMDS PASID translation failure",
+    74: "bus lock",
+    75: "instruction timeout",
+    76: "SEAMCALL",
+    77: "TDCALL",
+}
+
+
+class ExitReason(Word):
+    """VMCS field 4402H (27.9.1)."""
+
+    title = "exit reason"
+
+    basic = bits(15, 0, "basic exit reason")
+    enclave = bit(27, "in enclave mode")
+    pending_mtf = bit(28, "pending MTF VM exit")
+    from_root = bit(29, "VM exit from VMX root operation")
+    entry_failure = bit(31, "VM-entry failure")
+
+    @property
+    def name(self) -> str:
+        return EXIT_REASONS.get(self.basic, f"unknown reason {self.basic}")
+
+
+class EptViolation(Word):
+    """Exit qualification of an EPT violation (table 30-7)."""
+
+    title = "exit qualification of an EPT violation"
+
+    read = bit(0, "the access was a data read")
+    write = bit(1, "the access was a data write")
+    fetch = bit(2, "the access was an instruction fetch")
+    readable = bit(3, "every entry used allows reads")
+    writable = bit(4, "every entry used allows writes")
+    executable = bit(5, "every entry used allows execution (supervisor, if MBEC)")
+    user_executable = bit(6, "every entry used allows user execution; undefined without MBEC")
+    linear_valid = bit(7, "the guest-linear address is valid")
+    translated = bit(8, "the access was to the translation of that linear address, not a page walk")
+    user_linear = bit(9, "the linear address is a user-mode one, if advanced information")
+    writable_linear = bit(10, "the linear address is writable, if advanced information")
+    execute_disable_linear = bit(11, "the linear address is execute-disable, if advanced info")
+    nmi_unblocking = bit(12, "NMI unblocking due to IRET")
+    shadow_stack_access = bit(13, "the access was a shadow-stack access")
+    supervisor_shadow_stack = bit(14, "bit 60 of the leaf, if EPTP bit 7")
+    guest_paging = bit(15, "caused by guest-paging verification")
+    asynchronous = bit(16, "asynchronous to instruction execution")

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""L1's physical memory, as the slots that its virtual machine monitor gave it.
+
+A slot maps a stretch of L1 physical addresses to addresses of a host process; that process's page
+tables lead to the host's memory.  Who knows those page tables is given as a function, so that this
+file knows no Linux.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+from gdb_nept.address import HostPhys, HostVirt, L1Phys
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
+
+
+@dataclass(frozen=True)
+class Span:
+    """`size` bytes of L1 physical memory at `start` that lie at `host` in the host process."""
+
+    start: L1Phys
+    size: int
+    host: HostVirt
+
+    def __contains__(self, address: int) -> bool:
+        return self.start <= address < self.start + self.size
+
+
+class GuestMemory:
+    """Physical memory of L1, read page by page through slots and the host's page tables."""
+
+    def __init__(
+        self,
+        spans: tuple[Span, ...],
+        translate: Callable[[HostVirt], HostPhys],
+        host: PhysicalMemory[HostPhys],
+    ) -> None:
+        """`translate` raises MemoryUnreadable where the process has no page."""
+        self.spans = spans
+        self._translate = translate
+        self._host = host
+
+    def host_virtual(self, address: L1Phys) -> HostVirt:
+        """Where `address` lies in the host process; raises MemoryUnreadable outside all slots."""
+        for span in self.spans:
+            if address in span:
+                return HostVirt(span.host + (address - span.start))
+        raise MemoryUnreadable(address, 1, "no memslot holds this L1 physical address")
+
+    def host_physical(self, address: L1Phys) -> HostPhys:
+        """Raises MemoryUnreadable where there is no slot or no page."""
+        return self._translate(self.host_virtual(address))
+
+    def read(self, address: L1Phys, size: int) -> bytes:
+        parts = []
+        place, end = int(address), int(address) + size
+        while place < end:
+            count = min(end - place, PAGE_SIZE - (place & PAGE_MASK))
+            parts.append(self._host.read(self.host_physical(L1Phys(place)), count))
+            place += count
+        return b"".join(parts)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A raw image of physical memory: byte N of the file is physical address N."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Generic
+
+from gdb_nept.address import Space
+from gdb_nept.errors import BadInput, MemoryUnreadable
+
+
+class RawMemory(Generic[Space]):
+    """Physical memory in a file, mapped read-only (QEMU's memory-backend-file, a lab snapshot)."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot map {path}: {error}", "Name a raw image of memory.") from None
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        return len(self._map)
+
+    def read(self, address: Space, size: int) -> bytes:
+        start = int(address)
+        if start + size > len(self._map) or start < 0:
+            why = f"{self.path.name} ends at {len(self._map):#x} (truncated, or no RAM there)"
+            raise MemoryUnreadable(start, size, why)
+        return self._map[start : start + size]

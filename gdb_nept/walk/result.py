@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a walk through an EPT found, with every step kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic
+
+from gdb_nept.address import In, Out
+from gdb_nept.arch.ept import EptEntry, page_size
+
+
+class Cause(Enum):
+    """Why a walk ended before its page."""
+
+    NOT_PRESENT = "not present"
+    MISCONFIGURED = "misconfigured"
+    BEYOND_WIDTH = "address beyond the width of the walk"
+    UNREADABLE = "table unreadable"
+
+
+@dataclass(frozen=True)
+class Step(Generic[Out]):
+    """One entry read: `table` and `address` lie in the space of the tables."""
+
+    level: int
+    table: Out
+    index: int
+    address: Out
+    entry: EptEntry
+    leaf: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    cause: Cause
+    level: int  # where it stopped; 0 if before the first table
+    why: str
+    bits: int = 0  # of the entry, that are at fault
+
+
+@dataclass(frozen=True)
+class Walk(Generic[In, Out]):
+    """The walk of one address.  `stop` is None exactly if `address` is where it leads."""
+
+    asked: In
+    root: Out
+    levels: int
+    steps: tuple[Step[Out], ...]
+    stop: Stop | None
+    address: Out | None
+
+    @property
+    def leaf(self) -> Step[Out] | None:
+        return self.steps[-1] if self.steps and self.stop is None else None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the page, or of the hole, that the last entry read covers."""
+        level = self.steps[-1].level if self.steps else self.levels + 1
+        return page_size(level)
+
+    @property
+    def rights(self) -> EptEntry:
+        """The AND of the rights of every entry used; all bits of the entries are kept."""
+        value = -1
+        for step in self.steps:
+            value &= step.entry.value
+        return EptEntry(value & ((1 << 64) - 1))
