@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab: a Debian kernel with KVM as L0 in Bochs, snapshots of it, and their replay in QEMU.
+
+Bochs emulates VMX with EPT, so a real nested state comes about on any machine.  The parts, in
+the order a run meets them: `options`, `kernels` and `packages` (which kernel), `guests`,
+`initramfs`, `image` (what is booted), `bochs`, `ram`, `registers`, `console` (the machine),
+`boot` (until the park point), `daemon` (a machine that stays), `snapshot`, `replay`.
+"""

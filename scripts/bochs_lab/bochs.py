@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Bochs process with its internal debugger, driven through a terminal.
+
+Bochs' only display that needs no screen is a VNC server, which listens on every address.  So
+Bochs runs in a network namespace of its own, where the machine allows that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+
+from .errors import BochsDied, LabError
+
+CONFIGURATION = """\
+config_interface: textconfig
+display_library: rfb, options="timeout=0"
+cpu: model=corei7_skylake_x, count=1, ips=40000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest={memory}, host={memory}
+romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+vgaromimage: file=/usr/share/vgabios/vgabios.bin
+pci: enabled=1, chipset=i440fx
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path={iso}, status=inserted
+boot: cdrom
+log: bochs.log
+panic: action=report
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+com1: enabled=1, mode=file, dev=serial.txt
+magic_break: enabled=1
+clock: sync=none
+speaker: enabled=0
+mouse: enabled=0
+sound: driver=dummy
+"""
+SERIAL = "serial.txt"
+_PROMPT = r"<bochs:\d+> "
+_PROMPT_LENGTH = 40  # characters at most; how far back to look for one
+_READ_SIZE = 1 << 16
+_WORDS = 300  # characters of its last output to quote
+_POLL = 0.5  # seconds between two looks at a machine that runs
+
+
+def executable() -> Path:
+    """Bochs' binary."""
+    found = shutil.which("bochs-bin") or shutil.which("bochs")
+    if found is None:
+        raise LabError("no bochs; install the packages bochs, bochsbios and vgabios")
+    return Path(found)
+
+
+def _isolation() -> list[str]:
+    """The command before Bochs' own that takes the network away; empty where that is refused."""
+    command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+    try:
+        done = subprocess.run([*command, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return []
+    return command if done.returncode == 0 else []
+
+
+class Bochs:
+    """The process.  It starts at the debugger's prompt, before the first instruction."""
+
+    def __init__(self, folder: Path, iso: Path, memory: int, timeout: float) -> None:
+        self.folder = folder
+        self.memory = memory
+        self._timeout = timeout
+        text = CONFIGURATION.format(memory=memory, iso=iso)
+        (folder / "bochsrc").write_text(text)
+        words = [*_isolation(), str(executable()), "-q", "-f", "bochsrc"]
+        environment = {**os.environ, "TERM": "dumb"}
+        self._child = pexpect.spawn(
+            words[0],
+            words[1:],
+            cwd=str(folder),
+            env=environment,
+            encoding="latin-1",
+            searchwindowsize=_PROMPT_LENGTH,
+        )
+        self._child.delaybeforesend = None  # its default costs 50 ms a command
+        self._child.maxread = _READ_SIZE
+        try:
+            self._prompt(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return int(self._child.pid or 0)  # pexpect gives none before it has spawned
+
+    @property
+    def serial(self) -> Path:
+        return self.folder / SERIAL
+
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return bool(self._child.isalive())
+
+    def command(self, text: str) -> str:
+        """Give the debugger a command; its output."""
+        self._send(text)
+        output = self._prompt(self._timeout)
+        return output.split("\n", 1)[1] if "\n" in output else ""  # the first line is the echo
+
+    def run(self, watch: Callable[[], None]) -> str:
+        """Let the machine run until it stops; `watch` is called now and then and may raise."""
+        self._send("c")
+        while True:
+            try:
+                return self._prompt(_POLL)
+            except TimeoutError:
+                watch()
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._child.isalive():
+            self._child.kill(signal.SIGKILL)
+        self._child.close(force=True)
+
+    def _send(self, text: str) -> None:
+        try:
+            self._child.sendline(text)
+        except OSError as error:
+            raise BochsDied(self._last_words()) from error
+
+    def _prompt(self, timeout: float) -> str:
+        found = self._child.expect([_PROMPT, pexpect.EOF, pexpect.TIMEOUT], timeout=timeout)
+        if found == 1:
+            raise BochsDied(self._last_words())
+        if found == 2:
+            raise TimeoutError(f"Bochs gave no prompt within {timeout:g} s")
+        return str(self._child.before).replace("\r", "")
+
+    def _last_words(self) -> str:
+        """How Bochs ended, and what it said after the command, which it echoes."""
+        self._child.close(force=True)
+        said = str(self._child.before or "").partition("\n")[2]
+        how = f"signal {self._child.signalstatus}" if self._child.signalstatus else "by itself"
+        return f"Bochs ended ({how}){': ' + ' '.join(said.split())[-_WORDS:] if said else ''}"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line of the lab: what each command takes, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Optional
+
+from . import image, kernels, machine, replays, runtime, snapshot
+from .errors import LabError
+from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
+from .progress import Lines, for_stream
+
+_DESCRIPTION = """\
+A real nested VMX state on any machine: a Debian kernel with KVM (L0) runs in Bochs, which
+emulates VMX with EPT; a small hypervisor (L1) and its guest (L2) run on it and stop at a park
+point. The machine can be kept up, or its memory taken as a snapshot and replayed in QEMU,
+behind a gdbstub. What was built or taken once is kept in ~/.cache/gdb_nept/lab.
+"""
+_EPILOG = """\
+The last line on standard output is the answer (a path, a status); progress goes to standard
+error. Exit status: 0 done, 1 not (with the reason), 130 after Ctrl-C.
+"""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Do one command; its exit status."""
+    parsed = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    teller = for_stream(sys.stderr)
+    try:
+        status: int = parsed.run(parsed, teller)
+        return status
+    except LabError as error:
+        teller.finish()
+        sys.stderr.write(f"lab: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        teller.finish()
+        sys.stderr.write("lab: interrupted\n")
+        return 130
+    except BrokenPipeError:  # as in: lab status | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        teller.finish()
+
+
+def _interrupted(number: int, frame: Optional[FrameType]) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(teller: Lines, text: str) -> None:
+    teller.finish()
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _build(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Build the kernel, the guests and the boot CD"""
+    _say(teller, str(image.image(_options(parsed), teller).iso))
+    return 0
+
+
+def _up(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Boot a machine and keep it parked in the background"""
+    options = _options(parsed)
+    wanted = image.image(options, teller)
+    status = machine.status()
+    if status is None:
+        status = machine.up(replace(options, refresh=False), teller)
+    elif status["snapshot_key"] != wanted.snapshot_key:
+        raise LabError("another machine is up; end it first: lab down")
+    _say(teller, _machine_line(status))
+    return 0
+
+
+def _snapshot(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Take a snapshot, or tell where the one of these options is"""
+    taken = snapshot.ensure(_options(parsed), teller, parsed.force)
+    if parsed.output is not None:
+        snapshot.copy(taken, parsed.output)
+        taken = parsed.output
+    _say(teller, str(taken))
+    return 0
+
+
+def _replay(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Put a snapshot behind QEMU's gdbstub"""
+    taken = parsed.snapshot or snapshot.ensure(_options(parsed), teller)
+    stub = replays.stub(parsed.gdb_port, parsed.gdb_socket)
+    with replays.started(taken, stub, parsed.detach) as replay:
+        for line in replay.gdb_lines():
+            _say(teller, line)
+        if parsed.detach:
+            return 0
+        teller.stage("Ctrl-C ends the replay")
+        try:
+            return replay.wait()
+        except KeyboardInterrupt:  # the way to end it
+            return 0
+
+
+def _status(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Tell what is up"""
+    booting = runtime.holder("machine")
+    parked = machine.status()
+    running = replays.running()
+    if parsed.json:
+        known = {"machine": parked, "booting": booting if parked is None else None}
+        taken = [str(path) for path in snapshot.known()]
+        _say(teller, json.dumps({**known, "replays": running, "snapshots": taken}, indent=1))
+        return 0
+    if parked is not None:
+        _say(teller, _machine_line(parked))
+    else:
+        _say(
+            teller,
+            "no machine is up" if booting is None else f"a machine is booting (pid {booting})",
+        )
+    for replay in running:
+        _say(teller, f"replay of {replay['snapshot']}: target remote {replay['target']}")
+    for path in snapshot.known():
+        _say(teller, f"snapshot {path}: {snapshot.summary(path)}")
+    return 0
+
+
+def _down(parsed: argparse.Namespace, teller: Lines) -> int:
+    """End the machine and every replay"""
+    ended = machine.down()
+    count = replays.end_all()
+    runtime.sweep()
+    _say(teller, f"{'ended the machine' if ended else 'no machine was up'}; ended {count} replays")
+    return 0
+
+
+def _machine_line(status: dict[str, Any]) -> str:
+    return f"{status['release']} is parked at {status['park']} (Bochs is pid {status['bochs_pid']})"
+
+
+def _options(parsed: argparse.Namespace) -> LabOptions:
+    timeouts = Timeouts(parsed.boot_timeout, parsed.park_timeout)
+    names = {option.name for option in fields(LabOptions)} - {"timeouts"}
+    return LabOptions(**{name: getattr(parsed, name) for name in names}, timeouts=timeouts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    shaped = _shaping_options()
+    for run in (_build, _up, _snapshot, _replay, _status, _down):
+        name = run.__name__.strip("_")
+        parents = [shaped] if run not in (_status, _down) else []
+        command = commands.add_parser(
+            name, parents=parents, help=run.__doc__, description=run.__doc__
+        )
+        command.set_defaults(run=run)
+        _add_own_options(name, command)
+    return parser
+
+
+def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    if name == "snapshot":
+        add("--force", action="store_true", help="take it anew even if there is one")
+        add("--output", type=Path, metavar="DIR", help="copy the snapshot to DIR")
+    elif name == "replay":
+        add("snapshot", nargs="?", type=Path, metavar="SNAPSHOT", help="its directory")
+        add("--gdb-port", type=int, metavar="PORT", help="of the loopback; default: a free one")
+        add("--gdb-socket", type=Path, metavar="PATH", help="a unix socket in place of a port")
+        add("--detach", action="store_true", help="leave it in the background, until `lab down`")
+    elif name == "status":
+        add("--json", action="store_true", help="as JSON")
+
+
+def _shaping_options() -> argparse.ArgumentParser:
+    """The options that say which machine is meant."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument_group("the machine").add_argument
+    usual = Timeouts()
+    add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L0's kernel")
+    add("--kaslr", action="store_true", help="let the kernel choose its addresses")
+    add("--pti", action="store_true", help="kernel page-table isolation (default: off)")
+    add("--memory", type=int, default=512, metavar="MIB", help=f"up to {BOCHS_MEMORY_LIMIT}")
+    add("--overlay", type=Path, metavar="DIR", help="files to add to L0; /lab-run is run if there")
+    add("--append", default="", metavar="WORDS", help="more of the kernel line; lab.X=Y: guests'")
+    add("--park", choices=PARK_POINTS, default="l2", help="where to stop (default: l2)")
+    add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
+    add("--refresh", action="store_true", help="look for a newer kernel package")
+    add("--boot-timeout", type=float, default=usual.boot, metavar="SECONDS", help="until L0's init")
+    add("--park-timeout", type=float, default=usual.park, metavar="SECONDS", help="and from there")
+    return parser

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run of the lab is asked to be, and how long it may take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from . import kernels
+from .errors import LabError
+from .kernels import KERNELS, Kernel
+
+PARK_POINTS = ("l1-exit", "l2", "done")  # in the order a run meets them
+BOCHS_MEMORY_LIMIT = 2048  # MiB; Bochs refuses more
+LEAST_MEMORY = 128  # MiB; below, the initramfs does not unpack
+
+_BASE_WORDS = (
+    "console=ttyS0,115200 tsc=reliable lpj=1000000 audit=0 quiet loglevel=6 panic=1"
+    " clocksource=tsc no_timer_check"
+)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds of wall time; they are no part of any key."""
+
+    boot: float = 600.0  # from power-on until L0's init speaks
+    park: float = 900.0  # from there until the park point
+    command: float = 30.0  # for one command of Bochs' debugger
+
+
+@dataclass(frozen=True)
+class LabOptions:
+    """The machine wanted.  Every field but `timeouts` and `refresh` shapes its key."""
+
+    kernel: str = kernels.DEFAULT
+    kaslr: bool = False
+    pti: bool = False
+    memory: int = 512
+    overlay: Optional[Path] = None
+    append: str = ""
+    park: str = "l2"
+    guests: Optional[Path] = None
+    refresh: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def __post_init__(self) -> None:
+        if self.kernel not in KERNELS:
+            raise LabError(f"no kernel {self.kernel!r}; known: {', '.join(KERNELS)}")
+        if self.park not in PARK_POINTS:
+            raise LabError(f"no park point {self.park!r}; known: {', '.join(PARK_POINTS)}")
+        if not LEAST_MEMORY <= self.memory <= BOCHS_MEMORY_LIMIT:
+            raise LabError(f"memory must be {LEAST_MEMORY} to {BOCHS_MEMORY_LIMIT} MiB")
+        for folder in (self.overlay, self.guests):
+            if folder is not None and not folder.is_dir():
+                raise LabError(f"{folder} is not a directory")
+
+    @property
+    def kernel_line(self) -> str:
+        """The words that the kernel is started with."""
+        words = [_BASE_WORDS]
+        if not self.kaslr:
+            words.append("nokaslr")
+        words.append("pti=on" if self.pti else "nopti mitigations=off")
+        words += self.description.words
+        if self.append:
+            words.append(self.append)
+        return " ".join(words)
+
+    @property
+    def description(self) -> Kernel:
+        """The kernel's entry in the table."""
+        return KERNELS[self.kernel]
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON takes them."""
+        values = asdict(self)
+        for name in ("overlay", "guests"):
+            values[name] = None if values[name] is None else str(values[name])
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LabOptions:
+        """The options that `as_json` wrote."""
+        values = dict(values, timeouts=Timeouts(**values["timeouts"]))
+        for name in ("overlay", "guests"):
+            values[name] = None if values[name] is None else Path(values[name])
+        return cls(**values)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fetching a kernel from Debian's archive and unpacking it; nothing is installed.
+
+The machine's own apt is asked first.  If it knows no package of that kernel, apt is run with
+state folders of its own and a sources.list for the kernel's suite, whose addresses are those
+of the mirror that the machine is configured with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from . import cache
+from .errors import LabError
+from .kernels import Kernel
+from .progress import Progress
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_RECORD = "kernel.json"
+
+
+@dataclass(frozen=True)
+class UnpackedKernel:
+    """A kernel in the cache: its image, its modules, its identity."""
+
+    folder: Path
+    release: str
+    digest: str  # over the packages it came from
+
+    @property
+    def vmlinuz(self) -> Path:
+        """The kernel's image, in /boot or, in newer packages, beside its modules."""
+        found = sorted((self.folder / "root").rglob("vmlinuz*"))
+        if not found:
+            raise LabError(f"the packages of {self.release} hold no vmlinuz")
+        return found[0]
+
+    def module(self, name: str) -> Optional[Path]:
+        """The file of a module, compressed or not; None if the kernel has it built in."""
+        found = sorted((self.folder / "root").rglob(f"{name}.ko*"))
+        return found[0] if found else None
+
+
+def kernel(wanted: Kernel, progress: Progress, refresh: bool = False) -> UnpackedKernel:
+    """The kernel from the cache, or fetched into it."""
+    folder = cache.root() / "kernels" / wanted.line
+    if refresh or not (folder / _RECORD).is_file():
+        with cache.locked("kernel", wanted.line):
+            if refresh or not (folder / _RECORD).is_file():
+                _fetch_into(folder, wanted, progress)
+    record = json.loads((folder / _RECORD).read_text())
+    return UnpackedKernel(folder, record["release"], record["digest"])
+
+
+def _fetch_into(folder: Path, wanted: Kernel, progress: Progress) -> None:
+    with cache.creating(folder) as work:
+        release = _download(wanted, work, progress)
+        packages = sorted(work.glob("*.deb"))
+        digest = cache.key_of(cache.file_digest(package) for package in packages)
+        for package in packages:
+            progress.stage(f"unpacking {package.name}")
+            _run(["dpkg", "-x", str(package), str(work / "root")])
+            package.unlink()
+        names = [package.name for package in packages]
+        record = {"release": release, "packages": names, "digest": digest}
+        (work / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _download(wanted: Kernel, work: Path, progress: Progress) -> str:
+    """Download the packages of the newest kernel that some apt offers; its release."""
+    for apt in _apts(wanted, progress):
+        for release, package in _candidates(wanted, apt):
+            companions = [name.format(release=release) for name in wanted.companions]
+            progress.stage(f"downloading {' '.join([package, *companions])}")
+            command = ["apt-get", *apt, "download", package, *companions]
+            done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return release
+    raise LabError(f"apt offers no kernel {wanted.line} (suite {wanted.suite}, cloud-amd64)")
+
+
+def _apts(wanted: Kernel, progress: Progress) -> Iterator[list[str]]:
+    """Options for apt: the machine's own set-up, then one of the kernel's suite."""
+    yield []
+    folder = cache.root() / "apt" / wanted.suite
+    progress.stage(f"reading the package lists of {wanted.suite}")
+    yield _own_state(folder, wanted)
+
+
+def _own_state(folder: Path, wanted: Kernel) -> list[str]:
+    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    sources = folder / "sources.list"
+    sources.write_text(_sources_list(wanted))
+    options = {
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::Lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "APT::Get::List-Cleanup": "0",
+    }
+    apt = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    _run(["apt-get", *apt, "update"])
+    return apt
+
+
+def _sources_list(wanted: Kernel) -> str:
+    """Sources for the kernel's suite, from the mirrors that the machine uses itself."""
+    archive, security = _mirrors()
+    signed = f"[signed-by={_KEYRING}]"
+    lines = [f"deb {signed} {archive} {wanted.suite} main"]
+    if wanted.security and security:
+        lines.append(f"deb {signed} {security} {wanted.suite}-security main")
+    return "\n".join(lines) + "\n"
+
+
+def _mirrors() -> tuple[str, str]:
+    """The addresses of the archive and of the security archive (empty if there is none)."""
+    output = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])
+    by_suite = {suite: uri for uri, suite in (line.split() for line in output.splitlines())}
+    plain = [uri for suite, uri in by_suite.items() if "-" not in suite]
+    security = [uri for suite, uri in by_suite.items() if suite.endswith("-security")]
+    if not plain:
+        raise LabError("apt is configured with no Debian release; see apt-get indextargets")
+    return plain[0], security[0] if security else ""
+
+
+def _candidates(wanted: Kernel, apt: Sequence[str]) -> list[tuple[str, str]]:
+    """(release, package) of every kernel of the line: the preferred one, then newest first."""
+    names = _run(["apt-cache", *apt, "pkgnames", "linux-"]).split()
+    found = []
+    for rank, pattern in enumerate(wanted.patterns):
+        matches = (re.fullmatch(pattern, name) for name in names)
+        found += [(match["release"], -rank, match[0]) for match in matches if match]
+    found.sort(key=lambda entry: (entry[0] == wanted.preferred, _numbers(entry[0]), entry[1]))
+    return [(release, package) for release, _, package in reversed(found)]
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"\d+", release))
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(command[:1])} failed: {done.stderr.strip()}")
+    return done.stdout
