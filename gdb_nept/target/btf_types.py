@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""C types (ports.CType) out of BTF, each built when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gdb_nept.errors import BadInput, MemberMissing
+from gdb_nept.target import btf
+from gdb_nept.target.btf import Btf, Record
+from gdb_nept.target.ports import CType, Member
+
+LOOKED_THROUGH = frozenset(
+    (btf.TYPEDEF, btf.VOLATILE, btf.CONST, btf.RESTRICT, btf.TYPE_TAG, btf.DECL_TAG, btf.VAR)
+)
+DEEPEST = 64  # typedefs of typedefs; anonymous members of anonymous members
+POINTER_SIZE = 8
+VOID = CType("void", "void", 0)
+
+Elsewhere = Callable[[str], "CType | None"]
+
+
+class BtfReader:
+    """The types of one Btf.  `elsewhere` finds a structure that is only declared here."""
+
+    def __init__(self, blob: Btf, elsewhere: Elsewhere | None = None) -> None:
+        self.btf = blob
+        self._elsewhere = elsewhere
+        self._types: dict[int, CType] = {}
+        self._members: dict[int, dict[str, Member]] = {}
+        self._unfinished: set[int] = set()
+
+    def named(self, name: str) -> CType | None:
+        """struct, union or typedef `name` of this BTF itself, not of its base."""
+        records = self.btf.named(name)
+        return self.type(records[0].number) if records else None
+
+    def type(self, number: int) -> CType:
+        """Type `number`, with typedefs and qualifiers taken off.  Raises BadInput."""
+        found = self._types.get(number)
+        if found is None:
+            if number in self._unfinished:
+                raise BadInput(f"{self.btf.origin}: type {number} contains itself", btf.ADVICE)
+            self._unfinished.add(number)
+            found = self._types[number] = self._build(self._bare(number))
+            self._unfinished.discard(number)
+        return found
+
+    def _bare(self, number: int) -> Record | None:
+        for _ in range(DEEPEST):
+            if number == 0:
+                return None
+            record = self.btf.record(number)
+            if record.kind not in LOOKED_THROUGH:
+                return record
+            number = record.size_or_type
+        raise BadInput(f"{self.btf.origin}: type {number} is a typedef of itself", btf.ADVICE)
+
+    def _build(self, record: Record | None) -> CType:
+        if record is None:
+            return VOID
+        kind, name, size = record.kind, record.name, record.size_or_type
+        if kind == btf.INT:
+            signed = bool(self.btf.trailer(record, 1)[0] >> 24 & 1)
+            return CType("int", name, size, signed)
+        if kind in (btf.ENUM, btf.ENUM64):
+            return CType("enum", name, size, record.flag, enumerators=self._enumerators(record))
+        if kind == btf.PTR:
+            return CType("pointer", "", POINTER_SIZE, target=lambda: self.type(size))
+        if kind == btf.ARRAY:
+            return self._array(record)
+        if kind in (btf.STRUCT, btf.UNION):
+            return self._structure(record)
+        if kind == btf.FWD:
+            return self._declared(record)
+        if kind == btf.FLOAT:
+            return CType("float", name, size)
+        return CType("function", name, 0)
+
+    def _enumerators(self, record: Record) -> tuple[tuple[str, int], ...]:
+        wide = record.kind == btf.ENUM64
+        step, width = (3, 64) if wide else (2, 32)
+        words = self.btf.trailer(record, step * record.count)
+        found = []
+        for place in range(0, len(words), step):
+            value = words[place + 1] | (words[place + 2] << 32 if wide else 0)
+            if record.flag and value >> (width - 1):
+                value -= 1 << width
+            found.append((self.btf.string(words[place]), value))
+        return tuple(found)
+
+    def _array(self, record: Record) -> CType:
+        element, _index_type, count = self.btf.trailer(record, 3)
+        size = self.type(element).size * count
+        return CType("array", "", size, count=count, target=lambda: self.type(element))
+
+    def _structure(self, record: Record) -> CType:
+        def lookup(name: str) -> Member:
+            found = self._members_of(record).get(name)
+            if found is None:
+                raise MemberMissing(record.name or "(anonymous)", name)
+            return found
+
+        kind = "struct" if record.kind == btf.STRUCT else "union"
+        return CType(
+            kind,
+            record.name,
+            record.size_or_type,
+            lookup=lookup,
+            names=lambda: tuple(self._members_of(record)),
+        )
+
+    def _declared(self, record: Record) -> CType:
+        """A structure that this BTF only declares: its body may be in another one."""
+        own = [each for each in self.btf.named(record.name) if each.kind != btf.TYPEDEF]
+        if own:
+            return self.type(own[0].number)
+        found = self.btf.base and BtfReader(self.btf.base).named(record.name)
+        if found is None and self._elsewhere is not None:
+            found = self._elsewhere(record.name)
+        return found or self._unknown(record)
+
+    def _unknown(self, record: Record) -> CType:
+        def lookup(name: str) -> Member:
+            raise MemberMissing(f"{record.name} (only declared in {self.btf.origin})", name)
+
+        kind = "union" if record.flag else "struct"
+        return CType(kind, record.name, 0, lookup=lookup, names=lambda: ())
+
+    def _members_of(self, record: Record) -> dict[str, Member]:
+        found = self._members.get(record.number)
+        if found is None:
+            found = self._members[record.number] = {}
+            self._collect(record, 0, found, 0)
+        return found
+
+    def _collect(self, record: Record, start: int, found: dict[str, Member], depth: int) -> None:
+        """Add the members of `record`, which begins at bit `start` of the structure asked."""
+        words = self.btf.trailer(record, 3 * record.count)
+        for place in range(0, len(words), 3):
+            name_at, number, offset = words[place : place + 3]
+            bit_size = 0
+            if record.flag:
+                offset, bit_size = offset & 0xFFFFFF, offset >> 24
+            name = self.btf.string(name_at)
+            if name:
+                self._add(found, name, start + offset, bit_size, number)
+                continue
+            inner = self._bare(number)
+            if inner and inner.kind in (btf.STRUCT, btf.UNION) and depth < DEEPEST:
+                self._collect(inner, start + offset, found, depth + 1)
+
+    def _add(
+        self, found: dict[str, Member], name: str, offset: int, bit_size: int, number: int
+    ) -> None:
+        """Before 5.0's kind_flag a bit field's place was in its integer type."""
+        bare = self._bare(number)
+        if bare and bare.kind == btf.INT and not bit_size:
+            encoding = self.btf.trailer(bare, 1)[0]
+            if encoding & 0xFF != bare.size_or_type * 8:
+                offset, bit_size = offset + (encoding >> 16 & 0xFF), encoding & 0xFF
+        found.setdefault(name, Member(name, offset, bit_size, self.type(number)))

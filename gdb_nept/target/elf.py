@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""BTF, build ID and vermagic out of a file that the user names: a .ko, .ko.xz, .ko.gz, a vmlinux
+with BTF, or raw BTF (/sys/kernel/btf/*).  A small reader of ELF-64 sections, no more.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdb_nept.errors import BadInput
+
+ELF_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+BTF_MAGIC = b"\x9f\xeb"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+NOTE_BUILD_ID = 3  # NT_GNU_BUILD_ID
+LARGEST = 1 << 30
+
+
+@dataclass(frozen=True)
+class BtfFile:
+    """`module` is "" for vmlinux, else its name as the kernel has it (kvm_intel)."""
+
+    path: Path
+    module: str
+    btf: bytes
+    build_id: str = ""
+    release: str = ""  # of a module's vermagic
+
+
+def read_btf_file(path: Path) -> BtfFile:
+    """Raises BadInput with advice for any other file."""
+    try:
+        data = _unpack(path, path.read_bytes())
+    except (OSError, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise BadInput(f"cannot read {path}: {error}", "Name a .ko, a vmlinux or BTF.") from None
+    module = module_name(path)
+    if data[:2] == BTF_MAGIC:
+        return BtfFile(path, module, data)
+    if not data.startswith(ELF_MAGIC):
+        raise BadInput(
+            f"{path} is neither a 64-bit ELF file nor BTF",
+            "Name a module (kvm-intel.ko), a vmlinux with a .BTF section, or /sys/kernel/btf/NAME.",
+        )
+    sections = _sections(path, data)
+    if ".BTF" not in sections:
+        raise BadInput(
+            f"{path} has no .BTF section",
+            "The kernel that it belongs to was built without CONFIG_DEBUG_INFO_BTF(_MODULES).",
+        )
+    build_id = note_build_id(sections.get(".note.gnu.build-id", b""))
+    return BtfFile(path, module, sections[".BTF"], build_id, _vermagic(sections))
+
+
+def module_name(path: Path) -> str:
+    """kvm-intel.ko.xz -> kvm_intel; vmlinux-6.1 -> ''."""
+    stem = path.name
+    for suffix in (".xz", ".gz", ".debug", ".btf", ".ko"):
+        stem = stem[: -len(suffix)] if stem.endswith(suffix) else stem
+    return "" if stem.startswith("vmlinux") else stem.replace("-", "_")
+
+
+def _unpack(path: Path, data: bytes) -> bytes:
+    if data.startswith(b"\xfd7zXZ"):
+        return lzma.decompress(data)
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.decompress(data)
+    if data.startswith(ZSTD_MAGIC):
+        raise BadInput(f"{path} is compressed with zstd", f"Unpack it first: zstd -d {path}")
+    return data
+
+
+def _sections(path: Path, data: bytes) -> dict[str, bytes]:
+    """The sections by name (the last of a name)."""
+    try:
+        table = struct.unpack_from("<Q", data, 0x28)[0]
+        size, count, names = struct.unpack_from("<3H", data, 0x3A)
+        rows = [struct.unpack_from("<II4Q", data, table + size * n) for n in range(count)]
+        strings = data[rows[names][4] : rows[names][4] + rows[names][5]]
+    except (struct.error, IndexError):
+        raise BadInput(f"{path}: the ELF section table is damaged", "Copy it again.") from None
+    found: dict[str, bytes] = {}
+    for name_at, kind, _flags, _address, offset, length in rows:
+        name = strings[name_at : strings.find(b"\0", name_at)].decode("ascii", "replace")
+        if kind != 8 and length <= LARGEST:  # SHT_NOBITS has no bytes in the file
+            found[name] = data[offset : offset + length]
+    return found
+
+
+def note_build_id(note: bytes) -> str:
+    """The build ID in the bytes of a .note.gnu.build-id section, or ''."""
+    if len(note) < 16:
+        return ""
+    name_size, size, kind = struct.unpack_from("<3I", note)
+    if kind != NOTE_BUILD_ID or name_size != 4 or note[12:16] != b"GNU\0":
+        return ""
+    return note[16 : 16 + size].hex()
+
+
+def _vermagic(sections: dict[str, bytes]) -> str:
+    for line in sections.get(".modinfo", b"").split(b"\0"):
+        if line.startswith(b"vermagic="):
+            return line[len(b"vermagic=") :].split(b" ")[0].decode("ascii", "replace")
+    return ""

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attach to the Linux kernel in a physical memory.
+
+    kernel = attach(memory, ram=memory.size)
+    kernel.symbols.address("vm_list", "kvm")
+
+In order: find the kernel (`locate.py`), its symbols (cache, tables that vmcoreinfo names, search),
+its layout; types and modules wait until they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Union
+
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import MemoryUnreadable, NoKernel
+from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.target import kernel_symbols, vmcoreinfo
+from gdb_nept.target.cache import BuildCache, default_directory
+from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable, Tables, decode
+from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
+from gdb_nept.target.kernel import LinuxKernel, Timings
+from gdb_nept.target.locate import UTS_SIZE, Located, Progress, Search, image_physical, uts_fields
+from gdb_nept.target.recent import known_build, remember
+from gdb_nept.target.scan import LARGEST_IMAGE, readable
+from gdb_nept.target.type_sources import TypeSources, checked_files
+
+Ram = Union[int, Sequence[range]]
+PIECE = 1 << 20
+TAIL = 64
+
+
+def attach(
+    memory: PhysicalMemory[HostPhys],
+    ram: Ram = (),
+    *,
+    btf_files: Sequence[Path] = (),
+    cr3s: Sequence[int] = (),
+    vmcoreinfo_text: bytes = b"",
+    progress: Progress | None = None,
+    cache: Path | str | None = "",
+) -> LinuxKernel:
+    """The kernel that `memory` holds; the debugger has stopped it, or it is a dump.
+
+    `ram` is the size of RAM, or its physical ranges; () if not known.  `btf_files` are raw BTF,
+    .ko and vmlinux files that the user named.  `cr3s`, of the machine's CPUs, and
+    `vmcoreinfo_text`, of a dump's note, spare most of the search.  `cache` is the cache's
+    directory: "" for the usual one, None for none.
+    Raises NoKernel, and BadInput for a file that is not of this kernel.
+    """
+    timings = Timings()
+    ranges = [range(ram)] if isinstance(ram, int) else list(ram)
+    root = default_directory() if cache == "" else _path(cache)
+    with _timed(timings, "find the kernel"):
+        located = _locate(Search(memory, ranges, cr3s, progress), vmcoreinfo_text, root)
+    build_id = located.info.build_id or build_of_uts(memory, located)
+    given = checked_files(btf_files, located.info.release, located.info.build_id)
+    store = BuildCache(root, build_id)
+    with _timed(timings, "symbols"):
+        symbols, origin = _symbols(memory, located, store)
+    sources = TypeSources(given, store)
+    with _timed(timings, "layout"):
+        return LinuxKernel(memory, located, build_id, symbols, origin, sources, timings)
+
+
+def _path(cache: Path | str | None) -> Path | None:
+    return None if cache is None else Path(cache)
+
+
+@contextmanager
+def _timed(timings: Timings, what: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    timings.seconds[what] = time.monotonic() - start
+
+
+def _locate(search: Search, text: bytes, cache: Path | None) -> Located:
+    info = vmcoreinfo.parse(text) if text else None
+    found = search.prove(info, "the dump's vmcoreinfo note") if info else None
+    return found or known_build(search, cache) or search.find()
+
+
+def build_of_uts(memory: PhysicalMemory[HostPhys], located: Located) -> str:
+    """A name for the build where vmcoreinfo has no BUILD-ID: release, version ("#1 SMP ...") and
+    machine, as in the kernel's banner, hashed."""
+    place = image_physical(located.info.symbols["init_uts_ns"], located.phys_base)
+    words = "\n".join(uts_fields(memory.read(place, UTS_SIZE)))
+    return "uts-" + hashlib.sha1(words.encode()).hexdigest()  # no secret, a name
+
+
+def _symbols(
+    memory: PhysicalMemory[HostPhys], located: Located, store: BuildCache
+) -> tuple[SymbolTable, str]:
+    """The symbols of vmlinux and their origin in words.  Raises NoKernel."""
+    info = located.info
+    cached = kernel_symbols.unpack(store.load("kallsyms") or b"", info.kaslr_offset)
+    if cached and cached.address("_stext") == info.symbols["_stext"]:
+        remember(store, cached, info.kaslr_offset)
+        return cached, f"kallsyms ({len(cached)} symbols, from the cache of this build)"
+    symbols, how = _decoded(memory, located)
+    store.store("kallsyms", kernel_symbols.pack(symbols, info.kaslr_offset))
+    remember(store, symbols, info.kaslr_offset)
+    return symbols, f"kallsyms in memory ({len(symbols)} symbols, {how})"
+
+
+def _decoded(memory: PhysicalMemory[HostPhys], located: Located) -> tuple[SymbolTable, str]:
+    if located.blind:
+        blind = located.blind
+        return blind.symbols, f"{blind.tables.order}, found by search"
+    try:
+        tables = named_tables(memory, located)
+        if tables:
+            return decode(memory, tables, located.info.symbols["_stext"])[0], tables.order
+    except (NotKallsyms, MemoryUnreadable):
+        pass  # the names in vmcoreinfo may be of an order to come: the search may still do
+    symbols, tables = searched_tables(memory, located)
+    return symbols, f"{tables.order}, found by search"
+
+
+def named_tables(memory: PhysicalMemory[HostPhys], located: Located) -> Tables | None:
+    """kallsyms' tables as vmcoreinfo names them, since 6.0 (f09bddbd8661, "vmcoreinfo: add
+    kallsyms_num_syms symbol", and its neighbours); else None."""
+    names = ("names", "num_syms", "token_table", "token_index", "offsets", "relative_base")
+    symbols = [located.info.symbols.get(f"kallsyms_{name}") for name in names]
+    if None in symbols[:5]:
+        return None
+    places = [image_physical(each or 0, located.phys_base) for each in symbols]
+    count = int.from_bytes(memory.read(places[1], 4), "little")
+    base = places[5] if symbols[5] else None
+    order = order_of(places[0], places[4], base)
+    virtual = symbols[4] or 0
+    return Tables(count, places[0], places[2], places[3], places[4], base, virtual, order)
+
+
+def order_of(names: int, offsets: int, base: int | None) -> str:
+    if base is None:
+        return "order of 7.1 on"
+    return "order up to 6.3" if offsets < names else "order of 6.4 on"
+
+
+def searched_tables(
+    memory: PhysicalMemory[HostPhys], located: Located
+) -> tuple[SymbolTable, Tables]:
+    """kallsyms' tables found by what they look like, in the kernel's image alone.  Raises
+    NoKernel."""
+    start = image_physical(located.info.symbols["_stext"], located.phys_base)
+    for piece in range(start, start + LARGEST_IMAGE, PIECE):
+        for place, data in readable(memory, piece, PIECE + TAIL):
+            for run in digit_runs(data):
+                try:
+                    table = token_table(memory, HostPhys(place + run))
+                    found = search_back(memory, table, located.info.symbols["_stext"])
+                except (NotKallsyms, MemoryUnreadable):
+                    continue
+                return found[0], found[1]
+    raise NoKernel(
+        f"Linux {located.info.release} is there, but no symbol table (kallsyms) in its image",
+        "Was it built with CONFIG_KALLSYMS=n?  Then load its vmlinux with debug information.",
+    )

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Find the Linux kernel in physical memory, knowing nothing of it.
+
+Memory is read once, in pieces, until a vmcoreinfo or kallsyms' token table proves itself: its
+page tables must lead from `_stext` to where it says that the image is, and `init_uts_ns` there must
+hold its release.  A guest's kernel, or a stale one of before a kexec, fails that.
+The pieces that the page tables of a given CR3 map as kernel image come first; so with KASLR, too,
+a few MiB are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from gdb_nept.address import HostPhys, KernelVirt
+from gdb_nept.errors import MemoryUnreadable, NoKernel
+from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
+from gdb_nept.target import kallsyms_search, vmcoreinfo
+from gdb_nept.target.kallsyms import NotKallsyms, Rule, SymbolTable, Tables
+from gdb_nept.target.pagetable import PageTables
+from gdb_nept.target.scan import (
+    GUESSED_END,
+    LARGEST_IMAGE,
+    USUAL_TEXT,
+    readable,
+    search_order,
+)
+from gdb_nept.target.vmcoreinfo import KERNEL_MAP, TEXT_ALIGN, Vmcoreinfo
+
+PIECE = 1 << 20
+TAIL = 64  # bytes of the piece before that are looked at again
+UTS_SIZE = 512
+WIDEST_HOLE = 2 << 30  # then RAM ends where nothing was readable for so long
+
+Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes at most
+
+
+@dataclass(frozen=True)
+class Blind:
+    """What a search without vmcoreinfo decoded."""
+
+    symbols: SymbolTable
+    tables: Tables
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Located:
+    """A proven kernel.  `how` tells the user how it was found."""
+
+    info: Vmcoreinfo
+    phys_base: int
+    page_tables: PageTables
+    how: str
+    blind: Blind | None = None
+
+
+class Search:
+    """One search of `memory`; `ranges` are the physical ranges that are RAM, if known."""
+
+    def __init__(
+        self,
+        memory: PhysicalMemory[HostPhys],
+        ranges: Sequence[range],
+        cr3s: Sequence[int] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.memory = memory
+        self.ranges = ranges
+        self.cr3s = cr3s
+        self.progress = progress
+        self.doubts: list[str] = []  # what was found, but did not prove itself
+
+    def find(self) -> Located:
+        """Raises NoKernel."""
+        for start, data in self._pieces():
+            found = self._vmcoreinfo_in(start, data) or self._kallsyms_in(start, data)
+            if found:
+                return found
+        told = "; ".join(dict.fromkeys(self.doubts))
+        raise NoKernel(
+            "no Linux kernel in the target's physical memory" + (f" ({told})" if told else ""),
+            "If the machine is still in its firmware or boot loader, let it boot first.  A dump "
+            "must be of physical memory, whole, of an x86-64 Linux host.",
+        )
+
+    def _pieces(self) -> Iterator[tuple[int, bytes]]:
+        ranges = search_order(self.memory, self.ranges, self.cr3s)
+        total, done, hole = sum(map(len, ranges)), 0, 0
+        for each in ranges:
+            tail = b""
+            for start in range(each.start, each.stop, PIECE):
+                size = min(PIECE, each.stop - start)
+                read = False
+                for place, data in readable(self.memory, start, size):
+                    if place != start or not tail:
+                        tail = b""
+                    yield place - len(tail), tail + data
+                    tail, read = data[-TAIL:], True
+                done, hole = done + size, 0 if read else hole + size
+                if self.progress:
+                    self.progress("searching for the kernel", done, total)
+                if not self.ranges and hole > WIDEST_HOLE:
+                    return
+
+    def _vmcoreinfo_in(self, start: int, data: bytes) -> Located | None:
+        skew = start % PAGE_SIZE  # a tail shifts the pages
+        for place in vmcoreinfo.starts(bytes(skew) + data):
+            found = self.vmcoreinfo_at(HostPhys(start + place - skew))
+            if found:
+                return found
+        return None
+
+    def vmcoreinfo_at(self, place: HostPhys) -> Located | None:
+        info = read_vmcoreinfo(self.memory, place)
+        if info is None:
+            self.doubts.append(f"a damaged vmcoreinfo at {place:#x}")
+            return None
+        return self.prove(info, f"vmcoreinfo at {place:#x}")
+
+    def prove(self, info: Vmcoreinfo, how: str, blind: Blind | None = None) -> Located | None:
+        """The kernel that `info` tells of, if this memory is really its own."""
+        for phys_base in self._phys_bases(info):
+            tables = page_tables(self.memory, info, phys_base)
+            stext = info.symbols["_stext"]
+            if tables.walk(stext).physical != image_physical(stext, phys_base):
+                continue
+            if self._release_fits(info, phys_base):
+                return Located(info, phys_base, tables, how, blind)
+        self.doubts.append(f"{how} tells of Linux {info.release}, but this memory is not its own")
+        return None
+
+    def _phys_bases(self, info: Vmcoreinfo) -> Iterator[int]:
+        if info.phys_base is not None:
+            yield info.phys_base
+        elif "phys_base" in info.symbols:  # 4.9
+            image = info.symbols["_stext"] & ~(TEXT_ALIGN - 1)
+            ends = [each.stop for each in self.ranges] or [GUESSED_END]
+            loads = range(0, min(max(ends), 64 << 30), TEXT_ALIGN)
+            candidates = (load - (image - KERNEL_MAP) for load in loads)
+            yield from self._confirmed(info.symbols["phys_base"], candidates)
+
+    def _confirmed(self, variable: int, candidates: Iterator[int]) -> Iterator[int]:
+        """The values of phys_base that the variable of that name confirms."""
+        for each in candidates:
+            try:
+                data = self.memory.read(image_physical(variable, each), 8)
+            except MemoryUnreadable:
+                continue
+            if int.from_bytes(data, "little", signed=True) == each:
+                yield each
+
+    def _release_fits(self, info: Vmcoreinfo, phys_base: int) -> bool:
+        place = info.symbols.get("init_uts_ns")
+        if place is None:
+            return False
+        try:
+            data = self.memory.read(image_physical(place, phys_base), UTS_SIZE)
+        except MemoryUnreadable:
+            return False
+        return info.release.encode() + b"\0" in data
+
+    def _kallsyms_in(self, start: int, data: bytes) -> Located | None:
+        for place in kallsyms_search.digit_runs(data):
+            try:
+                table = kallsyms_search.token_table(self.memory, HostPhys(start + place))
+                found = kallsyms_search.search_back(self.memory, table, None)
+            except (NotKallsyms, MemoryUnreadable):
+                continue
+            located = self._from_symbols(Blind(*found))
+            if located:
+                return located
+        return None
+
+    def _from_symbols(self, blind: Blind) -> Located | None:
+        """With the symbols, vmcoreinfo's page is one pointer away; else they stand in for it."""
+        variable = blind.symbols.address("phys_base")
+        if variable is None:
+            return None
+        for phys_base in self._confirmed(variable, _bases_around(blind)):
+            how = f"kallsyms' tables at {blind.tables.names:#x}"
+            info = self._pointed_vmcoreinfo(blind.symbols, phys_base)
+            info = info or info_from_symbols(self.memory, blind.symbols, phys_base)
+            if info:
+                return self.prove(replace_base(info, phys_base), how, blind)
+        return None
+
+    def follow(self, symbols: SymbolTable, phys_base: int) -> Located | None:
+        """The kernel of which `symbols` has the few variables that lead to its vmcoreinfo."""
+        variable = symbols.address("phys_base") or KernelVirt(0)
+        if phys_base not in self._confirmed(variable, iter((phys_base,))):
+            return None
+        info = self._pointed_vmcoreinfo(symbols, phys_base)
+        return self.prove(info, "a build met before") if info else None
+
+    def _pointed_vmcoreinfo(self, symbols: SymbolTable, phys_base: int) -> Vmcoreinfo | None:
+        pointer = symbols.address("vmcoreinfo_data")
+        base = symbols.address("page_offset_base")
+        if pointer is None or base is None:
+            return None
+        try:
+            page = _u64(self.memory, image_physical(pointer, phys_base))
+            page -= _u64(self.memory, image_physical(base, phys_base))
+        except MemoryUnreadable:
+            return None
+        return read_vmcoreinfo(self.memory, HostPhys(page)) if page > 0 else None
+
+
+def image_physical(address: int, phys_base: int) -> HostPhys:
+    """__pa() of an address of the kernel image (arch/x86/mm/physaddr.c, __phys_addr)."""
+    return HostPhys(address - KERNEL_MAP + phys_base)
+
+
+def page_tables(memory: PhysicalMemory[HostPhys], info: Vmcoreinfo, phys_base: int) -> PageTables:
+    root = image_physical(info.top_table, phys_base)
+    return PageTables(memory, root, info.levels, info.numbers.get("sme_mask", 0))
+
+
+def read_vmcoreinfo(memory: PhysicalMemory[HostPhys], place: HostPhys) -> Vmcoreinfo | None:
+    try:
+        return vmcoreinfo.parse(memory.read(place, vmcoreinfo.LIMIT))
+    except MemoryUnreadable:
+        return None
+
+
+def replace_base(info: Vmcoreinfo, phys_base: int) -> Vmcoreinfo:
+    return replace(info, numbers={**info.numbers, "phys_base": phys_base})
+
+
+def info_from_symbols(
+    memory: PhysicalMemory[HostPhys], symbols: SymbolTable, phys_base: int
+) -> Vmcoreinfo | None:
+    """What vmcoreinfo would say, from the symbols and a few variables (CONFIG_CRASH_DUMP=n)."""
+    wanted = ("_stext", "init_uts_ns", "init_top_pgt", "init_level4_pgt", "swapper_pg_dir")
+    found = {name: symbols.address(name) for name in wanted}
+    known = {name: address for name, address in found.items() if address is not None}
+    if "_stext" not in known or "init_uts_ns" not in known:
+        return None
+    levels = symbols.address("__pgtable_l5_enabled")
+    try:
+        uts = memory.read(image_physical(known["init_uts_ns"], phys_base), UTS_SIZE)
+        five = levels and memory.read(image_physical(levels, phys_base), 4)
+    except MemoryUnreadable:
+        return None
+    release = uts_fields(uts)[1]
+    offset = max(0, (known["_stext"] & ~(TEXT_ALIGN - 1)) - USUAL_TEXT)
+    words = {"OSRELEASE": release, "KERNELOFFSET": f"{offset:x}"}
+    numbers = {"pgtable_l5_enabled": int.from_bytes(five or b"", "little")}
+    return Vmcoreinfo(words, known, numbers, {})
+
+
+def uts_fields(data: bytes) -> tuple[str, str, str, str]:
+    """sysname, release, version, machine out of a uts_namespace's first bytes; the name of the
+    node, in between, is left out.  struct new_utsname: six arrays of 65 characters."""
+    start = max(data.find(b"Linux\0"), 0)
+    texts = [data[start + 65 * place : start + 65 * place + 65] for place in (0, 2, 3, 4)]
+    one, two, three, four = (text.split(b"\0")[0].decode("ascii", "replace") for text in texts)
+    return one, two, three, four
+
+
+def _bases_around(blind: Blind) -> Iterator[int]:
+    """phys_base, as far as it can be, with the token table inside .rodata."""
+    start = blind.symbols.address("__start_rodata") or blind.symbols.address("_stext") or KERNEL_MAP
+    end = blind.symbols.address("__end_rodata") or start + LARGEST_IMAGE
+    physical = blind.tables.tokens
+    high = physical - (start - KERNEL_MAP) + TEXT_ALIGN
+    low = physical - (end - KERNEL_MAP) - TEXT_ALIGN
+    return iter(range(low & ~(TEXT_ALIGN - 1), high, TEXT_ALIGN))
+
+
+def _u64(memory: PhysicalMemory[HostPhys], place: HostPhys) -> int:
+    return int.from_bytes(memory.read(place, 8), "little")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel whose build we met before is found with a few small reads, on any link.
+
+For each build, the cache keeps where the variables lie that lead to vmcoreinfo.  Where the image
+lies now, the page tables of a CR3 tell; without KASLR it is known.  What is found must prove itself
+like any other find (`Search.prove`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.target.cache import BuildCache, known_builds
+from gdb_nept.target.kallsyms import SymbolTable
+from gdb_nept.target.locate import Located, Search
+from gdb_nept.target.scan import USUAL_TEXT, image_pages
+from gdb_nept.target.vmcoreinfo import KERNEL_MAP
+
+FILE = "anchors.json"
+NAMES = ("phys_base", "page_offset_base", "vmcoreinfo_data")
+
+
+def remember(store: BuildCache, symbols: SymbolTable, kaslr_offset: int) -> None:
+    """Keep the places that lead to vmcoreinfo, with KASLR's offset taken off."""
+    found = [symbols.address(name) for name in NAMES]
+    places = [address - kaslr_offset for address in found if address is not None]
+    if len(places) == len(NAMES) and store.load(FILE) is None:
+        store.store(FILE, json.dumps(dict(zip(NAMES, places))).encode())
+
+
+def known_build(search: Search, root: Path | None) -> Located | None:
+    """The kernel in memory, if it is of a build in the cache; else None."""
+    images = list(dict.fromkeys(placements(search)))
+    for build_id in known_builds(root):
+        anchors = _anchors(BuildCache(root, build_id).load(FILE))
+        if anchors is None:
+            continue
+        for kaslr_offset, phys_base in images:
+            moved = {name: place + kaslr_offset for name, place in anchors.items()}
+            found = search.follow(SymbolTable(list(moved), list(moved.values())), phys_base)
+            if found and found.info.build_id == build_id:
+                return found
+    return None
+
+
+def _anchors(data: bytes | None) -> dict[str, int] | None:
+    try:
+        found = json.loads(data or b"null")
+    except ValueError:
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), int) for name in NAMES)
+    return found if whole else None
+
+
+def placements(search: Search) -> Iterator[tuple[int, int]]:
+    """(KASLR offset, phys_base) of the images that CR3s map, then of one that nobody moved."""
+    for cr3 in search.cr3s:
+        try:
+            pages = image_pages(search.memory, cr3)
+        except MemoryUnreadable:
+            continue
+        if pages:
+            first = pages[0]
+            yield first.virtual - USUAL_TEXT, first.physical - (first.virtual - KERNEL_MAP)
+    yield 0, 0
