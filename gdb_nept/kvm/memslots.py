@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memslots: which part of L1's physical memory lies where in the process that runs L1.
+
+virt/kvm/kvm_main.c.  Two forms: up to 5.16 an array sorted by base_gfn; from 5.17 (a54d806688fe,
+"KVM: Keep memslots in tree-based structures") red-black trees with two nodes in each slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gdb_nept.address import HostVirt, KernelVirt, L1Phys
+from gdb_nept.arch.bits import Word, bit
+from gdb_nept.arch.ept import page_size
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.kvm.containers import LIMIT, tree_nodes
+from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.target.ports import Value, container_of
+
+SPACES = ("normal", "SMM")
+UPDATE_IN_PROGRESS = 1 << 63  # KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS, 5.1+
+
+
+class SlotFlags(Word):
+    """KVM_MEM_* of the ABI, and KVM_MEMSLOT_* of the kernel itself."""
+
+    title = "memslot flags"
+
+    log_dirty = bit(0, "dirty pages are logged", "LOG_DIRTY_PAGES")
+    read_only = bit(1, "writes of the guest go to the VMM", "READONLY")
+    guest_memfd = bit(2, "private memory from a guest_memfd", "GUEST_MEMFD")
+    invalid = bit(16, "being deleted or moved", "INVALID")
+    gmem_only = bit(17, "all memory from the guest_memfd", "GMEM_ONLY")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One struct kvm_memory_slot: `size` bytes of L1 at `start`, kept at `userspace_addr`."""
+
+    id: int
+    space: int  # 0 normal, 1 SMM
+    start: L1Phys
+    size: int
+    userspace_addr: HostVirt
+    flags: SlotFlags
+    dirty_bitmap: KernelVirt
+    address: KernelVirt
+    value: Value = field(repr=False, compare=False)
+
+    @property
+    def end(self) -> L1Phys:
+        return L1Phys(self.start + self.size)
+
+    @property
+    def space_name(self) -> str:
+        return SPACES[self.space] if self.space < len(SPACES) else str(self.space)
+
+    def holds(self, gpa: L1Phys) -> bool:
+        return self.start <= gpa < self.end
+
+    def host_virtual(self, gpa: L1Phys) -> HostVirt:
+        """Where byte `gpa`, which this slot holds, lies in the VMM's memory."""
+        return HostVirt(self.userspace_addr + (gpa - self.start))
+
+
+@dataclass(frozen=True)
+class MemSlots:
+    """The slots of one address space, lowest first."""
+
+    space: int
+    generation: int
+    slots: tuple[Slot, ...]
+    form: str  # "array" or "tree"
+    problems: tuple[str, ...] = ()
+
+    @property
+    def update_in_progress(self) -> bool:
+        return bool(self.generation & UPDATE_IN_PROGRESS)
+
+    def find(self, gpa: L1Phys) -> Slot | None:
+        """The slot that holds `gpa`; None if it is in a hole: L1's MMIO."""
+        return next((slot for slot in self.slots if slot.holds(gpa)), None)
+
+
+def memslots(vm: Value, space: int = 0) -> MemSlots:
+    """The memslots of a struct kvm in address space `space`.
+
+    Raises MemberMissing if this kernel has no such form, MemoryUnreadable.
+    """
+    table = vm.member("memslots").index(space).deref()
+    generation = table.member("generation").number() & ((1 << 64) - 1)
+    if table.has("gfn_tree"):
+        form, (values, problem) = "tree", _from_tree(table)
+    else:
+        form, (values, problem) = "array", _from_array(table)
+    problems = [problem] if problem else []
+    slots = []
+    for value in values:
+        try:
+            slots.append(_slot(value, space))
+        except MemoryUnreadable as error:
+            problems.append(f"a memslot is unreadable: {error.message}")
+    slots.sort(key=lambda slot: slot.start)
+    problems += _overlaps(slots)
+    return MemSlots(space, generation, tuple(slots), form, tuple(problems))
+
+
+def spaces(vm: Value) -> int:
+    """How many address spaces the kernel keeps: 2 with SMM, 1 without."""
+    return vm.member("memslots").type.count or 1
+
+
+def _from_tree(table: Value) -> tuple[list[Value], str]:
+    """5.17+: container_of(node, struct kvm_memory_slot, gfn_node[node_idx])."""
+    kernel = table.kernel
+    which = table.member("node_idx").number() & 1
+    found = tree_nodes(kernel, table.member("gfn_tree").address)
+    pair = kernel.types.struct("kvm_memory_slot", "kvm").member("gfn_node")
+    shift = which * pair.type.element().size
+    values = [
+        container_of(kernel, KernelVirt(node - shift), "kvm_memory_slot", "gfn_node", "kvm")
+        for node in found.addresses
+    ]
+    return values, found.problem
+
+
+def _from_array(table: Value) -> tuple[list[Value], str]:
+    """Up to 5.16: `used_slots` entries, highest base_gfn first."""
+    used = table.member("used_slots").number()
+    problem = ""
+    if not 0 <= used <= LIMIT:
+        problem, used = f"used_slots is {used}: not believed", 0
+    array = table.member("memslots")
+    return [array.index(number) for number in range(used)], problem
+
+
+def _slot(value: Value, space: int) -> Slot:
+    return Slot(
+        id=value.member("id").number(),
+        space=space,
+        start=L1Phys(value.member("base_gfn").number() * PAGE_SIZE),
+        size=value.member("npages").number() * PAGE_SIZE,
+        userspace_addr=HostVirt(value.member("userspace_addr").number()),
+        flags=SlotFlags(value.member("flags").number()),
+        dirty_bitmap=value.member("dirty_bitmap").pointer(),
+        address=value.address,
+        value=value,
+    )
+
+
+def _overlaps(slots: list[Slot]) -> list[str]:
+    return [
+        f"slots {below.id} and {above.id} overlap at {above.start:#x}: an update in progress?"
+        for below, above in zip(slots, slots[1:])
+        if above.start < below.end
+    ]
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What KVM counts for one 4-KByte page of a slot.
+
+    `write_tracked`: shadow pages (or other users) that want writes to the page intercepted.
+    `large_page_users`: level -> how many reasons forbid a large page that covers it.
+    None: this slot keeps no such count.
+    """
+
+    write_tracked: int | None
+    large_page_users: tuple[tuple[int, int | None], ...]
+
+
+def tracking(slot: Slot, gpa: L1Phys) -> Tracking:
+    """arch/x86/kvm/mmu/page_track.c, mmu.c account_shadowed(); raises MemoryUnreadable."""
+    place = index_in_slot(slot, gpa, 1)
+    arch = slot.value.member("arch")
+    users = tuple((level, _large_page_users(arch, slot, gpa, level)) for level in (2, 3))
+    return Tracking(_write_tracked(arch, place), users)
+
+
+def _write_tracked(arch: Value, place: int) -> int | None:
+    if arch.has("gfn_write_track"):  # 6.6+: page-track has no modes any more
+        counts = arch.member("gfn_write_track")
+    else:  # 4.9 to 6.5: an array of modes, KVM_PAGE_TRACK_WRITE is 0
+        counts = arch.member("gfn_track").index(0)
+    entry = _element(counts, place)
+    return None if entry is None else entry.number()
+
+
+def _element(pointer: Value, place: int) -> Value | None:
+    """Element `place` of the C array that `pointer` points to; None for a null pointer."""
+    start = pointer.pointer()
+    if not start:
+        return None
+    element = pointer.type.element()
+    return Value(pointer.kernel, element, KernelVirt(start + place * element.size))
+
+
+def _large_page_users(arch: Value, slot: Slot, gpa: L1Phys, level: int) -> int | None:
+    place = index_in_slot(slot, gpa, level)
+    entry = _element(arch.member("lpage_info").index(level - 2), place)
+    return None if entry is None else entry.member("disallow_lpage").number()
+
+
+def index_in_slot(slot: Slot, gpa: L1Phys, level: int) -> int:
+    """Which page of `level` within the slot holds `gpa` (gfn_to_index())."""
+    size = page_size(level)
+    return gpa // size - slot.start // size

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU: struct kvm_vcpu, and struct vcpu_vmx around it.
+
+vcpu_vmx begins with its kvm_vcpu (vmx.c asserts it since 5.4), so both lie at one address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from gdb_nept.address import KernelVirt
+from gdb_nept.arch.controls import SecondaryControls
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.exits import ExitReason
+from gdb_nept.kvm.nested_vmx import Nested, read_nested
+from gdb_nept.target.ports import Kernel, Value, object_at
+
+MODES = ("OUTSIDE_GUEST_MODE", "IN_GUEST_MODE", "EXITING_GUEST_MODE", "READING_SHADOW_PAGE_TABLES")
+IN_GUEST_MODE = 1
+NOT_LOADED = -1
+
+GENERAL = (
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+RSP, RIP = 4, 16  # places in arch.regs[] and in regs_avail: enum kvm_reg, all versions
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register of the guest as KVM holds it.  `why` says, if not `valid`, where the value is."""
+
+    name: str
+    number: int
+    valid: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LastExit:
+    """The exit that the processor took last, of L1 or of L2, as vcpu_vmx keeps it.
+
+    `qualification` is None if KVM has not read it from the VMCS.
+    """
+
+    reason: ExitReason
+    qualification: int | None
+
+
+@dataclass(frozen=True)
+class Vcpu:
+    """One vCPU.  `place` is its index within the VM, `id` its APIC id."""
+
+    address: KernelVirt
+    place: int
+    id: int
+    cpu: int
+    mode: int
+    thread: int | None
+    nested: Nested | None  # None: no struct vcpu_vmx (TDX)
+    capabilities: Capabilities | None  # what L1 is offered
+    registers: tuple[Register, ...]
+    last_exit: LastExit | None
+    value: Value = field(repr=False, compare=False)
+    vmx: Value | None = field(repr=False, compare=False)
+
+    @property
+    def mode_name(self) -> str:
+        return MODES[self.mode] if 0 <= self.mode < len(MODES) else f"mode {self.mode}"
+
+    @property
+    def in_guest(self) -> bool:
+        """Whether a processor is in non-root mode for it: what KVM caches is then older."""
+        return self.mode == IN_GUEST_MODE and self.cpu != NOT_LOADED
+
+    def register(self, name: str) -> Register | None:
+        return next((register for register in self.registers if register.name == name), None)
+
+
+def read_vcpu(kernel: Kernel, address: KernelVirt, place: int, vmx: bool = True) -> Vcpu:
+    """The struct kvm_vcpu at `address`; with `vmx`, the struct vcpu_vmx around it.
+
+    Raises TypeMissing, MemberMissing, MemoryUnreadable.
+    """
+    vcpu = object_at(kernel, address, "kvm_vcpu", "kvm")
+    whole = object_at(kernel, address, "vcpu_vmx", "kvm_intel") if vmx else None
+    nested = read_nested(whole) if whole is not None else None
+    cpu, mode = vcpu.member("cpu").number(), vcpu.member("mode").number()
+    in_guest = mode == IN_GUEST_MODE and cpu != NOT_LOADED
+    return Vcpu(
+        address=address,
+        place=place,
+        id=vcpu.member("vcpu_id").number(),
+        cpu=cpu,
+        mode=mode,
+        thread=_thread(vcpu),
+        nested=nested,
+        capabilities=_capabilities(vcpu, nested),
+        registers=_registers(vcpu, in_guest) + _control_registers(vcpu, whole, in_guest),
+        last_exit=_last_exit(vcpu, whole),
+        value=vcpu,
+        vmx=whole,
+    )
+
+
+def in_force(offered: Capabilities, secondary: SecondaryControls) -> Capabilities:
+    """The capabilities with what L1 has switched on by vmcs12's secondary controls."""
+    return replace(
+        offered,
+        mbec=bool(secondary.mode_based_execute),
+        sub_page=bool(secondary.sub_page_write),
+    )
+
+
+def _capabilities(vcpu: Value, nested: Nested | None) -> Capabilities | None:
+    if nested is None:
+        return None
+    return Capabilities(vcpu.member("arch.maxphyaddr").number(), nested.ept_vpid_cap)
+
+
+def _thread(vcpu: Value) -> int | None:
+    """The thread that runs KVM_RUN: numbers[0] of struct pid; None before it first ran."""
+    pid = vcpu.member("pid")
+    if not pid.pointer():
+        return None
+    return pid.deref().member("numbers").index(0).member("nr").number()
+
+
+def _registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:
+    """RSP and RIP are in arch.regs[] only if regs_avail says so; the others since the last exit."""
+    regs = vcpu.member("arch.regs")
+    available = vcpu.member("arch.regs_avail").number()
+    found = []
+    for place, name in enumerate((*GENERAL, "rip")):
+        cached = place not in (RSP, RIP) or bool(available >> place & 1)
+        why = "" if cached else "in the loaded VMCS"
+        if in_guest:
+            why = "in the processor: the vCPU is in guest mode"
+        found.append(Register(name, regs.index(place).number(), not why, why))
+    return tuple(found)
+
+
+def _control_registers(vcpu: Value, vmx: Value | None, in_guest: bool) -> tuple[Register, ...]:
+    """CR0, CR3, CR4, EFER of whoever runs.
+
+    Their places in regs_avail follow RIP: PDPTR, CR3 up to 5.7; PDPTR, CR0, CR3, CR4 from 5.8,
+    which also brought vcpu_vmx.exit_qualification (in struct vcpu_vt since 6.16).
+    """
+    available = vcpu.member("arch.regs_avail").number()
+    newer = vmx is None or vmx.has("exit_qualification") or vmx.has("vt")
+    places = {"cr0": 18, "cr3": 19, "cr4": 20} if newer else {"cr3": 18}
+    found = []
+    for name in ("cr0", "cr3", "cr4", "efer"):
+        cached = name not in places or bool(available >> places[name] & 1)
+        why = "" if cached else "in the loaded VMCS; this is the value last read from it"
+        if in_guest and name != "efer":
+            why = "in the processor: the vCPU is in guest mode"
+        found.append(Register(name, vcpu.member(f"arch.{name}").number(), not why, why))
+    return tuple(found)
+
+
+EXIT_INFO_1 = 23  # in regs_avail, with the layout of 5.8 and later
+
+
+def _last_exit(vcpu: Value, vmx: Value | None) -> LastExit | None:
+    """6.16+: vmx->vt; 5.11+: union vmx_exit_reason; before: a u32."""
+    if vmx is None:
+        return None
+    owner = vmx.member("vt") if vmx.has("vt") else vmx
+    reason = owner.member("exit_reason")
+    word = reason.member("full") if reason.has("full") else reason
+    qualification = None
+    if (
+        owner.has("exit_qualification")
+        and vcpu.member("arch.regs_avail").number() >> EXIT_INFO_1 & 1
+    ):
+        qualification = owner.member("exit_qualification").number()
+    return LastExit(ExitReason(word.number() & 0xFFFFFFFF), qualification)
