@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a command or a script holds: the VMs of one kernel, and the EPTs of a nested vCPU.
+
+session = Session(kernel)
+vcpu = session.pick(None, None)
+print(session.journey(vcpu, L2Phys(0x1000)).verdict)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Union
+
+from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
+from gdb_nept.arch.cpu import HOST, Capabilities
+from gdb_nept.arch.ept import WB, Eptp
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
+from gdb_nept.kvm.memslots import MemSlots, Slot, Tracking, memslots, tracking
+from gdb_nept.kvm.shadow import Mmu, mmu
+from gdb_nept.kvm.spte import decode_spte
+from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.kvm.vcpu import Vcpu, in_force
+from gdb_nept.kvm.vm import Vm, VmList, vcpu_at, vm_at, vms
+from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
+from gdb_nept.memory.guest import GuestMemory, Span
+from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.target.pagetable import Translation
+from gdb_nept.target.ports import Kernel
+from gdb_nept.walk.ept import Scan, walk_ept
+from gdb_nept.walk.result import Walk
+
+
+class Which(Enum):
+    L1 = "EPT12"
+    SHADOW = "EPT02"
+    HOST = "EPT01"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A vCPU with the VM that it belongs to."""
+
+    owner: Vm
+    vcpu: Vcpu
+
+    @property
+    def vm(self) -> int:
+        """The VM's number in nept-vms."""
+        return self.owner.index
+
+    @property
+    def place(self) -> int:
+        """The vCPU's number in its VM."""
+        return self.vcpu.place
+
+
+@dataclass(frozen=True)
+class Ept:
+    """One EPT: EPT12 lies in L1's memory, KVM's own two in the host's."""
+
+    which: Which
+    eptp: Eptp
+    cpu: Capabilities
+    memory: Union[PhysicalMemory[L1Phys], PhysicalMemory[HostPhys]]
+
+
+class Session:
+    """`drop()` after the target ran; until then what was read once is kept."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._vms: VmList | None = None
+
+    def drop(self) -> None:
+        self._vms = None
+
+    def vms(self) -> VmList:
+        """Raises NoGuest where there is no KVM."""
+        if self._vms is None:
+            self._vms = vms(self.kernel)
+        return self._vms
+
+    def pick(self, vm: int | None, vcpu: int | None) -> Chosen:
+        """The vCPU meant by its numbers in nept-vms.
+
+        What is not given is found: the only vCPU on which L2 is active, or else the only one in
+        VMX operation.  Raises NoGuest, which says what there is to choose from.
+        """
+        found = self.vms()
+        candidates = [
+            Chosen(owner, each)
+            for owner in ([vm_at(found, vm)] if vm is not None else found.vms)
+            for each in (
+                [vcpu_at(owner, vcpu)] if vm is not None and vcpu is not None else owner.vcpus
+            )
+            if vcpu is None or each.place == vcpu
+        ]
+        if vm is not None and vcpu is not None:
+            return candidates[0]
+        if not candidates:
+            raise NoGuest("no VM runs on this host", "Start one, or attach while one runs.")
+        return _only(candidates)
+
+    def vmcs12(self, chosen: Chosen) -> Vmcs12:
+        """Raises NoGuest where L1 has loaded no VMCS."""
+        nested = chosen.vcpu.nested
+        if nested is None or not nested.vmxon:
+            raise NoGuest(
+                f"VM {chosen.vm}, vCPU {chosen.place} has no nested state: it is not in VMX "
+                "operation",
+                "nept-vms shows which vCPUs are.",
+            )
+        return read_vmcs12(self.kernel, nested)
+
+    # -- memory and tables ----------------------------------------------------------------------
+
+    def slots(self, chosen: Chosen) -> MemSlots:
+        """The memslots of the address space that the vCPU is in (SMM has its own)."""
+        nested = chosen.vcpu.nested
+        if nested is not None and nested.hflags.smm:
+            return memslots(chosen.owner.value, 1)
+        if chosen.owner.slots is None:
+            raise NoGuest(f"the memslots of VM {chosen.vm} cannot be read")
+        return chosen.owner.slots
+
+    def l1_memory(self, chosen: Chosen) -> GuestMemory:
+        spans = tuple(
+            Span(slot.start, slot.size, slot.userspace_addr) for slot in self.slots(chosen).slots
+        )
+
+        def translate(address: HostVirt) -> HostPhys:
+            found = self.host_walk(chosen.owner, address)
+            if found.physical is None:
+                raise MemoryUnreadable(address, 1, f"in the process that runs L1: {found.why}")
+            return found.physical
+
+        return GuestMemory(spans, translate, self.kernel.physical)
+
+    def host_walk(self, vm: Vm, address: HostVirt) -> Translation:
+        """The page tables of the process that runs `vm`."""
+        if vm.mm_pgd is None:
+            raise NoGuest(f"VM {vm.index} has no process any more", "It is being destroyed.")
+        return self.kernel.translate_user(vm.mm_pgd, address)
+
+    def ept(self, chosen: Chosen, which: Which) -> Ept:
+        """Raises NoGuest where there is no such EPT now."""
+        if which is Which.L1:
+            return self._ept12(chosen)
+        name = "guest_mmu" if which is Which.SHADOW else "root_mmu"
+        found = mmu(chosen.vcpu.value, name)
+        if found.root.hpa is None:
+            raise NoGuest(f"there is no {which.value} now: {found.why_no_root}")
+        return Ept(which, _own_eptp(found, found.root.hpa), HOST, self.kernel.physical)
+
+    def _ept12(self, chosen: Chosen) -> Ept:
+        found = self.vmcs12(chosen)
+        if not found.ept_enabled:
+            raise NoGuest(
+                "L1 runs this L2 without EPT (secondary control bit 1 is clear)",
+                "L2's page tables lead to L1 physical addresses then: there is no EPT12.",
+            )
+        offered = chosen.vcpu.capabilities
+        if offered is None:
+            raise NoGuest(f"VM {chosen.vm}, vCPU {chosen.place} is no VMX vCPU")
+        cpu = in_force(offered, found.secondary)
+        return Ept(Which.L1, found.eptp, cpu, self.l1_memory(chosen))
+
+    def scan(self, ept: Ept, low: int, high: int) -> Scan[Any, Any]:
+        """The mappings of `ept` in a range, in the spaces that `ept.which` tells."""
+        return Scan(ept.memory, ept.eptp, ept.cpu, low, high)
+
+    # -- the journey ----------------------------------------------------------------------------
+
+    def journey(self, chosen: Chosen, asked: L2Phys) -> Journey:
+        """Follow `asked` by three ways; raises NoGuest where L1 has no EPT12."""
+        ept12 = self._ept12(chosen)
+        memory = self.l1_memory(chosen)
+        walk = walk_ept(memory, ept12.eptp, asked, ept12.cpu)
+        slot = self.slots(chosen).find(walk.address) if walk.address is not None else None
+        virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
+        shadow, missing, notes = self._shadow(chosen, ept12.eptp, asked)
+        return Journey(
+            asked,
+            chosen.vm,
+            chosen.place,
+            ept12.eptp,
+            walk,
+            slot,
+            virtual,
+            self.host_walk(chosen.owner, virtual) if virtual is not None else None,
+            _tracking(slot, walk.address),
+            shadow,
+            missing,
+            self._ept01(chosen, walk),
+            notes,
+        )
+
+    def _shadow(
+        self, chosen: Chosen, eptp: Eptp, asked: L2Phys
+    ) -> tuple[ShadowWalk | None, str, tuple[str, ...]]:
+        try:
+            ept02 = self.ept(chosen, Which.SHADOW)
+        except NoGuest as error:
+            return None, error.message, ()
+        pgd = mmu(chosen.vcpu.value, "guest_mmu").root.pgd
+        notes: tuple[str, ...] = ()
+        if pgd is not None and Eptp(pgd).address != eptp.address:
+            notes = (f"this EPT02 was built for another EPTP ({pgd:#x}), not for {eptp.value:#x}",)
+        walk = walk_ept(self.kernel.physical, ept02.eptp, asked, HOST)
+        return self._with_sptes(chosen, walk), "", notes
+
+    def _ept01(self, chosen: Chosen, ept12: Walk[L2Phys, L1Phys]) -> ShadowWalk | None:
+        if ept12.address is None:
+            return None
+        try:
+            ept01 = self.ept(chosen, Which.HOST)
+        except NoGuest:
+            return None
+        walk = walk_ept(self.kernel.physical, ept01.eptp, ept12.address, HOST)
+        return self._with_sptes(chosen, walk)
+
+    def _with_sptes(
+        self, chosen: Chosen, walk: Walk[L2Phys, HostPhys] | Walk[L1Phys, HostPhys]
+    ) -> ShadowWalk:
+        form = spte_format(self.kernel, chosen.owner.value)
+        sptes = (decode_spte(step.entry.value, step.level, form) for step in walk.steps)
+        return ShadowWalk(walk, tuple(sptes))
+
+
+def _only(candidates: list[Chosen]) -> Chosen:
+    """The one on which L2 is active, or else the one in VMX operation, or else the only one."""
+    nested = [each for each in candidates if each.vcpu.nested is not None]
+    active = [each for each in nested if each.vcpu.nested and each.vcpu.nested.l2_active]
+    in_vmx = [each for each in nested if each.vcpu.nested and each.vcpu.nested.vmxon]
+    for chosen in (active, in_vmx, candidates):
+        if len(chosen) == 1:
+            return chosen[0]
+        if chosen and chosen is not candidates:
+            named = ", ".join(f"VM {each.vm} vCPU {each.place}" for each in chosen)
+            what = "L2 active" if chosen is active else "in VMX operation"
+            raise NoGuest(
+                f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
+            )
+    raise NoGuest(
+        f"none of the {len(candidates)} vCPUs has nested state: no guest is in VMX operation",
+        "Start an L2 in one of the VMs; nept-vms lists them.",
+    )
+
+
+def _own_eptp(found: Mmu, root: HostPhys) -> Eptp:
+    """The EPTP that KVM gives the processor for one of its own EPTs: construct_eptp(), vmx.c."""
+    flags = 0 if found.role.number("ad_disabled") else 1
+    return Eptp(
+        Eptp.build(address=root, memory_type=WB, walk_length=found.level - 1, accessed_dirty=flags)
+    )
+
+
+def _tracking(slot: Slot | None, address: L1Phys | None) -> Tracking | None:
+    if slot is None or address is None:
+        return None
+    try:
+        return tracking(slot, address)
+    except (MemoryUnreadable, MemberMissing):
+        return None  # the verdict then says less, and nothing wrong
