@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A snapshot's memory as the RAM of a QEMU machine with a gdbstub.
 
-The machine stands before its first instruction and never runs; the file is mapped privately,
-so nothing can change it.  Its registers are those of a reset, not the snapshot's.
+The machine stands before its first instruction; the file is mapped privately, so nothing can
+change it.  Its registers are those of a reset, not the snapshot's.  gdb's `detach` lets it run:
+in place of a BIOS, which would write to memory, it has one that only halts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from .snapshot import MEMORY, META
 CONFIGURATION = Path(__file__).resolve().parents[2] / "qemu-configs" / "snapshot-replay.cfg"
 LOOPBACK = "127.0.0.1"
 _LOG = "qemu.log"
+HALT = bytes.fromhex("faf4ebfd")  # cli; hlt; jmp to the hlt
+BIOS_SIZE = 64 << 10  # QEMU takes no smaller one
+RESET_VECTOR = 16  # bytes before its end
 _QEMU = "qemu-system-x86_64"
 _MONITOR_PROMPT = b"(qemu) "
 _START_TIMEOUT = 30.0  # seconds
@@ -73,13 +77,19 @@ def memory_size(snapshot: Path) -> int:
         raise LabError(f"{snapshot} is not a snapshot: {error}") from error
 
 
-def command(snapshot: Path, stub: Stub, monitor: Path) -> list[str]:
+def write_bios(path: Path) -> None:
+    """A BIOS that halts at the reset vector."""
+    path.write_bytes(bytes(BIOS_SIZE - RESET_VECTOR) + HALT.ljust(RESET_VECTOR, b"\0"))
+
+
+def command(snapshot: Path, stub: Stub, monitor: Path, bios: Path) -> list[str]:
     """The command that starts QEMU."""
     backend = f"memory-backend-file,id=ram0,size={memory_size(snapshot)}"
     backend += f",mem-path={_escaped(snapshot / MEMORY)},share=off"
     return [
         *(_QEMU, "-S", "-nodefaults", "-display", "none", "-serial", "none"),
         *("-readconfig", str(CONFIGURATION), "-cpu", "max", "-object", backend),
+        *("-bios", str(bios)),
         *("-monitor", f"unix:{_escaped(monitor)},server=on,wait=off", "-gdb", stub.device()),
     ]
 
@@ -148,7 +158,9 @@ class Replay:
             raise LabError(f"no {_QEMU}; install the package qemu-system-x86")
         if self.stub.path and self.stub.path.exists():
             raise LabError(f"{self.stub.path} exists already")
-        words = command(self.snapshot, self.stub, self.monitor_path)
+        bios = self.folder / "halt.bin"
+        write_bios(bios)
+        words = command(self.snapshot, self.stub, self.monitor_path, bios)
         with (self.folder / _LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 words,

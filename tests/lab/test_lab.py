@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab itself: what it leaves behind, what it says, and what its replay guarantees."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bochs_lab import snapshot as lab
+from bochs_lab.console import facts
+from bochs_lab.errors import LabError
+from bochs_lab.options import LabOptions
+from bochs_lab.replay import Replay
+
+LAB = Path(__file__).resolve().parents[2] / "scripts" / "lab"
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    done = [sys.executable, str(LAB), *words]
+    return subprocess.run(done, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_options_that_cannot_be_are_refused() -> None:
+    for bad in ({"kernel": "2.6"}, {"park": "nowhere"}, {"memory": 64}):
+        with pytest.raises(LabError):
+            LabOptions(**bad)
+
+
+def test_the_kernel_line_follows_the_options() -> None:
+    plain = LabOptions().kernel_line.split()
+    assert {"nokaslr", "nopti"} <= set(plain)
+    hardened = LabOptions(kaslr=True, pti=True, append="quiet lab.first=3").kernel_line.split()
+    assert "nokaslr" not in hardened
+    assert {"pti=on", "lab.first=3"} <= set(hardened)
+    assert "noxsave" in LabOptions(kernel="7.2").kernel_line.split()
+
+
+def test_facts_are_the_json_lines_of_a_console() -> None:
+    text = 'boot\r\nLAB {"park": "l2"}\r\n\x1b[0m{"exit": 1}\n{"broken": \nLAB no json\n'
+    found = facts(text)
+    assert found.objects == ({"park": "l2"}, {"exit": 1})
+    assert found.unparsed == ('{"broken": ',)
+
+
+def test_mistakes_are_told_without_a_traceback(tmp_path: Path) -> None:
+    for words in (("replay", str(tmp_path)), ("snapshot", "--kernel", "9.9"), ("nonsense",)):
+        done = command(*words)
+        assert done.returncode != 0
+        assert done.stderr.strip()
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.bochs
+def test_a_second_snapshot_builds_nothing(plain_snapshot: Path) -> None:
+    done = command("snapshot")
+    assert done.stdout.split()[-1] == str(plain_snapshot)
+    assert "booting" not in done.stdout + done.stderr
+    assert lab.ensure(LabOptions()) == plain_snapshot
+
+
+@pytest.mark.bochs
+def test_the_console_had_no_line_that_nobody_understood(snapshot: Path) -> None:
+    found = facts((snapshot / "console.txt").read_text())
+    assert found.unparsed == ()
+    assert len(found.objects) > 1000
+    assert (snapshot / "memory.raw").stat().st_size == 512 << 20
+
+
+@pytest.mark.bochs
+def test_kpti_is_really_on_where_asked(snapshot: Path) -> None:
+    text = (snapshot / "facts.json").read_text()
+    hardened = '"nokaslr' not in text and "nokaslr" not in text
+    assert ('"pti": true' in text) is hardened
+
+
+@pytest.mark.qemu
+@pytest.mark.bochs
+def test_a_replay_that_runs_changes_no_memory(plain_snapshot: Path, tmp_path: Path) -> None:
+    """As after gdb's detach: the machine runs, and halts at once."""
+    with Replay(plain_snapshot, tmp_path) as machine:
+        machine.monitor("cont")
+        dump = tmp_path / "low.bin"
+        machine.monitor(f'pmemsave 0 0x1000000 "{dump}"')  # a bare path would be a division
+        seen = dump.read_bytes()
+    with (plain_snapshot / "memory.raw").open("rb") as memory:
+        kept = memory.read(0x1000000)
+    ram = [(0, 0xA0000), (0x100000, 0x1000000)]  # between lie the VGA card and the ROMs
+    for low, high in ram:
+        ours, theirs = seen[low:high], kept[low:high]
+        assert hashlib.sha256(ours).digest() == hashlib.sha256(theirs).digest()
