@@ -87,8 +87,19 @@ class Journey:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
-        return self._judged[1]
+        """One sentence, and where EPT12 withholds a right, what that means."""
+        return self._judged[1] + self._withheld
+
+    @property
+    def _withheld(self) -> str:
+        if self.ept12.stop is not None:
+            return ""
+        rights = self.ept12.rights
+        granted = {"read": rights.read, "write": rights.write, "fetch": rights.execute}
+        lacking = [name for name, given in granted.items() if not given]
+        if not lacking:
+            return ""
+        return f"; L1 allows no {' or '.join(lacking)}: that is an EPT violation that L1 must see"
 
     @property
     def _judged(self) -> tuple[Agreement, str]:
