@@ -93,6 +93,11 @@ def _require_intel(kernel: Kernel) -> None:
     loaded = {module.name for module in kernel.modules()}
     if "kvm_intel" in loaded:
         return
+    if kernel.module_problem:
+        raise NoGuest(
+            f"whether KVM is loaded cannot be told: {kernel.module_problem}",
+            "Is the dump truncated?  nept-target shows what is read.",
+        )
     if "kvm_amd" in loaded:
         raise NoGuest(
             "KVM runs on AMD here (kvm_amd): nested EPT exists on Intel only",

@@ -116,6 +116,12 @@ class LinuxKernel:
         """The loaded modules, newest first; `notes` says if the list is damaged."""
         return tuple(loaded.module for loaded in self.loaded_modules())
 
+    @property
+    def module_problem(self) -> str:
+        """Why `modules` may be incomplete, or ''."""
+        self.loaded_modules()
+        return self._modules.note if self._modules else ""
+
     def translate(self, address: KernelVirt) -> Translation:
         """The walk of a kernel address through the kernel's own tables, every step."""
         return self.page_tables.walk(address)

@@ -137,6 +137,11 @@ class Kernel(Protocol):
 
     def modules(self) -> tuple[Module, ...]: ...
 
+    @property
+    def module_problem(self) -> str:
+        """Why `modules` may be incomplete, or ''."""
+        ...
+
 
 @dataclass(frozen=True)
 class Value:

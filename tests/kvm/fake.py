@@ -259,6 +259,10 @@ class FakeKernel:
     def modules(self) -> tuple[Module, ...]:
         return tuple(Module(name, KernelVirt(0), 0) for name in self.loaded)
 
+    @property
+    def module_problem(self) -> str:
+        return ""
+
     def allocate(self, size: int) -> KernelVirt:
         """Zeroed memory, page aligned."""
         address = KernelVirt(self.next)

@@ -100,10 +100,13 @@ def test_l2_is_not_active_in_l1s_exit_handler(exit_snapshot: Path) -> None:
 
 
 def test_ept02_is_the_one_that_the_processor_uses(snapshot: Path) -> None:
-    """Bochs tells the EPTP in its own cache of the loaded VMCS."""
+    """Bochs tells its VMCS pointer, and the EPTP in its own cache of that VMCS."""
     session, chosen = opened(snapshot)
-    registers = json.loads((snapshot / "registers.json").read_text())
-    controls = registers["vmx"]["VMCS_CACHE"]["VMEXEC_CTRLS"]
+    vmx = json.loads((snapshot / "registers.json").read_text())["vmx"]
+    assert chosen.vcpu.vmx is not None
+    vmcs02 = chosen.vcpu.vmx.member("nested.vmcs02.vmcs").pointer()
+    assert hexed(session.kernel.to_physical(vmcs02)) == vmx["vmcsptr"]
+    controls = vmx["VMCS_CACHE"]["VMEXEC_CTRLS"]
     assert hexed(session.ept(chosen, Which.SHADOW).eptp.value) == controls["eptptr"]
 
 
