@@ -25,6 +25,7 @@ class Bits:
         self.meaning = meaning
         self.short = short
         self.shift = shift  # the number is shifted left again: an address keeps its place
+        self.mask = ((1 << (high - low + 1)) - 1) << low
         self.name = ""
 
     def __set_name__(self, owner: type[Word], name: str) -> None:
@@ -39,10 +40,6 @@ class Bits:
         if word is None:
             return self
         return ((word.value & self.mask) >> self.low) << self.shift
-
-    @property
-    def mask(self) -> int:
-        return ((1 << (self.high - self.low + 1)) - 1) << self.low
 
     @property
     def place(self) -> str:

@@ -8,6 +8,7 @@ SDM vol. 3, June 2026 (325384-092), chapter 31.3: "The Extended Page-Table Mecha
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 
 from gdb_nept.arch.bits import Word, bit, bits
 from gdb_nept.arch.cpu import Capabilities
@@ -17,7 +18,9 @@ PAGE_SHIFT = 12
 ENTRIES = 1 << INDEX_BITS
 ENTRY_SIZE = 8
 WIDEST = 52  # bits of the widest physical address
+WALK_LENGTHS = (4, 5)  # levels that an EPT can have
 
+LARGEST_LEAF = 3  # the highest level whose entries can map a page
 LEVEL_NAMES = {5: "PML5E", 4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"}
 
 UC, WC, WT, WP, WB = 0, 1, 4, 5, 6
@@ -53,7 +56,7 @@ class Eptp(Word):
             return "memory type UC is not supported"
         if self.memory_type == WB and not cap.memory_type_wb:
             return "memory type WB is not supported"
-        if self.levels not in (4, 5):
+        if self.levels not in WALK_LENGTHS:
             return f"page-walk length {self.levels} is neither 4 nor 5"
         if self.levels == 5 and not cap.walk_length_5:
             return "page-walk length 5 is not supported"
@@ -90,9 +93,12 @@ class EptEntry(Word):
     sub_page_write = bit(61, "sub-page write permissions, of a PTE, if that control", "SPP")
     suppress_ve = bit(63, "suppress #VE", "SVE")
 
+    _rights = read.mask | write.mask | execute.mask
+    _rights_mbec = _rights | user_execute.mask
+
     def leaf_at(self, level: int) -> bool:
         """Whether it maps a page when found at `level` (1 is the PTE)."""
-        return level == 1 or (level in (2, 3) and bool(self.large))
+        return level == 1 or (level <= LARGEST_LEAF and bool(self.large))
 
     def page(self, level: int) -> int:
         """The physical address of the page that this leaf at `level` maps."""
@@ -100,7 +106,7 @@ class EptEntry(Word):
 
     def present(self, mbec: bool = False) -> bool:
         """31.3.2: an entry is present if any of its rights is."""
-        return bool(self.read | self.write | self.execute | (self.user_execute if mbec else 0))
+        return bool(self.value & (self._rights_mbec if mbec else self._rights))
 
 
 class Misconfiguration(Enum):
@@ -128,29 +134,43 @@ def reserved_above(maxphyaddr: int) -> int:
     return ((1 << 52) - 1) & ~((1 << maxphyaddr) - 1)
 
 
+#: Bits that mean something in a leaf and are reserved in an entry that references a table.
+OF_LEAVES = EptEntry.memory_type.mask | EptEntry.ignore_pat.mask | EptEntry.large.mask
+
+
 def reserved_bits(entry: EptEntry, level: int, cpu: Capabilities) -> int:
     """The mask of the bits that must be 0 in this present entry at `level`."""
-    reserved = reserved_above(cpu.maxphyaddr)
-    if entry.leaf_at(level) and large_page_supported(level, cpu):
+    maps = entry.leaf_at(level) and large_page_supported(level, cpu)
+    return _reserved(level, maps, cpu.maxphyaddr)
+
+
+@cache  # a few dozen masks at most
+def _reserved(level: int, maps: bool, maxphyaddr: int) -> int:
+    """Of an entry that maps a page, or references a table."""
+    reserved = reserved_above(maxphyaddr)
+    if maps:
         return reserved | ((page_size(level) - 1) >> PAGE_SHIFT << PAGE_SHIFT)
-    return reserved | EptEntry.memory_type.mask | EptEntry.ignore_pat.mask | EptEntry.large.mask
+    return reserved | OF_LEAVES
 
 
 def large_page_supported(level: int, cpu: Capabilities) -> bool:
+    if level == 1:
+        return True
     cap = cpu.ept_vpid_cap
-    return level == 1 or bool({2: cap.page_2m, 3: cap.page_1g}.get(level, 0))
+    return bool(cap.page_2m if level == 2 else cap.page_1g if level == LARGEST_LEAF else 0)
 
 
 def misconfigured(
     entry: EptEntry, level: int, cpu: Capabilities
 ) -> tuple[Misconfiguration, int] | None:
     """Why this present entry is an EPT misconfiguration, and the bits at fault; or None."""
-    cap = cpu.ept_vpid_cap
-    executes = entry.execute | (entry.user_execute if cpu.mbec else 0)
-    if entry.write and not entry.read:
-        return Misconfiguration.WRITE_WITHOUT_READ, EptEntry.write.mask
-    if executes and not entry.read and not cap.execute_only:
-        return Misconfiguration.EXECUTE_WITHOUT_READ, EptEntry.execute.mask
+    if not entry.read:
+        if entry.write:
+            return Misconfiguration.WRITE_WITHOUT_READ, EptEntry.write.mask
+        executes = EptEntry.execute.mask | (EptEntry.user_execute.mask if cpu.mbec else 0)
+        executes &= entry.value
+        if executes and not cpu.ept_vpid_cap.execute_only:
+            return Misconfiguration.EXECUTE_WITHOUT_READ, executes
     reserved = entry.value & reserved_bits(entry, level, cpu)
     if reserved:
         return Misconfiguration.RESERVED_BIT, reserved

@@ -11,6 +11,8 @@ from gdb_nept.address import Space
 PAGE_SIZE = 4096
 PAGE_MASK = PAGE_SIZE - 1
 
+QWORD = struct.Struct("<Q")
+
 SpaceIn = TypeVar("SpaceIn", bound=int, contravariant=True)
 
 
@@ -24,7 +26,7 @@ class PhysicalMemory(Protocol[SpaceIn]):
 
 def read_u64(memory: PhysicalMemory[Space], address: Space) -> int:
     """The little-endian 64-bit word at `address`; raises MemoryUnreadable."""
-    word: int = struct.unpack("<Q", memory.read(address, 8))[0]
+    word: int = QWORD.unpack(memory.read(address, QWORD.size))[0]
     return word
 
 

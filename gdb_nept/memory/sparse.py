@@ -16,6 +16,8 @@ class SparseMemory(Generic[Space]):
         self._words = dict(words)
 
     def read(self, address: Space, size: int) -> bytes:
+        if size == 8 and not address & 7:  # what a walk reads
+            return self._words.get(address, 0).to_bytes(8, "little")
         first = int(address) & ~7
         end = int(address) + size
         words = (self._words.get(place, 0) for place in range(first, end, 8))

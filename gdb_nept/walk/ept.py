@@ -39,23 +39,24 @@ def walk_ept(
     steps: list[Step[Out]] = []
     stop = _beyond_width(asked, eptp)
     table = root
-    level = eptp.levels
+    level = levels = eptp.levels
     while stop is None:
-        place = cast(Out, table + index(asked, level) * ENTRY_SIZE)
+        number = index(asked, level)
+        place = cast(Out, table + number * ENTRY_SIZE)
         try:
             entry = EptEntry(read_u64(memory, place))
         except MemoryUnreadable as error:
             stop = Stop(Cause.UNREADABLE, level, str(error))
             break
         leaf = entry.leaf_at(level)
-        steps.append(Step(level, table, index(asked, level), place, entry, leaf))
+        steps.append(Step(level, table, number, place, entry, leaf))
         stop = judge(entry, level, cpu)
         if stop is None and leaf:
             there = cast(Out, entry.page(level) | (asked & (page_size(level) - 1)))
-            return Walk(asked, root, eptp.levels, tuple(steps), None, there)
+            return Walk(asked, root, levels, tuple(steps), None, there)
         table = cast(Out, entry.address)
         level -= 1
-    return Walk(asked, root, eptp.levels, tuple(steps), stop, None)
+    return Walk(asked, root, levels, tuple(steps), stop, None)
 
 
 def _beyond_width(asked: int, eptp: Eptp) -> Stop | None:
