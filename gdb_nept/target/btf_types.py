@@ -75,7 +75,8 @@ class BtfReader:
             return self._declared(record)
         if kind == btf.FLOAT:
             return CType("float", name, size)
-        return CType("function", name, 0)
+        parameters = record.count if kind == btf.FUNC_PROTO else 0
+        return CType("function", name, 0, count=parameters)
 
     def _enumerators(self, record: Record) -> tuple[tuple[str, int], ...]:
         wide = record.kind == btf.ENUM64

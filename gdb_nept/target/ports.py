@@ -46,7 +46,7 @@ class CType:
     name: str
     size: int
     signed: bool = False
-    count: int = 0  # of an array's elements
+    count: int = 0  # of an array's elements, or a function's parameters
     target: Callable[[], CType] | None = field(default=None, compare=False, repr=False)
     lookup: Callable[[str], Member] | None = field(default=None, compare=False, repr=False)
     names: Callable[[], tuple[str, ...]] | None = field(default=None, compare=False, repr=False)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An access to L2 physical memory, and the controls in force when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gdb_nept.address import L2Phys, L2Virt
+
+
+class Op(Enum):
+    READ = "read"
+    WRITE = "write"
+    FETCH = "fetch"
+    RMW = "rmw"  # a read-modify-write instruction
+
+
+class Stage(Enum):
+    """What the guest-physical address is to the processor."""
+
+    FINAL = "final"  # the translation of a linear address
+    WALK = "walk"  # a guest paging-structure entry, read or updated while translating one
+    PDPTE = "pdpte"  # the PDPTE registers' load by MOV to CR, under PAE paging
+
+
+@dataclass(frozen=True)
+class Access:
+    """`user` is the mode of the linear address (U/S of the guest's entries), not the CPL.
+
+    What is None is not known: the bits that depend on it are then outside the comparison mask.
+    """
+
+    gpa: L2Phys
+    op: Op = Op.READ
+    user: bool = False
+    stage: Stage = Stage.FINAL
+    gla: L2Virt | None = None
+    linear_writable: bool | None = None  # R/W of the guest's own paging
+    linear_execute_disable: bool | None = None
+    shadow_stack: bool = False
+    paging_verified: bool = True  # every guest table page has bit 58 in its EPT leaf
+    asynchronous: bool = False
+    event_delivery: bool = False  # IDT-vectoring information is valid
+    nmi_unblocking: bool = False  # part of IRET, with NMIs blocked before it
+    emulated: bool = False  # made by L0's emulator on behalf of L2, not by the processor
+
+
+@dataclass(frozen=True)
+class Controls:
+    """VM-execution controls beyond those that give entries their meaning (`Capabilities`)."""
+
+    pml: bool = False
+    pml_index: int = 511
+    ve: bool = False  # EPT-violation #VE
+    sppt_pointer: int | None = None  # set if sub-page write permissions are in force

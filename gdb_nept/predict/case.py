@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All that an exit depends on, once the walk is done; and the processors that take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic
+
+from gdb_nept.address import L2Phys, Out
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.arch.exits import EptViolation
+from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.walk.result import Walk
+
+READ, WRITE, FETCH = EptViolation.read.mask, EptViolation.write.mask, EptViolation.fetch.mask
+
+
+class Deviation(Enum):
+    """Where Bochs 2.7 departs from the SDM; the function is in bochs/cpu/paging.cc if not said."""
+
+    WALK_WRITE_ONLY = "page-walk accesses with EPT A/D report bit 1 alone (nested walk: BX_WRITE)"
+    WALK_UPDATE_UNCHECKED = (
+        "updates of the guest's own A/D flags are not checked against EPT W "
+        "(update_access_dirty writes the address that the read had translated)"
+    )
+    RMW_WRITE_ONLY = "a read-modify-write reports bit 1 alone (translate_linear: BX_RW is a write)"
+    EXECUTE_ONLY_ASSUMED = "X without R is never a misconfiguration (translate_guest_physical)"
+    USER_EXECUTE_IN_BIT_13 = "with MBEC, XU is reported in bit 13 (translate_guest_physical)"
+    ADVANCED_WITH_MBEC = "bits 11:9 come with MBEC and not with EPT_VPID_CAP bit 22"
+    PML_CHECKED_ALWAYS = "the PML index is checked on every access (update_ept_access_dirty)"
+    LARGE_BIT_12_IGNORED = (
+        "bit 12 of a 2-MByte or 1-GByte leaf is cleared before the reserved bits are looked at "
+        "(translate_guest_physical)"
+    )
+    LINEAR_ON_MISCONFIG = "the guest-linear address is written for a misconfiguration too"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A processor: the SDM's, less its named deviations."""
+
+    name: str
+    deviations: frozenset[Deviation] = frozenset()
+
+    def __contains__(self, deviation: Deviation) -> bool:
+        return deviation in self.deviations
+
+
+SDM = Hardware("sdm")
+BOCHS = Hardware("bochs-2.7", frozenset(Deviation))
+
+
+@dataclass(frozen=True)
+class Case(Generic[Out]):
+    """One access, its finished walk, and what is in force."""
+
+    walk: Walk[L2Phys, Out]
+    access: Access
+    eptp: Eptp
+    cpu: Capabilities
+    controls: Controls
+    hardware: Hardware
+
+    @property
+    def leaf(self) -> EptEntry:
+        """The last entry read: the leaf, or the one where the walk stopped."""
+        return self.walk.steps[-1].entry if self.walk.steps else EptEntry(0)
+
+    @property
+    def complete(self) -> bool:
+        return self.walk.stop is None
+
+    @property
+    def needed(self) -> int:
+        """The kind of the access as bits 2:0: the rights it needs (31.3.3.2)."""
+        access = self.access
+        if access.stage is Stage.PDPTE:
+            return READ
+        if access.stage is Stage.WALK:
+            if self.eptp.accessed_dirty:
+                return READ | WRITE
+            updates = access.op in (Op.WRITE, Op.RMW)  # of A/D flags; an entry is never fetched
+            if not updates or Deviation.WALK_UPDATE_UNCHECKED in self.hardware:
+                return READ
+            return READ | WRITE
+        return NEEDS[access.op]
+
+    @property
+    def allowed(self) -> int:
+        """Bits 2:0: the kinds of access that the entries on the path allow together."""
+        rights, access = self.walk.rights, self.access
+        read, write = rights.read, rights.write
+        fetch = rights.user_execute if self.cpu.mbec and access.user else rights.execute
+        if self.shadow_stack_rules:
+            read = write = read & self._tables.write & self.leaf.supervisor_shadow_stack
+        elif self.cpu.paging_write and access.stage is Stage.WALK and self.leaf.paging_write:
+            write = self._tables.write
+        return (READ if read else 0) | (WRITE if write else 0) | (FETCH if fetch else 0)
+
+    @property
+    def shadow_stack_rules(self) -> bool:
+        """Whether rights are those of supervisor shadow-stack pages (31.3.3.2)."""
+        access = self.access
+        return bool(self.eptp.shadow_stack and access.shadow_stack and not access.user)
+
+    @property
+    def _tables(self) -> EptEntry:
+        """The AND of the entries that reference another structure."""
+        value = (1 << 64) - 1
+        for step in self.walk.steps[:-1]:
+            value &= step.entry.value
+        return EptEntry(value)
+
+    @property
+    def unverified(self) -> bool:
+        """Whether guest-paging verification refuses the access."""
+        return bool(
+            self.cpu.verify_guest_paging
+            and self.access.stage is Stage.FINAL
+            and self.leaf.verify_guest_paging
+            and not self.access.paging_verified
+        )
+
+
+NEEDS = {Op.READ: READ, Op.WRITE: WRITE, Op.FETCH: FETCH, Op.RMW: READ | WRITE}

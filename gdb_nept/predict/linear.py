@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an instruction's access at a linear address must lead to.
+
+The processor reads L2's paging-structure entries through EPT, checks L2's own rights, sets
+accessed and dirty flags through EPT, and only then makes the access itself (SDM vol. 3, June 2026,
+31.3.3.2 and 31.3.3.3).  The first of these accesses that does not go through decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gdb_nept.address import L1Phys, L2Phys, L2Virt
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import Eptp
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
+from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.model import Model
+from gdb_nept.predict.outcome import Outcome, Prediction
+from gdb_nept.walk.paging import (
+    Fault,
+    GuestPaging,
+    LinearWalk,
+    Reference,
+    TableAccess,
+    walk_linear,
+)
+
+
+@dataclass(frozen=True)
+class LinearAccess:
+    """`size` bytes at `linear`; `user` is CPL 3, `emulated` an access of KVM's emulator for L2."""
+
+    linear: L2Virt
+    size: int
+    op: Op
+    user: bool = False
+    emulated: bool = False
+
+
+@dataclass(frozen=True)
+class LinearPrediction:
+    """`access` and `prediction` are of the access that decides: the first that does not go
+    through, or the last one.  With a `fault` it is L2's own page fault that comes first, at
+    `linear`.  `before` are the accesses that went through, in order."""
+
+    linear: L2Virt
+    access: Access | None
+    prediction: Prediction[L1Phys] | None
+    fault: Fault | None
+    before: tuple[Access, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.fault is not None or self.prediction is None:
+            return Outcome.PAGE_FAULT
+        return self.prediction.outcome
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What every access of one instruction is predicted with."""
+
+    memory: PhysicalMemory[L1Phys]
+    eptp: Eptp
+    paging: GuestPaging
+    cpu: Capabilities
+    controls: Controls
+    model: Model
+
+    def predict(self, access: Access) -> Prediction[L1Phys]:
+        return self.model.predict(self.memory, self.eptp, access, self.cpu, self.controls)
+
+
+def predict_linear(
+    memory: PhysicalMemory[L1Phys],
+    eptp: Eptp,
+    access: LinearAccess,
+    paging: GuestPaging,
+    cpu: Capabilities,
+    controls: Controls,
+    model: Model,
+) -> LinearPrediction:
+    """The outcome of the whole access; one over a page's end is translated page by page first."""
+    eyes = Eyes(memory, eptp, paging, cpu, controls, model)
+    before: list[Access] = []
+    found: LinearPrediction | None = None
+    for piece in _pieces(access):
+        found = _translate(eyes, access, piece, before)
+        if found.outcome is not Outcome.TRANSLATED:
+            return found
+        if found.access is not None:
+            before.append(found.access)
+    assert found is not None
+    return replace(found, before=tuple(before[:-1]))
+
+
+def _pieces(access: LinearAccess) -> Iterator[L2Virt]:
+    """The first byte in each page that is touched."""
+    yield access.linear
+    last = access.linear + max(access.size, 1) - 1
+    for page in range((access.linear | PAGE_MASK) + 1, last + 1, PAGE_SIZE):
+        yield L2Virt(page)
+
+
+def _translate(
+    eyes: Eyes, whole: LinearAccess, linear: L2Virt, before: list[Access]
+) -> LinearPrediction:
+    writes = whole.op in (Op.WRITE, Op.RMW)
+    reference = Reference(linear, writes, whole.op is Op.FETCH, whole.user)
+    walker = walk_linear(eyes.paging, reference)
+    sent: int | None = None
+    while True:
+        try:
+            wanted = next(walker) if sent is None else walker.send(sent)
+        except StopIteration as end:
+            walk: LinearWalk = end.value
+            break
+        access = _table_access(wanted, whole, linear)
+        prediction = eyes.predict(access)
+        if prediction.outcome is not Outcome.TRANSLATED or prediction.hpa is None:
+            return LinearPrediction(linear, access, prediction, None, tuple(before))
+        try:
+            sent = int.from_bytes(eyes.memory.read(prediction.hpa, wanted.size), "little")
+        except MemoryUnreadable as error:
+            unknown = replace(prediction, outcome=Outcome.UNKNOWN, why=str(error))
+            return LinearPrediction(linear, access, unknown, None, tuple(before))
+        before.append(access)
+    if walk.fault is not None or walk.gpa is None:
+        return LinearPrediction(linear, None, None, walk.fault, tuple(before))
+    final = _final_access(walk, walk.gpa, whole)
+    return LinearPrediction(linear, final, eyes.predict(final), None, tuple(before))
+
+
+def _table_access(wanted: TableAccess, whole: LinearAccess, linear: L2Virt) -> Access:
+    op = Op.RMW if wanted.update else Op.READ
+    return Access(
+        wanted.gpa, op, stage=Stage.WALK, gla=linear, emulated=whole.emulated, user=whole.user
+    )
+
+
+def _final_access(walk: LinearWalk, gpa: L2Phys, whole: LinearAccess) -> Access:
+    return Access(
+        gpa,
+        whole.op,
+        user=walk.user,
+        gla=walk.linear,
+        linear_writable=walk.writable,
+        linear_execute_disable=walk.execute_disable,
+        emulated=whole.emulated,
+    )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The models to predict with, by name: processors, KVMs, and the 2012 series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gdb_nept.address import Out
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import Eptp
+from gdb_nept.errors import BadInput
+from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.predict import nept_v2
+from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.case import BOCHS, SDM, Hardware
+from gdb_nept.predict.hardware import predict
+from gdb_nept.predict.outcome import Prediction
+from gdb_nept.predict.reflected import Feature, Kvm, reflect
+
+
+class Model(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def predict(
+        self,
+        memory: PhysicalMemory[Out],
+        eptp: Eptp,
+        access: Access,
+        cpu: Capabilities,
+        controls: Controls,
+    ) -> Prediction[Out]:
+        """The outcome of `access`; raises nothing for what a guest did."""
+        ...
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What the processor itself does."""
+
+    hardware: Hardware
+
+    @property
+    def name(self) -> str:
+        return self.hardware.name
+
+    def predict(
+        self,
+        memory: PhysicalMemory[Out],
+        eptp: Eptp,
+        access: Access,
+        cpu: Capabilities,
+        controls: Controls,
+    ) -> Prediction[Out]:
+        return predict(memory, eptp, access, cpu, controls, self.hardware)
+
+
+@dataclass(frozen=True)
+class Reflecting:
+    """What a KVM makes for L1."""
+
+    kvm: Kvm
+
+    @property
+    def name(self) -> str:
+        return self.kvm.name
+
+    def predict(
+        self,
+        memory: PhysicalMemory[Out],
+        eptp: Eptp,
+        access: Access,
+        cpu: Capabilities,
+        controls: Controls,
+    ) -> Prediction[Out]:
+        return reflect(memory, eptp, access, cpu, controls, self.kvm)
+
+
+@dataclass(frozen=True)
+class NeptV2:
+    """The series of 2012."""
+
+    name: str = "v2-2012"
+
+    def predict(
+        self,
+        memory: PhysicalMemory[Out],
+        eptp: Eptp,
+        access: Access,
+        cpu: Capabilities,
+        controls: Controls,
+    ) -> Prediction[Out]:
+        return nept_v2.inject(memory, eptp, access, cpu, controls)
+
+
+V4_9 = frozenset({Feature.LINEAR_COPIED})
+V4_12 = V4_9 | {Feature.RIGHTS_OF_ENTRIES}
+V4_17 = V4_12 | {Feature.KIND_OF_WALK}
+V6_10 = V4_17 | {Feature.MISCONFIG_CLEARED}
+V6_12_117 = V6_10 | {Feature.LINEAR_SYNTHESISED}
+V7_2 = frozenset(Feature)
+
+#: Sets of features that kernels are known to have; an attached kernel is probed instead.
+KERNELS = {
+    "kvm-3.12": frozenset[Feature](),
+    "kvm-4.9": V4_9,
+    "kvm-4.12": V4_12,
+    "kvm-5.10": V4_17,
+    "kvm-6.1": V4_17,
+    "kvm-6.10": V6_10,
+    "kvm-6.12.117": V6_12_117,
+    "kvm-7.2": V7_2,
+}
+PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
+NAMES = (*PROCESSORS, *KERNELS, NeptV2.name)
+
+
+def model(name: str) -> Model:
+    """A model by its name: one of NAMES, or 'KVM@PROCESSOR' for a KVM that does not run on a
+    processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises BadInput."""
+    kernel, _, processor = name.partition("@")
+    if name in PROCESSORS:
+        return Processor(PROCESSORS[name])
+    if name == NeptV2.name:
+        return NeptV2()
+    if kernel in KERNELS and (processor or SDM.name) in PROCESSORS:
+        return Reflecting(Kvm(name, KERNELS[kernel], PROCESSORS[processor or SDM.name]))
+    raise BadInput(f"there is no model '{name}'", f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR.")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The exit qualification of an EPT violation, bit by bit, and which of its bits are defined.
+
+SDM vol. 3, June 2026 (325384-092), table 30-7 "Exit Qualification for EPT Violations".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdb_nept.address import Out
+from gdb_nept.arch.exits import EptViolation
+from gdb_nept.predict.access import Op, Stage
+from gdb_nept.predict.case import READ, WRITE, Case, Deviation
+
+EVERYTHING = (1 << 17) - 1  # bits 16:0 are all that the table defines
+RIGHTS_LOW = EptViolation.readable.low
+USER_EXECUTABLE = EptViolation.user_executable.mask
+LINEAR_VALID = EptViolation.linear_valid.mask
+TRANSLATED = EptViolation.translated.mask
+USER_LINEAR = EptViolation.user_linear.mask
+WRITABLE_LINEAR = EptViolation.writable_linear.mask
+EXECUTE_DISABLE_LINEAR = EptViolation.execute_disable_linear.mask
+ADVANCED = USER_LINEAR | WRITABLE_LINEAR | EXECUTE_DISABLE_LINEAR
+NMI_UNBLOCKING = EptViolation.nmi_unblocking.mask
+SHADOW_STACK = EptViolation.shadow_stack_access.mask
+SUPERVISOR_SHADOW_STACK = EptViolation.supervisor_shadow_stack.mask
+GUEST_PAGING = EptViolation.guest_paging.mask
+ASYNCHRONOUS = EptViolation.asynchronous.mask
+
+
+@dataclass(frozen=True)
+class Qualification:
+    """`mask` has the defined bits; `rules` the deviations of the hardware that took part."""
+
+    value: int
+    mask: int
+    rules: tuple[str, ...] = ()
+
+
+def qualify(case: Case[Out]) -> Qualification:
+    """The qualification that the processor of `case` reports for a violation."""
+    value, mask = 0, EVERYTHING
+    rules: tuple[str, ...] = ()
+    for part in (kind_of, _rights, _linear, _advanced, _rest):
+        found = part(case)
+        value |= found.value
+        mask &= found.mask
+        rules += found.rules
+    return Qualification(value, mask, rules)
+
+
+def kind_of(case: Case[Out]) -> Qualification:
+    """Bits 2:0.  Of a read-modify-write, bit 0 is implementation-specific (footnote 1)."""
+    kind = case.needed
+    if kind != READ | WRITE:
+        return Qualification(kind, EVERYTHING)
+    forced = case.access.stage is Stage.WALK and bool(case.eptp.accessed_dirty)
+    rule = Deviation.WALK_WRITE_ONLY if forced else Deviation.RMW_WRITE_ONLY
+    if rule in case.hardware:
+        return Qualification(WRITE, EVERYTHING, (rule.name,))
+    return Qualification(kind, EVERYTHING if forced else EVERYTHING & ~READ)
+
+
+def _rights(case: Case[Out]) -> Qualification:
+    """Bits 6:3: the AND of the entries used, or 0 if one of them is not present (note 2)."""
+    mbec = case.cpu.mbec
+    mask = EVERYTHING if mbec else EVERYTHING & ~USER_EXECUTABLE
+    if not case.complete:
+        return Qualification(0, mask)
+    rights = case.walk.rights
+    value = (rights.value & 7) << RIGHTS_LOW
+    if not (mbec and rights.user_execute):
+        return Qualification(value, mask)
+    rule = Deviation.USER_EXECUTE_IN_BIT_13
+    if rule in case.hardware and case.access.op is not Op.FETCH:
+        value |= SHADOW_STACK
+        return Qualification(value, mask, (rule.name,))
+    return Qualification(value | USER_EXECUTABLE, mask)
+
+
+def _linear(case: Case[Out]) -> Qualification:
+    """Bits 8:7."""
+    if case.access.stage is Stage.PDPTE:
+        return Qualification(0, EVERYTHING)
+    translated = TRANSLATED if case.access.stage is Stage.FINAL else 0
+    return Qualification(LINEAR_VALID | translated, EVERYTHING)
+
+
+def _advanced(case: Case[Out]) -> Qualification:
+    """Bits 11:9, about the linear address, where they are offered and it is known."""
+    offered = bool(case.cpu.ept_vpid_cap.advanced_exit)
+    rules: tuple[str, ...] = ()
+    if Deviation.ADVANCED_WITH_MBEC in case.hardware and case.cpu.mbec != offered:
+        offered = case.cpu.mbec
+        rules = (Deviation.ADVANCED_WITH_MBEC.name,)
+    access = case.access
+    if not offered or access.stage is not Stage.FINAL:
+        return Qualification(0, EVERYTHING & ~ADVANCED)
+    value, mask = 0, EVERYTHING
+    for bit, known in (
+        (USER_LINEAR, access.user),
+        (WRITABLE_LINEAR, access.linear_writable),
+        (EXECUTE_DISABLE_LINEAR, access.linear_execute_disable),
+    ):
+        if known is None:
+            mask &= ~bit
+        elif known:
+            value |= bit
+    return Qualification(value, mask, rules)
+
+
+def _rest(case: Case[Out]) -> Qualification:
+    """Bits 16:12."""
+    access, mask = case.access, EVERYTHING
+    value = NMI_UNBLOCKING if access.nmi_unblocking else 0
+    if access.event_delivery:
+        mask &= ~NMI_UNBLOCKING
+    if access.shadow_stack:
+        value |= SHADOW_STACK
+    if not (case.eptp.shadow_stack and case.complete):
+        mask &= ~SUPERVISOR_SHADOW_STACK
+    elif case.leaf.supervisor_shadow_stack:
+        value |= SUPERVISOR_SHADOW_STACK
+    if case.complete and case.unverified:
+        value |= GUEST_PAGING
+    if access.asynchronous:
+        value |= ASYNCHRONOUS
+    return Qualification(value, mask)

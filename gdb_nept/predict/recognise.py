@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a number found in the place of an EPT violation's exit qualification says, and whether a
+processor can have written it.
+
+SDM vol. 3, June 2026 (325384-092), table 30-7.  What it rules out is worth naming: a hypervisor
+that injects the exit itself gets just these things wrong, and one of them, a page fault's error
+code in this place, was the nested EPT of 2012 (nept_v2.py).
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.exits import EptViolation
+from gdb_nept.predict.case import FETCH, READ, WRITE
+from gdb_nept.predict.nept_v2 import PageFaultError
+
+KINDS = {
+    READ: "a data read",
+    WRITE: "a data write",
+    FETCH: "an instruction fetch",
+    READ | WRITE: "a read and write",
+}
+KIND = READ | WRITE | FETCH
+OTHER_RULES = EptViolation.shadow_stack_access.mask | EptViolation.guest_paging.mask
+ERROR_CODE = sum(field.mask for field in PageFaultError.fields())
+
+
+def in_words(value: int) -> str:
+    """The access and the rights, in one sentence."""
+    bits = EptViolation(value)
+    kind = KINDS.get(value & KIND, "an access of no possible kind")
+    where = ", while loading the PDPTE registers or with no linear address"
+    if bits.linear_valid:
+        where = " at the translation of a linear address"
+        if not bits.translated:
+            where = " to a guest paging-structure entry, in the walk of a linear address"
+    granted = _rights(value)
+    allowed = f"the entries used allow {granted}" if granted else "no right, or not present"
+    return f"{kind}{where}; {allowed}"
+
+
+def impossible(value: int) -> tuple[str, ...]:
+    """Why no processor writes `value` for an EPT violation; () if one can."""
+    kind, bits = value & KIND, EptViolation(value)
+    found = []
+    if not kind:
+        found.append(
+            "bits 2:0 are 0: neither read, nor write, nor fetch"
+            + ("" if value else " (of an EPT misconfiguration, 0 is right)")
+        )
+    elif kind not in KINDS:
+        found.append(
+            "bits 2:0 name a fetch together with data (KVM's emulator up to 6.12 reports its "
+            "fetches so)"
+        )
+    if bits.translated and not bits.linear_valid:
+        found.append("bit 8 says more about a linear address that bit 7 says is not there")
+    if not bits.linear_valid and kind & (WRITE | FETCH):
+        found.append("bit 7 is clear, which only a load of the PDPTE registers leaves so: a read")
+    if bits.writable and not bits.readable:
+        found.append("bits 4:3 are W without R: an entry with that is a misconfiguration")
+    if kind in KINDS and _granted(value):
+        found.append("bits 5:3 allow the very access that bits 2:0 name")
+    return tuple(found)
+
+
+def error_code(value: int) -> str:
+    """What `value` says if it is a page fault's error code in the wrong place; '' if it cannot be,
+    or reads well as a qualification."""
+    if value & ~ERROR_CODE or not (impossible(value) or value == PageFaultError.present.mask):
+        return ""
+    code = PageFaultError(value)
+    names = ", ".join(row.short for row in code.named()) or "no bit"
+    kind = "fetch" if code.fetch else "write" if code.write else "read"
+    if kind == "read" and code.present:
+        kind = "read (or fetch, where L2 uses neither NX nor SMEP)"
+    cause = "an entry is not present"
+    if code.present:
+        cause = "a reserved bit is set" if code.reserved else "a right is missing"
+    return (
+        f"as the error code of a page fault ({names}) it makes sense: {kind}, {cause}; KVM's "
+        "nested EPT series of 2012 (model v2-2012) put the error code in this place"
+    )
+
+
+def _granted(value: int) -> bool:
+    """Whether the rights suffice, as far as bits 6:3 decide it."""
+    bits = EptViolation(value)
+    if value & OTHER_RULES:
+        return False
+    rights = value >> EptViolation.readable.low & KIND
+    if value & FETCH and not bits.user_executable:
+        return False  # with MBEC it may be a user-mode fetch, which needs bit 6
+    return not value & KIND & ~rights
+
+
+def _rights(value: int) -> str:
+    bits = EptViolation(value)
+    letters = (("R", bits.readable), ("W", bits.writable), ("X", bits.executable))
+    return "".join(letter for letter, granted in letters if granted)
