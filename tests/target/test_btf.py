@@ -140,3 +140,15 @@ def test_unknown_kinds_and_types_without_end_are_refused(reader: BtfReader) -> N
     with pytest.raises(BadInput):
         struct(round_and_round, "bad").member("gone")
     assert not struct(round_and_round, "worse").has("x")
+
+
+def test_the_parameters_of_a_function_are_counted() -> None:
+    writer = BtfWriter()
+    number = writer.integer("int", 4)
+    function = writer.add(btf.FUNC_PROTO, "", number, 0, number, 0, number, 0, number, count=3)
+    pointer = writer.add(btf.PTR, "", function)
+    writer.struct("ops", 8, ("inject_page_fault", pointer, 0))
+    found = BtfReader(Btf(writer.blob())).named("ops")
+    assert found is not None
+    called = found.member("inject_page_fault").type.element()
+    assert (called.kind, called.count) == ("function", 3)

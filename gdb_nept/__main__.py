@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands without gdb: python3 -m gdb_nept --dump FILE COMMAND ...
+
+Exit status: 0 done, 1 something could not be read or found, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdb_nept.address import HostPhys
+from gdb_nept.commands import json_lines
+from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.command import Command, Usage, plain_number
+from gdb_nept.errors import NeptError, NoKernel
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.session import Session
+from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
+from gdb_nept.target.kernel import LinuxKernel
+from gdb_nept.target.linux import attach
+
+EPILOG = f"""\
+commands (with or without {PREFIX!r}; COMMAND --help is its manual):
+{listing()}
+
+Without a dump, decode works, and predictions on request: predict --json-lines < requests.
+Exit status: 0 done, 1 not found or not readable, 2 usage.
+"""
+
+
+class DumpContext:
+    """The session on a dump, made when a command first asks for it."""
+
+    def __init__(self, dump: Path | None, btf: Sequence[Path]) -> None:
+        self._dump = dump
+        self._btf = tuple(btf)
+
+    def kernel(self) -> LinuxKernel:
+        if self._dump is None:
+            raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
+        memory: RawMemory[HostPhys] = RawMemory(self._dump)
+        return attach(memory, memory.size, btf_files=self._btf)
+
+    def session(self) -> Session:
+        return Session(self.kernel())
+
+    def attachment(self) -> Attachment:
+        target = f"dump {self._dump}"
+        try:
+            kernel = self.kernel()
+        except NoKernel as error:
+            return Attachment(target, "raw image", None, (missing(error),))
+        return Attachment(target, "raw image", kernel, lacking(kernel), circumstances(kernel))
+
+    def number(self, written: str) -> int:
+        return plain_number(written)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
+    context = DumpContext(args.dump, args.btf)
+    try:
+        if json_lines.wanted(args.command, words):
+            json_lines.serve(words, sys.stdin.buffer, sys.stdout)
+        else:
+            print(_named(args.command).answer(context, words, coloured()), flush=True)
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough; Python must not flush into it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NeptError as error:
+        print(f"gdb_nept: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Usage) else 1
+    except KeyboardInterrupt:
+        print("gdb_nept: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def coloured() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _named(name: str) -> Command:
+    for one in COMMANDS:
+        if name in (one.name, one.name[len(PREFIX) :]):
+            return one
+    raise Usage(f"there is no command '{name}'", f"Commands:\n{listing()}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m gdb_nept",
+        description="Decode and walk nested EPT in a dump of a Linux KVM host's physical memory.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="raw image of physical memory")
+    parser.add_argument(
+        "--btf",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="module or vmlinux to take types from, where the dump has none (repeatable)",
+    )
+    parser.add_argument("--no-color", action="store_true", help="no colour, on a terminal either")
+    parser.add_argument("command", metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

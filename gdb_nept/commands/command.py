@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a command is: a name, its arguments, and a function whose docstring is its manual.
+
+One declaration serves gdb (`registry.py`) and the command line (`__main__.py`); the two differ
+only in the Context that they hand over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, NoReturn, Protocol
+
+from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.nested.session import Session
+from gdb_nept.render import colour, json, text
+from gdb_nept.render.page import Page
+from gdb_nept.target.attachment import Attachment
+
+
+class Context(Protocol):
+    """Where a command runs: in gdb, or on a dump."""
+
+    def session(self) -> Session:
+        """The kernel that is attached; raises NeptError where there is none."""
+        ...
+
+    def attachment(self) -> Attachment:
+        """The same for nept-target: says what is missing instead of raising."""
+        ...
+
+    def number(self, written: str) -> int:
+        """The number that a user wrote; raises BadInput."""
+        ...
+
+
+class Usage(BadInput):
+    """The arguments do not fit the command."""
+
+
+Completer = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument in argparse's words; `complete` offers values for what is typed so far.
+
+    type="address" and type="range" stand for a number and a (low, high) as the Context reads them.
+    """
+
+    flags: tuple[str, ...]
+    options: dict[str, Any]
+    complete: Completer
+
+
+def argument(*flags: str, complete: Completer = lambda word: (), **options: Any) -> Argument:
+    if "choices" in options:
+        complete = lambda word: tuple(options["choices"])  # noqa: E731
+    return Argument(flags, options, complete)
+
+
+VM = argument("--vm", type="address", metavar="N")
+VCPU = argument("--vcpu", type="address", metavar="N")
+COMMON = (
+    argument("--json", action="store_true"),
+    argument("--no-color", action="store_true"),
+    argument("-h", "--help", action="store_true"),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    arguments: tuple[Argument, ...]
+    run: Callable[[Context, argparse.Namespace], Page]
+
+    @property
+    def manual(self) -> str:
+        return inspect.getdoc(self.run) or ""
+
+    @property
+    def summary(self) -> str:
+        return self.manual.split("\n", 1)[0].rstrip(".")
+
+    def parse(self, words: Sequence[str], context: Context) -> argparse.Namespace:
+        """Raises Usage, or what the Context raises for a number that is none."""
+        parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
+        parser.register("type", "address", context.number)
+        parser.register("type", "range", lambda written: address_range(written, context.number))
+        for one in (*self.arguments, *COMMON):
+            parser.add_argument(*one.flags, **one.options)
+        if {"-h", "--help"} & set(words):
+            return argparse.Namespace(help=True)
+        return parser.parse_args(list(words))
+
+    def complete(self, before: Sequence[str], word: str) -> list[str]:
+        """What `word` can become, after the words `before`."""
+        options = {flag: one for one in (*self.arguments, *COMMON) for flag in one.flags}
+        last = options.get(before[-1]) if before else None
+        if last is not None and "action" not in last.options:
+            offers = list(last.complete(word))
+        elif word.startswith("-"):
+            offers = [flag for flag in options if flag.startswith("--") and flag not in before]
+        else:
+            places = [one for one in self.arguments if not one.flags[0].startswith("-")]
+            offers = [value for one in places for value in one.complete(word)]
+        return sorted(offer for offer in offers if offer.lower().startswith(word.lower()))
+
+    def answer(self, context: Context, words: Sequence[str], coloured: bool) -> str:
+        """The command's output; raises NeptError alone."""
+        with _door():
+            args = self.parse(words, context)
+            if args.help:
+                return self.manual
+            page = self.run(context, args)
+            if args.json:
+                return json.draw_json(page)
+            drawn = text.draw(page)
+            return colour.paint(drawn) if coloured and not args.no_color else drawn
+
+
+def command(
+    name: str, *arguments: Argument
+) -> Callable[[Callable[[Context, argparse.Namespace], Page]], Command]:
+    """Declare the function below as the command `name`."""
+    return lambda run: Command(name, arguments, run)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises, where its own ends the process: gdb's, here."""
+
+    def error(self, message: str) -> NoReturn:
+        # argparse lists the choices in one endless line; the manual has them with their meaning
+        message = message.split(" (choose from")[0]
+        raise Usage(f"{self.prog}: {message}", f"'help {self.prog}' shows what it takes.")
+
+
+def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:
+    """LOW..HIGH, LOW-HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page."""
+    for separator in ("..", "+", "-"):
+        first, found, second = written.partition(separator)
+        if found and first and second:
+            low, other = number(first), number(second)
+            high = low + other if separator == "+" else other
+            break
+    else:
+        low = number(written) & ~0xFFF
+        high = low + 0x1000
+    if not 0 <= low < high <= 1 << 64:
+        raise Usage(f"'{written}' is an empty range", "Write LOW..HIGH, or LOW+SIZE.")
+    return low, high
+
+
+def plain_number(written: str) -> int:
+    """0x1000, 4096, 4K, 2M; raises Usage."""
+    scale = {"k": 10, "m": 20, "g": 30, "t": 40}.get(written[-1:].lower(), 0)
+    try:
+        number = int(written[:-1] if scale else written, 0) << scale
+    except ValueError:
+        raise Usage(f"'{written}' is not a number", "Write 0x1000, 4096 or 4K.") from None
+    if not 0 <= number < 1 << 64:
+        raise Usage(f"'{written}' is not a 64-bit number", "0 to 0xffffffffffffffff.")
+    return number
+
+
+def traceback_wanted() -> bool:
+    return os.environ.get("NEPT_TRACEBACK", "") not in ("", "0")
+
+
+@contextmanager
+def _door() -> Iterator[None]:
+    """The only place that catches everything.
+
+    A user in the middle of a debugging session must get one line and the prompt, whatever we did
+    wrong; who repairs it gets the traceback.  Errors that we know (NeptError) pass.
+    """
+    try:
+        yield
+    except NeptError:
+        raise
+    except Exception as error:  # see above
+        if traceback_wanted():
+            traceback.print_exc()
+        raise NeptError(
+            f"a mistake in gdb_nept: {type(error).__name__}: {error}",
+            "'set nept traceback on' in gdb, or NEPT_TRACEBACK=1, shows where; please report it.",
+        ) from error

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""python3 -m gdb_nept predict --json-lines: a stream of requests, a stream of answers.
+
+No command of gdb's: it is for scripts, and for tests of other programs.  README.md has the format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from collections.abc import Sequence
+from typing import BinaryIO, NoReturn, TextIO
+
+from gdb_nept.commands.command import Usage
+from gdb_nept.predict.model import model
+from gdb_nept.predict.request import answer_lines
+
+OPTION = "--json-lines"
+DEFAULT_MODEL = "sdm"
+MANUAL = """\
+Usage: python3 -m gdb_nept predict --json-lines [--model M] < requests > answers
+
+Reads one JSON object a line and writes one for each; README.md has the format.  --model is that of
+nept-predict; by default it is the processor of the SDM ("sdm")."""
+
+
+def wanted(command: str, words: Sequence[str]) -> bool:
+    """Whether these arguments of the command line ask for the stream."""
+    return command in ("predict", "nept-predict") and OPTION in words
+
+
+def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
+    """Answer until `requests` ends.  Raises Usage, and BadInput for a model that there is not.
+
+    Answers leave at once unless the requests come from a file: the program at the other end of a
+    pipe may wait for one before it asks again.
+    """
+    parser = _Parser(prog="predict", add_help=False, allow_abbrev=False)
+    parser.add_argument(OPTION, action="store_true")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--no-color", action="store_true")  # there is none
+    parser.add_argument("-h", "--help", action="store_true")
+    args = parser.parse_args(list(words))
+    if args.help:
+        answers.write(MANUAL + "\n")
+        return
+    at_once = not _is_file(requests)
+    for answer in answer_lines(requests, model(args.model)):
+        answers.write(answer + "\n")
+        if at_once:
+            answers.flush()
+    answers.flush()
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False  # a stream of a test's own
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"predict: {message}", MANUAL)

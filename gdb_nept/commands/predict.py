@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-predict"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from gdb_nept.address import L2Phys, L2Virt
+from gdb_nept.commands.command import VCPU, VM, Context, Usage, argument, command
+from gdb_nept.nested.features import ATTACHED, model_names
+from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.oracle import oracle
+from gdb_nept.predict.access import Access, Op, Stage
+from gdb_nept.predict.linear import LinearAccess
+from gdb_nept.render.page import Page
+from gdb_nept.render.prediction import linear_page, prediction_page
+
+
+@command(
+    "nept-predict",
+    *(argument(f"--{op.value}", dest="ops", action="append_const", const=op) for op in Op),
+    argument("--user", action="store_true"),
+    argument("--emulated", action="store_true"),
+    argument("--stage", choices=[stage.value for stage in Stage], default=Stage.FINAL.value),
+    argument("--linear", action="store_true"),
+    argument("--size", type="address", default=1, metavar="BYTES"),
+    argument("--model", default=ATTACHED, metavar="M", complete=model_names),
+    VM,
+    VCPU,
+    argument("address", type="address", metavar="ADDRESS"),
+)
+def predict(context: Context, args: Namespace) -> Page:
+    """Say which VM exit an access of L2 must cause, and why.
+
+    Usage: nept-predict [--read | --write | --fetch | --rmw] [--user] [--emulated]
+                        [--stage final|walk|pdpte] [--linear] [--size BYTES] [--model M]
+                        [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
+
+    ADDRESS is an L2 physical address; with --linear, an L2 linear address, which L2's own tables
+    translate first, each of their entries read through EPT12.
+
+    --read (the default), --write, --fetch or --rmw (a read-modify-write instruction) is the
+    access.  --user: the linear address is a user-mode one; with --linear: L2 runs at CPL 3.
+    --emulated: L0's instruction emulator makes the access for L2.  --size BYTES: with --linear.
+
+    --stage is what the address is to the processor: the translation of a linear address (final),
+    an entry of L2's own tables (walk), or where MOV to CR loads the PDPTE registers from (pdpte).
+
+    --model M is who answers: kvm (the attached kernel, as probed; the default), sdm (the processor
+    of the manual), bochs-2.7, v2-2012, a release such as kvm-6.1; kvm@bochs-2.7 is KVM on Bochs.
+
+    --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
+
+    All is computed from EPT12, controls and capabilities: no exit that happened takes part.
+
+    Examples:
+      (gdb) nept-predict 0x2004108 --write
+      (gdb) nept-predict $rsp --linear --write --model sdm
+
+    See also: nept-check, nept-walk, nept-decode
+    """
+    op = Op.READ
+    if args.ops:
+        op, *more = args.ops
+        if more:
+            raise Usage("an access is one of --read, --write, --fetch, --rmw")
+    session = context.session()
+    chosen = session.pick(args.vm, args.vcpu)
+    asked = oracle(session, chosen, args.model)
+    if args.linear:
+        registers = guest_registers(session, chosen)
+        whole = LinearAccess(L2Virt(args.address), args.size, op, args.user, args.emulated)
+        return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)
+    stage = Stage(args.stage)
+    access = Access(L2Phys(args.address), op, args.user, stage, emulated=args.emulated)
+    return prediction_page(access, asked.physical(access), asked)

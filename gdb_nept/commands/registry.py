@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands in gdb: each declaration becomes `nept-NAME` and `nept NAME`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gdb
+
+from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.command import Command, plain_number
+from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.nested.session import Session
+from gdb_nept.target.attachment import Attachment
+from gdb_nept.target.gdb import GdbTarget
+
+
+class GdbContext:
+    """The session on what gdb is attached to; kept from one command to the next."""
+
+    def __init__(self) -> None:
+        self.target = GdbTarget(self._dropped)
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        kernel = self.target.kernel()
+        if self._session is None or self._session.kernel is not kernel:
+            self._session = Session(kernel)
+        return self._session
+
+    def attachment(self) -> Attachment:
+        return self.target.attachment()
+
+    def number(self, written: str) -> int:
+        """A number, or any expression of gdb's; a function or an array stands for its address."""
+        try:
+            return plain_number(written)
+        except BadInput:
+            pass  # then it is an expression
+        try:
+            value: Any = gdb.parse_and_eval(written)
+            if value.type.strip_typedefs().code in (gdb.TYPE_CODE_FUNC, gdb.TYPE_CODE_ARRAY):
+                value = value.address
+            return int(value) & ((1 << 64) - 1)
+        except gdb.error as error:
+            raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
+
+    def _dropped(self) -> None:
+        if self._session is not None:
+            self._session.drop()
+
+
+class NeptCommand(gdb.Command):
+    """A declared command under one of its two names."""
+
+    def __init__(self, name: str, declared: Command, context: GdbContext) -> None:
+        self.__doc__ = declared.manual  # gdb takes `help` from here
+        self.declared = declared
+        self.context = context
+        super().__init__(name, gdb.COMMAND_DATA)
+
+    def invoke(self, line: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        words = gdb.string_to_argv(line)
+        try:
+            with self.context.target.command():
+                output = self.declared.answer(self.context, words, coloured())
+        except NeptError as error:
+            raise gdb.GdbError(str(error)) from None
+        except KeyboardInterrupt:
+            raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
+        if output:
+            gdb.write(output + "\n")
+
+    def complete(self, line: str, word: str) -> Sequence[str]:
+        # `word` starts after gdb's own break characters ("-" is one); we complete whole arguments
+        typed = line.split(" ")[-1]
+        offers = self.declared.complete(line.split()[: -1 if typed else None], typed)
+        cut = len(typed) - len(word)
+        return [offer[cut:] for offer in offers]
+
+
+class NeptPrefix(gdb.Command):
+    """Debug nested EPT on a Linux KVM host from outside.
+
+    Usage: nept
+           nept NAME ARGUMENTS
+
+    Without arguments it lists the commands.  "nept walk" is the same as "nept-walk".
+    """
+
+    def __init__(self) -> None:
+        super().__init__("nept", gdb.COMMAND_DATA, gdb.COMPLETE_COMMAND, prefix=True)
+
+    def invoke(self, line: str, from_tty: bool) -> None:
+        if line:
+            raise gdb.GdbError(f"there is no command 'nept {line}': 'nept' lists them")
+        gdb.write(listing() + "\n\n'help nept-NAME' is the manual of a command.\n")
+
+
+class NeptReload(gdb.Command):
+    """Load gdb_nept's files again after they were changed, and forget what was read.
+
+    Usage: nept-reload
+    """
+
+    def __init__(self, context: GdbContext) -> None:
+        super().__init__("nept-reload", gdb.COMMAND_SUPPORT)
+        self.context = context
+
+    def invoke(self, line: str, from_tty: bool) -> None:
+        self.context.target.close()
+        ours = [name for name in sys.modules if name.partition(".")[0] == "gdb_nept"]
+        before = {name: sys.modules.pop(name) for name in ours}
+        try:
+            importlib.import_module("gdb_nept.commands.registry").register()
+        except (ImportError, SyntaxError) as error:
+            sys.modules.update(before)
+            raise gdb.GdbError(f"not reloaded, the old commands stay: {error}") from None
+        gdb.write(f"gdb_nept: {len(ours)} modules loaded again\n")
+
+
+class TracebackParameter(gdb.Parameter):
+    """Whether a mistake in gdb_nept shows its Python traceback."""
+
+    set_doc = "Set whether a mistake in gdb_nept shows its Python traceback."
+    show_doc = "Show whether a mistake in gdb_nept shows its Python traceback."
+
+    def __init__(self) -> None:
+        super().__init__("nept traceback", gdb.COMMAND_SUPPORT, gdb.PARAM_BOOLEAN)
+        self.value = bool(os.environ.get("NEPT_TRACEBACK"))
+
+    def get_set_string(self) -> str:
+        os.environ["NEPT_TRACEBACK"] = "1" if self.value else ""
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"gdb_nept shows the traceback of its mistakes: {value}."
+
+
+class BtfParameter(gdb.Parameter):
+    """Files to take types from where the target's memory has none.
+
+    FILES are .ko, vmlinux or raw BTF files of the running build, with a colon between two.
+    Without FILES: none.
+    """
+
+    set_doc = "Set the files to take types from where the target's memory has none."
+    show_doc = "Show the files to take types from where the target's memory has none."
+
+    def __init__(self, context: GdbContext) -> None:
+        super().__init__("nept btf", gdb.COMMAND_FILES, gdb.PARAM_STRING)
+        self.context = context
+        self.value = ""
+
+    def get_set_string(self) -> str:
+        names = [
+            Path(name).expanduser() for name in str(self.value or "").split(os.pathsep) if name
+        ]
+        for name in names:
+            if not name.is_file():
+                raise gdb.GdbError(f"no file {name}: FILES are separated by '{os.pathsep}'")
+        self.context.target.take_types_from(tuple(names))
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"gdb_nept also takes types from: {value or 'no file'}."
+
+
+def coloured() -> bool:
+    """Colour on a terminal only, and where the user did not switch it off."""
+    if "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return bool(gdb.parameter("style enabled")) and os.isatty(1)
+
+
+_registered: list[GdbContext] = []  # a second `source` finds here that all is done
+
+
+def register() -> None:
+    if _registered:
+        return
+    context = GdbContext()
+    _registered.append(context)
+    NeptPrefix()
+    for verb in ("set", "show"):
+        gdb.Command(f"{verb} nept", gdb.COMMAND_SUPPORT, gdb.COMPLETE_COMMAND, prefix=True)
+    TracebackParameter()
+    BtfParameter(context)
+    for one in COMMANDS:
+        NeptCommand(one.name, one, context)
+        NeptCommand("nept " + one.name[len(PREFIX) :], one, context)
+    NeptReload(context)

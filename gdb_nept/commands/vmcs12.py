@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-vmcs12"""
+
+from __future__ import annotations
+
+import difflib
+from argparse import Namespace
+from collections.abc import Sequence
+
+from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.errors import BadInput
+from gdb_nept.kvm.vmcs12 import Field, Vmcs12
+from gdb_nept.kvm.vmcs12_layout import built_in
+from gdb_nept.render.page import Page
+from gdb_nept.render.vmcs12 import vmcs12_page
+
+
+def field_names(word: str) -> list[str]:
+    return [field.name for field in built_in().fields]
+
+
+@command(
+    "nept-vmcs12",
+    VM,
+    VCPU,
+    argument("fields", nargs="*", metavar="FIELD", complete=field_names),
+)
+def vmcs12(context: Context, args: Namespace) -> Page:
+    """Show vmcs12, the VMCS that L1 made for L2, and how far each field can be trusted.
+
+    Usage: nept-vmcs12 [--vm N] [--vcpu N] [--json] [--no-color] [FIELD...]
+
+    FIELD is KVM's name of a field (ept_pointer), the beginning of one (guest_cr), or its encoding
+    (0x201a).  Control words, EPTP and exit reason are then decoded bit by bit.  Without FIELD all
+    fields are shown, in the groups of the SDM.
+
+    --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
+    the only one in VMX operation, is found without them.
+
+    Column "authority" says whether the value in KVM's cache is the true one just now; the reason
+    stands once, below, under its number.
+
+    Examples:
+      (gdb) nept-vmcs12
+      (gdb) nept-vmcs12 ept_pointer secondary_vm_exec_control guest_cr
+
+    See also: nept-vms, nept-ept, nept-decode
+    """
+    session = context.session()
+    found = session.vmcs12(session.pick(args.vm, args.vcpu))
+    return vmcs12_page(found, chosen(found, args.fields) if args.fields else None)
+
+
+def chosen(found: Vmcs12, wanted: Sequence[str]) -> tuple[Field, ...]:
+    """The fields by name, beginning of a name, or encoding; raises BadInput."""
+    fields: dict[str, Field] = {}
+    for name in wanted:
+        exact = found.find(name)
+        matching = [exact] if exact else [f for f in found.fields if f.name.startswith(name)]
+        if not matching:
+            near = difflib.get_close_matches(name, [field.name for field in found.fields])
+            advice = f"Similar: {', '.join(near)}" if near else "nept-vmcs12 shows all of them."
+            raise BadInput(f"vmcs12 has no field '{name}'", advice)
+        fields.update({field.name: field for field in matching})
+    return tuple(fields.values())

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-walk"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from gdb_nept.address import L2Phys
+from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.render.journey import journey_page
+from gdb_nept.render.page import Page
+
+
+@command("nept-walk", VM, VCPU, argument("address", type="address", metavar="ADDRESS"))
+def walk(context: Context, args: Namespace) -> Page:
+    """Follow an L2 physical address through every table to the host's memory.
+
+    Usage: nept-walk [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
+
+    ADDRESS is an L2 physical address: a number, or an expression of gdb's such as $rax+8, in
+    quotes if it has spaces.
+
+    --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
+    the only one in VMX operation, is found without them.
+
+    The address goes three ways, with a line for each entry read: through EPT12 (L1's tables), the
+    memslot and the page tables of the VMM; through EPT02, KVM's shadow of EPT12; and from L1's
+    physical address through EPT01.  The last line, "verdict", says whether they agree, and if
+    not, what that means.
+
+    Example:
+      (gdb) nept-walk 0x7f3000
+
+    See also: nept-ept, nept-decode, nept-vms
+    """
+    session = context.session()
+    journey = session.journey(session.pick(args.vm, args.vcpu), L2Phys(args.address))
+    return journey_page(journey)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `source gdb_nept/init.py` in gdb runs: it loads the commands; a second time it does nothing.
+
+Nothing newer than Python 3.0 stands here, so that an old Python gets as far as the message.
+"""
+
+import os
+import sys
+
+
+def load():
+    # type: () -> None
+    try:
+        import gdb
+    except ImportError:
+        sys.exit("init.py is for gdb: (gdb) source init.py; without gdb: python3 -m gdb_nept")
+    if sys.version_info < (3, 9):  # noqa: UP036
+        text = "gdb_nept needs Python 3.9; this gdb has %d.%d" % sys.version_info[:2]  # noqa: UP031
+        raise gdb.GdbError(text + ": use a gdb built with a newer one")
+    # gdb gives a sourced file a __file__ relative to its current directory
+    package = os.path.dirname(os.path.abspath(os.path.realpath(__file__)))
+    loaded = sys.modules.get("gdb_nept.errors")
+    if loaded is not None and os.path.dirname(str(loaded.__file__)) != package:
+        raise gdb.GdbError("gdb_nept is loaded already from " + str(loaded.__file__))
+    if os.path.dirname(package) not in sys.path:
+        sys.path.insert(0, os.path.dirname(package))
+    from gdb_nept.commands import registry
+
+    registry.register()
+
+
+load()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The accesses that can have caused an exit at a given place, and what each must lead to.
+
+vmcs12 says where L2's access went (guest-physical and guest-linear address) and what KVM made of
+it (reason and qualification), but not what the access was.  Here every kind of access to that
+place is predicted, by every model asked for, with no look at what KVM made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from gdb_nept.address import L1Phys, L2Phys, L2Virt
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.kvm.vmcs12 import Field, Vmcs12
+from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
+from gdb_nept.nested.ground import Ground
+from gdb_nept.predict.access import Access, Op, Stage
+from gdb_nept.predict.model import Model
+from gdb_nept.predict.outcome import Prediction
+from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.paging import GuestPaging, LinearWalk, Reference, walk_linear
+from gdb_nept.walk.result import Walk
+
+PLACE_FIELDS = ("guest_physical_address", "guest_linear_address", "guest_rip")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the access went, as vmcs12 says; the fields with how far each can be trusted."""
+
+    gpa: L2Phys
+    gla: L2Virt
+    fields: tuple[Field, ...]
+
+
+class Lead(Enum):
+    """What the guest-physical address is to the guest-linear one, by L2's own page tables."""
+
+    TRANSLATION = "the guest-linear address translates to the guest-physical one"
+    ENTRY = "the guest-physical address is an entry used to translate the guest-linear one"
+    SAME_PAGE = "the guest-linear address translates to another place in that page"
+    ELSEWHERE = "L2's page tables do not lead from the guest-linear address there"
+    UNKNOWN = "L2's page tables cannot be followed"
+
+
+STAGES = {Lead.TRANSLATION: Stage.FINAL, Lead.SAME_PAGE: Stage.FINAL, Lead.ENTRY: Stage.WALK}
+
+
+@dataclass(frozen=True)
+class Link:
+    """`user`, `writable`, `execute_disable`: of L2's entries, None where not known."""
+
+    lead: Lead
+    why: str = ""
+    user: bool | None = None
+    writable: bool | None = None
+    execute_disable: bool | None = None
+
+    @property
+    def stage(self) -> Stage | None:
+        """What the access was, if the guest-linear address belongs to it."""
+        return STAGES.get(self.lead)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    access: Access
+    prediction: Prediction[L1Phys]
+
+
+#: By the name of the model.
+Foresight = Mapping[str, "tuple[Foreseen, ...]"]
+
+
+def place_of(vmcs12: Vmcs12) -> Place:
+    """Reads PLACE_FIELDS alone.  Raises NoGuest for a vmcs12 without them."""
+    gpa, gla, rip = (vmcs12.field(name) for name in PLACE_FIELDS)
+    return Place(L2Phys(gpa.value), L2Virt(gla.value), (gpa, gla, rip))
+
+
+def foresee(base: Ground, place: Place, link: Link, models: Iterable[Model]) -> Foresight:
+    """What each candidate access leads to, by each model: complete when it returns."""
+    accesses = tuple(candidates(place, link))
+    return {
+        model.name: tuple(Foreseen(each, base.predict(each, model)) for each in accesses)
+        for model in models
+    }
+
+
+def candidates(place: Place, link: Link) -> Iterator[Access]:
+    """Every kind of access to `place`, the likeliest first: made by the processor, and at the
+    stage that L2's page tables tell."""
+    stages = sorted((Stage.FINAL, Stage.WALK), key=lambda stage: stage is not link.stage)
+    users = (False, True) if link.user is None else (link.user,)
+    for emulated in (False, True):
+        for stage in stages:
+            for op in Op if stage is Stage.FINAL else (Op.READ, Op.RMW):
+                for user in users:
+                    yield _candidate(place, link, op, stage, user, emulated)
+    yield Access(place.gpa, Op.READ, stage=Stage.PDPTE)
+
+
+def _candidate(
+    place: Place, link: Link, op: Op, stage: Stage, user: bool, emulated: bool
+) -> Access:
+    final = stage is Stage.FINAL
+    return Access(
+        place.gpa,
+        op,
+        user,
+        stage,
+        place.gla,
+        linear_writable=link.writable if final else None,
+        linear_execute_disable=link.execute_disable if final else None,
+        emulated=emulated,
+    )
+
+
+# -- from the guest-linear address to the guest-physical one ------------------------------------
+
+
+def link_of(base: Ground, place: Place, paging: GuestPaging) -> Link:
+    """Follow L2's page tables, through EPT12 whatever its rights, from the one to the other."""
+    # a supervisor's read with SMAP lifted: L2's rights have no say in where an address leads
+    walker = walk_linear(replace(paging, ac=True), Reference(place.gla, write=False))
+    try:
+        wanted = next(walker)
+        while True:
+            if wanted.gpa == place.gpa:
+                return Link(Lead.ENTRY, f"(level {wanted.level})")
+            if wanted.update:
+                wanted = walker.send(0)  # reading is all that we do
+                continue
+            there: Walk[L2Phys, L1Phys] = walk_ept(base.memory, base.eptp, wanted.gpa, base.cpu)
+            if there.address is None:
+                return Link(Lead.UNKNOWN, f"(EPT12 has no page for {wanted.gpa:#x})")
+            wanted = walker.send(_word(base.memory, there.address, wanted.size))
+    except MemoryUnreadable as error:
+        return Link(Lead.UNKNOWN, f"({error.message})")
+    except StopIteration as end:
+        return _arrived(place, end.value)
+
+
+def _word(memory: PhysicalMemory[L1Phys], address: L1Phys, size: int) -> int:
+    return int.from_bytes(memory.read(address, size), "little")
+
+
+def _arrived(place: Place, walk: LinearWalk) -> Link:
+    if walk.gpa is None:
+        return Link(Lead.ELSEWHERE, f"({walk.fault.why if walk.fault else 'no translation'})")
+    same_page = (walk.gpa ^ place.gpa) <= PAGE_MASK
+    if same_page:
+        lead = Lead.TRANSLATION if walk.gpa == place.gpa else Lead.SAME_PAGE
+        why = "" if walk.gpa == place.gpa else f"({walk.gpa:#x})"
+        return Link(lead, why, walk.user, walk.writable, walk.execute_disable)
+    return Link(Lead.ELSEWHERE, f"(but to {walk.gpa:#x})")

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The last EPT exit that KVM reflected to L1, against what the tables as they stand predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
+from gdb_nept.kvm.vmcs12 import Vmcs12
+from gdb_nept.nested.candidates import (
+    Foreseen,
+    Foresight,
+    Lead,
+    Link,
+    Place,
+    foresee,
+    link_of,
+    place_of,
+)
+from gdb_nept.nested.features import KvmModel, kvm_model
+from gdb_nept.nested.ground import ground
+from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.nested.suspects import Suspect, suspects_for
+from gdb_nept.predict.case import SDM
+from gdb_nept.predict.model import Model, Processor
+
+EPT_EXITS = (EPT_VIOLATION, EPT_MISCONFIGURATION, PML_FULL)
+
+
+class Finding(Enum):
+    AGREE = "agree"
+    DIFFER = "differ"
+    NOT_EPT = "not an EPT exit"
+    NO_EXIT = "no exit by the tables as they stand"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What KVM wrote for L1."""
+
+    reason: ExitReason
+    qualification: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One foreseen exit against what was told; `bits` are the defined bits that differ."""
+
+    foreseen: Foreseen
+    reason_differs: bool
+    bits: int
+    physical_differs: bool
+    linear_differs: bool
+
+    @property
+    def agrees(self) -> bool:
+        return not (
+            self.reason_differs or self.bits or self.physical_differs or self.linear_differs
+        )
+
+    @property
+    def distance(self) -> tuple[int, bool, bool, int]:
+        """Nearer is smaller.  A model knows less of the emulator's accesses, and so has less to
+        differ in: they are nearest only if the addresses speak for them."""
+        fields = self.physical_differs + self.linear_differs
+        emulated = self.foreseen.access.emulated
+        return (fields, emulated, self.reason_differs, bin(self.bits).count("1"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """`agreeing` are the accesses whose exit is the one that was told; `nearest` the closest of
+    them all.  `explanations` name what would have made the difference; `processor` compares the
+    same access with the SDM's processor."""
+
+    model: str
+    place: Place
+    link: Link
+    told: Told
+    finding: Finding
+    agreeing: tuple[Comparison, ...]
+    nearest: Comparison | None
+    explanations: tuple[str, ...]
+    processor: Comparison | None
+    departures: tuple[str, ...]
+    kvm: KvmModel
+    notes: tuple[str, ...]
+
+
+def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check:
+    """Compare; `model` is the attached KVM if not given.
+
+    The order is the point: `foresight` is complete before the reason and the qualification are
+    read from the target.  Raises NoGuest where L1 runs no L2 with EPT.
+    """
+    kvm = kvm_model(session, chosen)
+    asked = model or kvm.model
+    base = ground(session, chosen)
+    place = place_of(session.vmcs12(chosen))
+    registers = guest_registers(session, chosen)
+    link = link_of(base, place, registers.paging)
+    suspects = tuple(suspects_for(asked))
+    models = (asked, Processor(SDM), *(each.model for each in suspects))
+    foresight = foresee(base, place, link, models)
+
+    vmcs12 = session.vmcs12(chosen)
+    case = Case(place, link, foresight, told_by(vmcs12), suspects)
+    notes = (*kvm.doubts, *_notes(vmcs12, registers.doubts))
+    return _judge(case, asked.name, kvm, notes)
+
+
+def told_by(vmcs12: Vmcs12) -> Told:
+    reason = vmcs12.field("vm_exit_reason").value
+    return Told(ExitReason(reason), vmcs12.field("exit_qualification").value)
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is compared: what was foreseen, and what was told."""
+
+    place: Place
+    link: Link
+    foresight: Foresight
+    told: Told
+    suspects: tuple[Suspect, ...]
+
+    def comparisons(self, model: str) -> tuple[Comparison, ...]:
+        """Those of the candidates that exit at all."""
+        foreseen = self.foresight[model]
+        return tuple(self.compare(each) for each in foreseen if each.prediction.reason is not None)
+
+    def compare(self, foreseen: Foreseen) -> Comparison:
+        predicted, told = foreseen.prediction, self.told
+        return Comparison(
+            foreseen,
+            predicted.reason != told.reason.basic,
+            (predicted.qualification ^ told.qualification) & predicted.mask,
+            predicted.gpa is not None and predicted.gpa != self.place.gpa,
+            _linear_differs(foreseen, self.link),
+        )
+
+    def explanations(self) -> Iterator[str]:
+        """The known bugs that lead to just what was told; whole releases only if no single rule
+        of KVM's does."""
+        fitting = self._fitting(emulated=False) or self._fitting(emulated=True)
+        yield from (each.says for each in fitting if each.says)
+        releases = ", ".join(each.release for each in fitting if each.release)
+        if releases and not any(each.says for each in fitting):
+            yield f"the rules of KVM in Linux {releases}, together"
+
+    def _fitting(self, emulated: bool) -> list[Suspect]:
+        """The suspects by which some access of the processor, or of the emulator, leads to it."""
+        return [
+            suspect
+            for suspect in self.suspects
+            if any(
+                each.agrees and each.foreseen.access.emulated is emulated
+                for each in self.comparisons(suspect.model.name)
+            )
+        ]
+
+    def departures(self, agreeing: Comparison) -> Iterator[str]:
+        """The single rules that would have made KVM report what the SDM's processor does."""
+        wanted = self._foreseen(SDM.name, agreeing)
+        for suspect in self.suspects:
+            other = self._foreseen(suspect.model.name, agreeing)
+            if wanted and other and suspect.says and _same(wanted, other):
+                yield suspect.says
+
+    def _foreseen(self, model: str, like: Comparison) -> Foreseen | None:
+        """The same access by another model."""
+        access = like.foreseen.access
+        return next((each for each in self.foresight[model] if each.access == access), None)
+
+    def by_processor(self, nearest: Comparison) -> Comparison | None:
+        """The same access as the SDM's processor would have it."""
+        found = self._foreseen(SDM.name, nearest)
+        return self.compare(found) if found else None
+
+
+def _same(wanted: Foreseen, other: Foreseen) -> bool:
+    """Whether `other` is certain to report what `wanted` defines."""
+    first, second = wanted.prediction, other.prediction
+    differing = (first.qualification ^ second.qualification) | ~second.mask
+    return first.reason == second.reason and not differing & first.mask
+
+
+def _linear_differs(foreseen: Foreseen, link: Link) -> bool:
+    """The guest-linear address was an input: whether it belongs to the access is told by L2's own
+    page tables.  Where the model leaves the field undefined, it cannot differ."""
+    if foreseen.prediction.gla is None or link.lead is Lead.UNKNOWN:
+        return False
+    return link.lead is Lead.SAME_PAGE or link.stage is not foreseen.access.stage
+
+
+def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Check:
+    ours = case.comparisons(name) if case.told.reason.basic in EPT_EXITS else ()
+    agreeing = tuple(each for each in ours if each.agrees)
+    nearest = min(ours, key=lambda each: each.distance, default=None)
+    return Check(
+        name,
+        case.place,
+        case.link,
+        case.told,
+        _finding(case.told, ours, agreeing),
+        agreeing,
+        nearest,
+        () if agreeing or not ours else tuple(case.explanations()),
+        case.by_processor(agreeing[0] if agreeing else nearest) if nearest else None,
+        tuple(case.departures(agreeing[0])) if agreeing else (),
+        kvm,
+        notes,
+    )
+
+
+def _finding(told: Told, ours: tuple[Comparison, ...], agreeing: tuple[Comparison, ...]) -> Finding:
+    if told.reason.basic not in EPT_EXITS:
+        return Finding.NOT_EPT
+    if not ours:
+        return Finding.NO_EXIT
+    return Finding.AGREE if agreeing else Finding.DIFFER
+
+
+def _notes(vmcs12: Vmcs12, doubts: tuple[str, ...]) -> Iterator[str]:
+    yield from vmcs12.problems
+    if vmcs12.situation.l2_active:
+        yield "L2 runs again: L1 has handled that exit, and may have changed EPT12 for it"
+    for doubt in doubts:
+        yield f"L2's {doubt}"

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which features of predict/reflected.py the attached KVM has: told from its types, and from what
+it offers this L1, never from its version.
+
+A rule of KVM's code leaves no mark in its types by itself.  It is then told by a member that came
+with it or after it, and the probe says which; where nothing tells, the probe says that too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gdb_nept.errors import MemberMissing, TypeMissing
+from gdb_nept.kvm.nested_vmx import Nested
+from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.predict.case import BOCHS, SDM, Hardware
+from gdb_nept.predict.model import NAMES, PROCESSORS, Model, Reflecting, model
+from gdb_nept.predict.reflected import Feature, Kvm
+from gdb_nept.target.ports import CType, Kernel
+
+ATTACHED = "kvm"  # the name of the model that is made here
+WITH_FROM_HARDWARE = 3  # parameters of kvm_mmu.inject_page_fault()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is known of one feature.  `present` is None where nothing tells; the prediction then
+    takes `assumed`."""
+
+    feature: Feature
+    present: bool | None
+    how: str
+    assumed: bool = False
+
+    @property
+    def taken(self) -> bool:
+        return self.assumed if self.present is None else self.present
+
+
+@dataclass(frozen=True)
+class KvmModel:
+    """The attached KVM as a model, and how each of its features was found."""
+
+    model: Reflecting
+    probes: tuple[Probe, ...]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What could not be probed, and what is assumed instead."""
+        return tuple(
+            f"not known of this kernel, and assumed {'to be' if each.taken else 'not to be'} so: "
+            f"{each.feature.value} ({each.how})"
+            for each in self.probes
+            if each.present is None
+        )
+
+
+def kvm_model(session: Session, chosen: Chosen, hardware: Hardware = SDM) -> KvmModel:
+    """The KVM that runs `chosen`, on `hardware`: the kernel does not tell what it runs on."""
+    probes = tuple(probe(session.kernel, chosen.vcpu.nested))
+    features = frozenset(each.feature for each in probes if each.taken)
+    return KvmModel(Reflecting(Kvm(_name(hardware), features, hardware)), probes)
+
+
+def named_model(session: Session, chosen: Chosen, name: str) -> Model:
+    """As predict.model.model(), and besides "kvm", the attached one, and "kvm@PROCESSOR"."""
+    processor = name.partition("@")[2]
+    if is_attached(name) and (processor or SDM.name) in PROCESSORS:
+        return kvm_model(session, chosen, PROCESSORS[processor or SDM.name]).model
+    return model(name)
+
+
+def is_attached(name: str) -> bool:
+    """Whether `name` means the attached KVM, on whatever processor."""
+    return name.partition("@")[0] == ATTACHED
+
+
+def model_names(word: str = "") -> list[str]:
+    """What --model can be."""
+    kvms = [ATTACHED, *(name for name in NAMES if name.startswith(ATTACHED))]
+    return [ATTACHED, *NAMES, *(f"{name}@{BOCHS.name}" for name in kvms)]
+
+
+def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
+    """Every Feature once, oldest first."""
+    yield _linear_copied(kernel)
+    yield _rights_of_entries(kernel)
+    yield _kind_of_walk(kernel)
+    yield _member(kernel, Feature.MISCONFIG_CLEARED, "x86_exception", "exit_qualification")
+    yield _linear_synthesised(kernel)
+    yield _member(kernel, Feature.ONE_KIND, "kvm_x86_nested_ops", "translate_nested_gpa")
+    yield _offered(
+        Feature.MBEC,
+        "nested.msrs.secondary_ctls_high bit 22",
+        nested.secondary_allowed.mode_based_execute if nested else None,
+    )
+    yield _offered(
+        Feature.ADVANCED,
+        "nested.msrs.ept_caps bit 22",
+        nested.ept_vpid_cap.advanced_exit if nested else None,
+    )
+
+
+def _linear_copied(kernel: Kernel) -> Probe:
+    """119a9c01a592 (4.9) added a line of code and no member."""
+    feature = Feature.LINEAR_COPIED
+    if _has(kernel, "nested_vmx", "pml_full"):
+        return Probe(feature, True, "nested_vmx.pml_full is there, and younger (4.12)")
+    how = "no nested_vmx.pml_full (4.12), and no member that tells 4.9 from older ones"
+    return Probe(feature, None, how, assumed=True)
+
+
+def _rights_of_entries(kernel: Kernel) -> Probe:
+    """0780516a18f8 came in one release with the emulated PML, c5f983f6e845 (4.12)."""
+    found = _has(kernel, "nested_vmx", "pml_full")
+    return Probe(Feature.RIGHTS_OF_ENTRIES, found, _seen("nested_vmx.pml_full", found))
+
+
+def _kind_of_walk(kernel: Kernel) -> Probe:
+    """ddd6f0e94d31 (4.17, and some 4.14.y) left no mark."""
+    feature = Feature.KIND_OF_WALK
+    if _has(kernel, "nested_vmx", "msrs"):
+        return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")
+    return Probe(feature, None, "no nested_vmx.msrs (4.18), and no member that tells 4.17")
+
+
+def _linear_synthesised(kernel: Kernel) -> Probe:
+    """fe0b872d7500: inject_page_fault() is told whether the fault is from hardware."""
+    feature, what = Feature.LINEAR_SYNTHESISED, "kvm_mmu.inject_page_fault()"
+    try:
+        pointer = _struct(kernel, "kvm_mmu").member("inject_page_fault").type
+    except (TypeMissing, MemberMissing) as error:
+        return Probe(feature, None, error.message)
+    count = pointer.element().count if pointer.target else 0
+    if not count:
+        return Probe(feature, None, f"the types here do not tell the parameters of {what}")
+    return Probe(feature, count >= WITH_FROM_HARDWARE, f"{what} has {count} parameters")
+
+
+def _member(kernel: Kernel, feature: Feature, struct: str, name: str) -> Probe:
+    """A feature that came with a member, in one series."""
+    try:
+        found = _struct(kernel, struct).has(name)
+    except TypeMissing as error:
+        return Probe(feature, None, error.message)
+    return Probe(feature, found, _seen(f"{struct}.{name}", found))
+
+
+def _offered(feature: Feature, where: str, number: int | None) -> Probe:
+    if number is None:
+        return Probe(feature, None, "the vCPU has no struct nested_vmx")
+    return Probe(feature, bool(number), f"{where} is {number}")
+
+
+def _seen(what: str, found: bool) -> str:
+    return f"{what} is there" if found else f"no {what}"
+
+
+def _has(kernel: Kernel, struct: str, name: str) -> bool:
+    try:
+        return kernel.types.struct(struct, "kvm_intel").has(name)
+    except TypeMissing:
+        return False
+
+
+def _struct(kernel: Kernel, name: str) -> CType:
+    return kernel.types.struct(name, "kvm")
+
+
+def _name(hardware: Hardware) -> str:
+    return ATTACHED if hardware is SDM else f"{ATTACHED}@{hardware.name}"

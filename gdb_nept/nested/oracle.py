@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A model and the live L2 that it is asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdb_nept.address import L1Phys
+from gdb_nept.nested.features import is_attached, kvm_model, named_model
+from gdb_nept.nested.ground import Ground, ground
+from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.predict.access import Access
+from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
+from gdb_nept.predict.model import Model
+from gdb_nept.predict.outcome import Prediction
+from gdb_nept.walk.paging import GuestPaging
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """`doubts` are what the model assumes without knowing."""
+
+    base: Ground
+    model: Model
+    doubts: tuple[str, ...]
+
+    def physical(self, access: Access) -> Prediction[L1Phys]:
+        return self.base.predict(access, self.model)
+
+    def linear(self, access: LinearAccess, paging: GuestPaging) -> LinearPrediction:
+        base = self.base
+        return predict_linear(
+            base.memory, base.eptp, access, paging, base.cpu, base.controls, self.model
+        )
+
+
+def oracle(session: Session, chosen: Chosen, name: str) -> Oracle:
+    """Raises BadInput for a model that there is not, NoGuest where L1 runs no L2 with EPT."""
+    model = named_model(session, chosen, name)
+    doubts = kvm_model(session, chosen).doubts if is_attached(name) else ()
+    return Oracle(ground(session, chosen), model, doubts)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What kernels are known to have got wrong, each as a model that gets it wrong in that way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gdb_nept.predict.case import BOCHS, SDM
+from gdb_nept.predict.model import KERNELS, Model, NeptV2, Processor, Reflecting
+from gdb_nept.predict.reflected import Feature, Kvm
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model that stands for a known bug: `says` names it, or `release` the Linux that had it."""
+
+    model: Model
+    says: str = ""
+    release: str = ""
+
+
+def suspects_for(asked: Model) -> Iterator[Suspect]:
+    """Models that stand for what kernels are known to have got wrong: `asked` with one rule taken
+    away or added, the KVM of each release, and the series of 2012."""
+    base = _as_kvm(asked)
+    for feature in Feature:
+        had = feature in base
+        name = f"{base.name}{'-' if had else '+'}{feature.name}"
+        verb = "does not have this rule" if had else "already has this rule"
+        changed = Kvm(name, base.features ^ {feature}, base.hardware)
+        yield Suspect(Reflecting(changed), f"a KVM that {verb}: {feature.value}")
+    for release, features in KERNELS.items():
+        whole = Kvm(f"{release} as a whole", features, base.hardware)
+        yield Suspect(Reflecting(whole), release=release.partition("-")[2])
+    if base.hardware is not BOCHS:
+        on_bochs = replace(base, name=f"{base.name} on {BOCHS.name}", hardware=BOCHS)
+        says = f"the processor that L0 runs on is {BOCHS.name} (choose model kvm@{BOCHS.name})"
+        yield Suspect(Reflecting(on_bochs), says)
+    v2 = NeptV2()
+    says = f"the nested EPT series of 2012 ({v2.name}), which injects a page fault's error code"
+    yield Suspect(v2, says)
+
+
+def _as_kvm(asked: Model) -> Kvm:
+    """A processor is what a KVM with every rule imitates."""
+    if isinstance(asked, Reflecting):
+        return asked.kvm
+    hardware = asked.hardware if isinstance(asked, Processor) else SDM
+    return Kvm(f"a KVM like {asked.name}", frozenset(Feature), hardware)

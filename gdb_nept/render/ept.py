@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An EPT as runs and holes: what nept-ept answers.
+
+JSON: which, eptp, levels, notes [text], and runs [start, end (first address behind), size,
+page_size, count, leads_to, rights, memory_type, accessed, dirty (how many of count), flags [short
+names], misconfigured (null or why), kvm (null, or what KVM means by an entry of its own), entry,
+entry_address] or {"hole": true, start, end, size}.
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import MEMORY_TYPES, Eptp
+from gdb_nept.nested.listing import Listing, Row, Shown
+from gdb_nept.render import text
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.spte import spte_in_words
+from gdb_nept.walk.runs import Hole
+
+
+def ept_page(found: Listing) -> Page:
+    head = f"{found.title}\nEPTP {found.eptp.value:#x}: {eptp_in_words(found.eptp)}"
+    data: dict[str, Data] = {
+        "which": found.which,
+        "eptp": hexed(found.eptp.value),
+        "levels": found.eptp.levels,
+        "runs": [_data(row, found.cpu) for row in found.rows],
+        "notes": list[Data](found.notes),
+    }
+    notes = (f"note: {note}" for note in found.notes)
+    return Page((head, _table(found), _sum(found), *notes), data)
+
+
+def eptp_in_words(eptp: Eptp) -> str:
+    kind = MEMORY_TYPES.get(eptp.memory_type, f"memory type {eptp.memory_type}")
+    flags = "on" if eptp.accessed_dirty else "off"
+    return f"table at {eptp.address:#x}, {eptp.levels} levels, {kind}, A/D flags {flags}"
+
+
+def _sum(found: Listing) -> str:
+    runs = [row.run for row in found.rows if isinstance(row, Shown)]
+    mapped = [run for run in runs if run.first.stop is None]
+    pages, total = sum(run.count for run in mapped), sum(run.size for run in mapped)
+    parts = [f"{pages} pages, {text.size(total)} mapped, in {len(mapped)} runs"]
+    bad = sum(run.count for run in runs) - pages
+    if bad:
+        parts.append(f"{bad} misconfigured entries")
+    if any(0 < used < run.count for run in runs for used in (run.accessed, run.dirty)):
+        parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
+    return "; ".join(parts)
+
+
+def _table(found: Listing) -> Table:
+    digits = max([10, *(len(f"{_bounds(row)[1] - 1:x}") for row in found.rows)])
+    idle = text.ignored_bits(found.cpu, found.eptp)
+    cells = tuple(_cells(row, digits, found.cpu.mbec, idle) for row in found.rows)
+    headers = ("from", "to", "size", "rights", "type", "AD", "pages", "leads to")
+    return Table(headers, cells, right=(2, 6))
+
+
+def _bounds(row: Row) -> tuple[int, int]:
+    return (row.start, row.end) if isinstance(row, Hole) else (row.run.first.start, row.run.end)
+
+
+def _cells(row: Row, digits: int, mbec: bool, idle: int) -> tuple[str, ...]:
+    low, high = _bounds(row)
+    bounds = (text.address(low, digits), text.address(high - 1, digits), text.size(high - low))
+    if isinstance(row, Hole):
+        return (*bounds, "", "", "", "", "hole")
+    run, first = row.run, row.run.first
+    return (
+        *bounds,
+        text.rights(first.rights, mbec),
+        "-" if first.stop else text.memory_type(first.entry),
+        _used("A", run.accessed, run.count) + _used("D", run.dirty, run.count),
+        f"{run.count}x{text.size(first.size)}",
+        _leads_to(row, idle),
+    )
+
+
+def _used(letter: str, number: int, count: int) -> str:
+    return "-" if not number else letter if number == count else letter.lower()
+
+
+def _leads_to(row: Shown, idle: int) -> str:
+    first = row.run.first
+    if row.spte is not None:
+        if row.spte.mmio is not None:
+            return spte_in_words(row.spte)
+        if first.stop is None:
+            return f"{text.address(first.address)} {row.spte.protection}".rstrip()
+    if first.stop is None:
+        return f"{text.address(first.address)} {text.extras(first.entry, idle)}".rstrip()
+    why = first.stop.why.partition(" is ")[2]
+    return f"{why}; entry {first.entry.value:#x} at {first.place:#x}"
+
+
+def _data(row: Row, cpu: Capabilities) -> Data:
+    low, high = _bounds(row)
+    bounds: dict[str, Data] = {"start": hexed(low), "end": hexed(high), "size": high - low}
+    if isinstance(row, Hole):
+        return {"hole": True, **bounds}
+    first = row.run.first
+    return {
+        **bounds,
+        "page_size": first.size,
+        "count": row.run.count,
+        "leads_to": None if first.stop else hexed(first.address),
+        "rights": text.rights(first.rights, cpu.mbec),
+        "memory_type": None if first.stop else text.memory_type(first.entry),
+        "accessed": row.run.accessed,
+        "dirty": row.run.dirty,
+        "flags": list[Data](text.extras(first.entry).split()),
+        "misconfigured": first.stop.why if first.stop else None,
+        "kvm": spte_in_words(row.spte) if row.spte else None,
+        "entry": hexed(first.entry.value),
+        "entry_address": hexed(first.place),
+    }

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The walk of the page tables of the process that runs L1."""
+
+from __future__ import annotations
+
+from gdb_nept.arch.paging import Entry
+from gdb_nept.render import text
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data
+from gdb_nept.target.pagetable import TableStep, Translation
+
+
+def host_lines(found: Translation | None) -> str:
+    if found is None:
+        return ""
+    lines = ["Page tables of the process that runs L1, in host memory:"]
+    lines += [_line(step) for step in found.steps]
+    if found.physical is None:
+        lines.append(f"  stops: {found.why}")
+    else:
+        size = text.size(found.page_size)
+        lines.append(f"  -> host physical {found.physical:#x}, in a page of {size}")
+        lines += [f"  {found.why}"] if found.why else []
+    return "\n".join(lines)
+
+
+def _line(step: TableStep) -> str:
+    place = f"{text.address(step.table)}[{step.index:3}]"
+    return f"  {step.name:5} {place}  {text.word(step.entry.value)}  {entry_in_words(step.entry)}"
+
+
+def entry_in_words(entry: Entry) -> str:
+    """present, write, user; accessed, dirty; no execute."""
+    if not entry.present:
+        return "not present"
+    can = ["read", *(name for name in ("write", "user") if getattr(entry, name))]
+    used = [name for name in ("accessed", "dirty") if getattr(entry, name)]
+    parts = [", ".join(can), ", ".join(used), "no execute" if entry.execute_disable else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def host_data(found: Translation | None) -> Data:
+    if found is None:
+        return None
+    return {
+        "steps": [
+            {
+                "level": step.level,
+                "name": step.name,
+                "table": hexed(step.table),
+                "index": step.index,
+                "entry_address": hexed(step.address),
+                "entry": hexed(step.entry.value),
+                "meaning": entry_in_words(step.entry),
+            }
+            for step in found.steps
+        ],
+        "address": hexed(found.physical),
+        "page_size": found.page_size,
+        "why": found.why or None,
+    }

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journey of an address: what nept-walk answers.
+
+JSON: asked, vm, vcpu, eptp, ept12 (a walk), slot (null or {id, start, size, userspace_addr}),
+host_virtual, host (null or {steps, address, page_size, why}), ept02 and ept01 (null or a walk),
+ept02_missing, host_physical, agreement, verdict, notes [text].  A walk: root, steps, address (null
+if it stops), page_size, stop (null or {cause, level, why}).  A step: level, name, table, index,
+entry_address, entry, leaf, rights, meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.render import text
+from gdb_nept.render.ept import eptp_in_words
+from gdb_nept.render.host import host_data, host_lines
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page
+from gdb_nept.render.spte import spte_in_words
+from gdb_nept.walk.result import Step, Walk
+
+
+def journey_page(journey: Journey) -> Page:
+    """One line an entry read, in the order of the journey; the verdict comes last."""
+    blocks = [
+        f"L2 physical {journey.asked:#x} on VM {journey.vm}, vCPU {journey.vcpu}\n"
+        f"EPTP {journey.eptp.value:#x}: {eptp_in_words(journey.eptp)}",
+        _lines("EPT12, L1's tables, in L1 physical memory:", journey.ept12, "L1 physical"),
+        _slot(journey),
+        host_lines(journey.host),
+        _shadow("EPT02, KVM's shadow of EPT12, in host memory:", journey.shadow)
+        or f"EPT02: {journey.shadow_missing}",
+        _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01),
+        *(f"note: {note}" for note in journey.notes),
+        f"verdict: {journey.agreement.value}: {journey.verdict}",
+    ]
+    return Page(tuple(block for block in blocks if block), _data(journey))
+
+
+def _lines(title: str, walk: Walk[Any, Any], space: str) -> str:
+    steps = [_step(step, text.in_words(step.entry, step.leaf)) for step in walk.steps]
+    return "\n".join([title, *steps, _end(walk, space)])
+
+
+def _step(step: Step[Any], words: str) -> str:
+    """PDE  0x0000103000[ 12]  0x0000000000104007  read, write, execute"""
+    place = f"{text.address(step.table)}[{step.index:3}]"
+    return f"  {LEVEL_NAMES[step.level]:5} {place}  {text.word(step.entry.value)}  {words}"
+
+
+def _end(walk: Walk[Any, Any], space: str) -> str:
+    if walk.stop is not None:
+        return f"  stops: {walk.stop.why}"
+    return f"  -> {space} {walk.address:#x}, in a page of {text.size(walk.size)}"
+
+
+def _slot(journey: Journey) -> str:
+    if journey.slot is None or journey.host_virtual is None:
+        return ""
+    slot = journey.slot
+    return (
+        f"memslot {slot.id}: L1 physical {slot.start:#x}-{slot.start + slot.size - 1:#x}\n"
+        f"  -> host virtual {journey.host_virtual:#x}"
+    )
+
+
+def _shadow(title: str, found: ShadowWalk | None) -> str:
+    if found is None:
+        return ""
+    pairs = zip(found.walk.steps, found.sptes)
+    steps = [_step(step, spte_in_words(spte)) for step, spte in pairs]
+    lines = [title, *steps, _end(found.walk, "host physical")]
+    if found.walk.stop is not None and found.address is not None:
+        lines.append(f"  KVM's entry leads to host physical {found.address:#x} all the same")
+    return "\n".join(lines)
+
+
+def _data(journey: Journey) -> dict[str, Data]:
+    slot = journey.slot
+    return {
+        "asked": hexed(journey.asked),
+        "vm": journey.vm,
+        "vcpu": journey.vcpu,
+        "eptp": hexed(journey.eptp.value),
+        "ept12": _walk_data(journey.ept12),
+        "slot": None
+        if slot is None
+        else {
+            "id": slot.id,
+            "start": hexed(slot.start),
+            "size": slot.size,
+            "userspace_addr": hexed(slot.userspace_addr),
+        },
+        "host_virtual": hexed(journey.host_virtual),
+        "host": host_data(journey.host),
+        "ept02": _shadow_data(journey.shadow),
+        "ept02_missing": journey.shadow_missing or None,
+        "ept01": _shadow_data(journey.ept01),
+        "host_physical": hexed(journey.host_physical),
+        "agreement": journey.agreement.value,
+        "verdict": journey.verdict,
+        "notes": list[Data](journey.notes),
+    }
+
+
+def _walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, Data]:
+    meanings = words or tuple(text.in_words(step.entry, step.leaf) for step in walk.steps)
+    stop = walk.stop
+    return {
+        "root": hexed(walk.root),
+        "steps": [_step_data(step, said) for step, said in zip(walk.steps, meanings)],
+        "address": hexed(walk.address),
+        "page_size": walk.size if stop is None else None,
+        "stop": None
+        if stop is None
+        else {"cause": stop.cause.value, "level": stop.level, "why": stop.why},
+    }
+
+
+def _shadow_data(found: ShadowWalk | None) -> Data:
+    if found is None:
+        return None
+    return _walk_data(found.walk, tuple(spte_in_words(spte) for spte in found.sptes))
+
+
+def _step_data(step: Step[Any], meaning: str) -> Data:
+    return {
+        "level": step.level,
+        "name": LEVEL_NAMES[step.level],
+        "table": hexed(step.table),
+        "index": step.index,
+        "entry_address": hexed(step.address),
+        "entry": hexed(step.entry.value),
+        "leaf": step.leaf,
+        "rights": text.rights(step.entry),
+        "meaning": meaning,
+    }

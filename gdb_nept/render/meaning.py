@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a word says as a whole, and what is wrong with it."""
+
+from __future__ import annotations
+
+from gdb_nept.arch.bits import Word
+from gdb_nept.arch.controls import Controls
+from gdb_nept.arch.cpu import Capabilities, EptVpidCap
+from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, Eptp, misconfigured, page_size
+from gdb_nept.arch.exits import EptViolation, ExitReason
+from gdb_nept.arch.vmcs import Encoding, field_name
+from gdb_nept.predict import recognise
+from gdb_nept.render.text import in_words, size
+
+#: A processor that has every feature: what is wrong for it is wrong for all.
+EVERYTHING = EptVpidCap(sum(field.mask for field in EptVpidCap.fields()))
+
+
+def meaning(word: Word, level: int) -> str:
+    """A sentence about the whole word, found at `level` if it is an entry; '' if there is no more
+    to say than its bits do."""
+    if isinstance(word, EptEntry):
+        return _entry(word, level)
+    if isinstance(word, ExitReason):
+        return word.name
+    if isinstance(word, EptViolation):
+        return recognise.in_words(word.value)
+    return field_name(word.value) if isinstance(word, Encoding) else ""
+
+
+def _entry(entry: EptEntry, level: int) -> str:
+    name = f"a {LEVEL_NAMES[level]}"
+    if not entry.present(mbec=True):
+        return f"{name}, not present: an access causes an EPT violation"
+    leaf = entry.leaf_at(level)
+    target = f"table at {entry.address:#x}"
+    if leaf:
+        target = f"page of {size(page_size(level))} at {entry.page(level):#x}"
+    return f"{name} that leads to the {target}: {in_words(entry, leaf)}"
+
+
+def problem(word: Word, level: int, maxphyaddr: int) -> str:
+    """Why any processor of this physical-address width would refuse the word; '' if none would."""
+    cpu = Capabilities(maxphyaddr, EVERYTHING)
+    if isinstance(word, Eptp):
+        return word.problem(cpu)
+    if isinstance(word, EptEntry) and word.present():
+        bad = misconfigured(word, level, cpu)
+        return f"EPT misconfiguration: {bad[0].value} (bits {bad[1]:#x})" if bad else ""
+    if isinstance(word, EptViolation):
+        return _no_qualification(word.value)
+    if isinstance(word, Controls) and word.missing_default1:
+        return f"reserved bits that must be 1 are 0: {word.missing_default1:#x}"
+    return ""
+
+
+def _no_qualification(value: int) -> str:
+    """Why no processor writes it, and what it is more likely to be."""
+    reasons = "; ".join(recognise.impossible(value))
+    code = recognise.error_code(value)
+    refused = f"no processor reports this: {reasons}" if reasons else ""
+    return ". ".join(part[:1].upper() + part[1:] for part in (refused, code) if part)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is attached and what is missing: what nept-target answers.
+
+JSON: target, memory, kernel (null if none was found) {release, types, symbols, modules [name, base,
+size]}, missing [what, advice], notes [text].
+"""
+
+from __future__ import annotations
+
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page
+from gdb_nept.target.attachment import Attachment, Missing
+from gdb_nept.target.ports import Kernel
+
+OURS = ("kvm", "kvm_intel", "kvm_amd")
+
+
+def target_page(found: Attachment) -> Page:
+    lines = [
+        f"target:   {found.target or 'none'}",
+        f"memory:   {found.memory or 'not readable'}",
+        *_kernel_lines(found.kernel),
+    ]
+    lines += [f"note:     {note}" for note in found.notes]
+    problems = [_missing(one) for one in found.missing]
+    return Page(("\n".join(lines), *problems), _data(found))
+
+
+def _kernel_lines(kernel: Kernel | None) -> list[str]:
+    if kernel is None:
+        return ["kernel:   not found"]
+    modules = [one for one in kernel.modules() if one.name in OURS]
+    names = ", ".join(f"{one.name} at {one.base:#x}" for one in modules)
+    return [
+        f"kernel:   Linux {kernel.release}",
+        f"symbols:  {kernel.symbols.origin}",
+        f"types:    {kernel.types.origin}",
+        f"modules:  {names or 'kvm is not loaded as a module'}",
+    ]
+
+
+def _missing(one: Missing) -> str:
+    advice = "\n".join(f"  {line}" for line in one.advice.splitlines())
+    return f"missing:  {one.what}" + (f"\n{advice}" if advice else "")
+
+
+def _data(found: Attachment) -> dict[str, Data]:
+    kernel = found.kernel
+    return {
+        "target": found.target or None,
+        "memory": found.memory or None,
+        "kernel": None if kernel is None else _kernel_data(kernel),
+        "missing": [{"what": one.what, "advice": one.advice or None} for one in found.missing],
+        "notes": list[Data](found.notes),
+    }
+
+
+def _kernel_data(kernel: Kernel) -> Data:
+    modules: list[Data] = [
+        {"name": one.name, "base": hexed(one.base), "size": one.size} for one in kernel.modules()
+    ]
+    return {
+        "release": kernel.release,
+        "types": kernel.types.origin,
+        "symbols": kernel.symbols.origin,
+        "modules": modules,
+    }

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A page as text for a terminal, and how numbers look in it."""
+
+from __future__ import annotations
+
+import textwrap
+
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, Eptp
+from gdb_nept.render.page import WIDTH, Page
+from gdb_nept.render.table import draw_table
+
+UNITS = ((50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K"))
+
+
+def draw(page: Page) -> str:
+    """The page without colour; an empty line parts its blocks, but a heading ("...:") from what it
+    heads."""
+    drawn = ""
+    for block in page.blocks:
+        part = paragraph(block) if isinstance(block, str) else draw_table(block, WIDTH)
+        if part:
+            gap = "\n" if drawn.endswith(":") else "\n\n"
+            drawn += (gap if drawn else "") + part
+    return drawn
+
+
+def paragraph(text: str) -> str:
+    """Long lines broken at words; a broken line goes on two columns further in."""
+    lines = []
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            WIDTH,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)
+
+
+def address(number: int | None, digits: int = 10) -> str:
+    """A physical address in a column of its like: 0x0000101000."""
+    return "-" if number is None else f"{number:#0{digits + 2}x}"
+
+
+def word(number: int) -> str:
+    """A whole 64-bit word: 0x0000000000101007."""
+    return f"{number:#018x}"
+
+
+def size(count: int) -> str:
+    """4K, 2M, 1G; what no unit divides to a short number is rounded and says so: ~256T."""
+    for shift, unit in UNITS:
+        if count and count % (1 << shift) == 0 and count >> shift < 10000:
+            return f"{count >> shift}{unit}"
+    for shift, unit in UNITS:
+        if count >= 10 << shift:
+            return f"~{(count + (1 << (shift - 1))) >> shift}{unit}"
+    return f"{count}B"
+
+
+def rights(entry: EptEntry, mbec: bool = False) -> str:
+    """RWX, R-X; with mode-based execute control a fourth letter: u, execution in user mode."""
+    letters = [
+        "R" if entry.read else "-",
+        "W" if entry.write else "-",
+        "X" if entry.execute else "-",
+    ]
+    if mbec:
+        letters.append("u" if entry.user_execute else "-")
+    return "".join(letters)
+
+
+def memory_type(entry: EptEntry) -> str:
+    """WB, UC, ...; a reserved type by its number."""
+    return MEMORY_TYPES.get(entry.memory_type, f"type {entry.memory_type}")
+
+
+SELDOM = (
+    EptEntry.ignore_pat,
+    EptEntry.verify_guest_paging,
+    EptEntry.paging_write,
+    EptEntry.supervisor_shadow_stack,
+    EptEntry.sub_page_write,
+    EptEntry.suppress_ve,
+)
+
+
+def extras(entry: EptEntry, ignored: int = 0) -> str:
+    """The flags of a leaf that are seldom set, by their short names; those of the bits that the
+    processor ignores just now, in brackets."""
+    here = [field for field in SELDOM if entry.value & field.mask]
+    used = " ".join(field.short for field in here if not field.mask & ignored)
+    idle = " ".join(field.short for field in here if field.mask & ignored)
+    return f"{used} [{idle}]".strip() if idle else used
+
+
+def ignored_bits(cpu: Capabilities, eptp: Eptp) -> int:
+    """The bits of a leaf that mean nothing with these controls and this EPTP (31.3.2)."""
+    idle = (
+        (EptEntry.verify_guest_paging, cpu.verify_guest_paging),
+        (EptEntry.paging_write, cpu.paging_write),
+        (EptEntry.supervisor_shadow_stack, bool(eptp.shadow_stack)),
+        (EptEntry.sub_page_write, cpu.sub_page),
+    )
+    return sum(field.mask for field, in_force in idle if not in_force)
+
+
+def in_words(entry: EptEntry, leaf: bool) -> str:
+    """read, write, execute; WB; accessed, dirty."""
+    can = [
+        name
+        for name, number in (
+            ("read", entry.read),
+            ("write", entry.write),
+            ("execute", entry.execute),
+        )
+        if number
+    ]
+    if not can:
+        return "not present"
+    parts = [", ".join(can)]
+    if leaf:
+        parts.append(memory_type(entry))
+    used = [name for name in ("accessed", "dirty") if getattr(entry, name)]
+    parts.append(", ".join(used[: 2 if leaf else 1]))
+    parts.append(extras(entry) if leaf else "")
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vmcs12: what nept-vmcs12 answers.
+
+JSON: pointer (L1 physical), address (L0 kernel virtual), revision, launched, l2_active, layout,
+fields [name, sdm_name, encoding, group, value, size, authority, why, bits (null if the field is no
+word of bits that we decode, else as in nept-decode)], problems [text].
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.bits import Word
+from gdb_nept.arch.controls import (
+    EntryControls,
+    ExitControls,
+    PinControls,
+    PrimaryControls,
+    SecondaryControls,
+)
+from gdb_nept.arch.ept import Eptp
+from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation, ExitReason
+from gdb_nept.arch.vmcs import Encoding
+from gdb_nept.kvm.vmcs12 import Field, Vmcs12
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.word import word_fields, word_table
+
+#: The groups of SDM vol. 3, 27.3 (June 2026), in its order; the last is for fields unknown to us.
+GROUPS = (
+    "Guest-state area",
+    "Host-state area",
+    "VM-execution control fields",
+    "VM-exit control fields",
+    "VM-entry control fields",
+    "VM-exit information fields",
+    "Not known to gdb_nept",
+)
+GUEST, HOST, EXECUTION, EXIT, ENTRY, INFORMATION, UNKNOWN = GROUPS
+
+#: KVM's names of the fields that are words of named bits.
+WORDS: dict[str, type[Word]] = {
+    "pin_based_vm_exec_control": PinControls,
+    "cpu_based_vm_exec_control": PrimaryControls,
+    "secondary_vm_exec_control": SecondaryControls,
+    "vm_exit_controls": ExitControls,
+    "vm_entry_controls": EntryControls,
+    "ept_pointer": Eptp,
+    "vm_exit_reason": ExitReason,
+}
+
+
+def vmcs12_page(vmcs12: Vmcs12, chosen: tuple[Field, ...] | None = None) -> Page:
+    """All fields in groups; or those `chosen`, words of bits decoded."""
+    fields = vmcs12.fields if chosen is None else chosen
+    reasons = _reasons(fields)
+    blocks: list[str | Table] = []
+    if chosen is None:
+        blocks.append(_head(vmcs12))
+        for group in GROUPS:
+            members = [field for field in fields if group_of(field) == group]
+            members.sort(key=lambda field: field.encoding or 0)
+            if members:
+                blocks += [f"{group}:", _table(members, reasons)]
+    else:
+        blocks.append(_table(list(fields), reasons))
+        blocks += [part for field in fields for part in _decoded(vmcs12, field)]
+    blocks.append("\n".join(f"[{number}] {text}" for text, number in reasons.items()))
+    blocks += [f"problem: {problem}" for problem in vmcs12.problems]
+    return Page(tuple(blocks), _data(vmcs12, fields))
+
+
+def group_of(field: Field) -> str:
+    if field.encoding is None:
+        return UNKNOWN
+    kind = Encoding(field.encoding).type_name
+    by_kind = {"guest state": GUEST, "host state": HOST, "read-only data": INFORMATION}
+    if kind in by_kind:
+        return by_kind[kind]
+    name = field.sdm_name
+    return EXIT if "VM-exit" in name else ENTRY if "VM-entry" in name else EXECUTION
+
+
+def word_of(vmcs12: Vmcs12, field: Field) -> Word | None:
+    """The field as a word of named bits, if it is one."""
+    if field.name == "exit_qualification":
+        reason = ExitReason(vmcs12.number("vm_exit_reason")).basic
+        return EptViolation(field.value) if reason == EPT_VIOLATION else None
+    kind = WORDS.get(field.name)
+    return None if kind is None else kind(field.value)
+
+
+def _head(vmcs12: Vmcs12) -> str:
+    where = "unknown" if vmcs12.pointer is None else f"{vmcs12.pointer:#x}"
+    cache = "" if vmcs12.address is None else f", cached by KVM at {vmcs12.address:#x}"
+    runs = "L2 active" if vmcs12.situation.l2_active else "L1 runs"
+    state = "launched" if vmcs12.launched else "not launched"
+    return (
+        f"vmcs12 at L1 physical {where}{cache}: {state}, {runs}\n"
+        f"revision {vmcs12.revision:#x}; layout: {vmcs12.layout.origin}"
+    )
+
+
+def _reasons(fields: tuple[Field, ...]) -> dict[str, int]:
+    """Each distinct reason once, numbered in the order of appearance."""
+    texts = dict.fromkeys(f"{field.authority.value}: {field.why}" for field in fields)
+    return {text: number for number, text in enumerate(texts, 1)}
+
+
+def _table(fields: list[Field], reasons: dict[str, int]) -> Table:
+    rows = tuple(
+        (
+            "-" if field.encoding is None else f"{field.encoding:#06x}",
+            field.name,
+            f"{field.value:#x}",
+            f"{field.authority.value} [{reasons[f'{field.authority.value}: {field.why}']}]",
+        )
+        for field in fields
+    )
+    return Table(("field", "name", "value", "authority"), rows, right=(2,))
+
+
+def _decoded(vmcs12: Vmcs12, field: Field) -> list[str | Table]:
+    word = word_of(vmcs12, field)
+    if word is None:
+        return []
+    said = f": {word.name}" if isinstance(word, ExitReason) else ""
+    table = word_table(word)
+    return [f"{word.title} {word.value:#x}{said}:", table if table.rows else "  no bit is set"]
+
+
+def _data(vmcs12: Vmcs12, fields: tuple[Field, ...]) -> dict[str, Data]:
+    return {
+        "pointer": hexed(vmcs12.pointer),
+        "address": hexed(vmcs12.address),
+        "revision": hexed(vmcs12.revision),
+        "launched": vmcs12.launched,
+        "l2_active": vmcs12.situation.l2_active,
+        "layout": vmcs12.layout.origin,
+        "fields": [_field_data(vmcs12, field) for field in fields],
+        "problems": list[Data](vmcs12.problems),
+    }
+
+
+def _field_data(vmcs12: Vmcs12, field: Field) -> Data:
+    word = word_of(vmcs12, field)
+    return {
+        "name": field.name,
+        "sdm_name": field.sdm_name,
+        "encoding": hexed(field.encoding),
+        "group": group_of(field),
+        "value": hexed(field.value),
+        "size": field.size,
+        "authority": field.authority.value,
+        "why": field.why,
+        "bits": None if word is None else word_fields(word),
+    }

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The VMs of a host: what nept-vms answers.
+
+JSON: vms [index, address, pid, command, slots, vcpus, problems]; vcpus [index, id, address, thread,
+cpu, mode, vmxon, current_vmptr, l2_active, signs, disagreement]; signs [name, says, detail];
+notes [text].
+"""
+
+from __future__ import annotations
+
+from gdb_nept.kvm.nested_vmx import Nested, Sign
+from gdb_nept.kvm.vcpu import Vcpu
+from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+
+
+def vms_page(found: VmList) -> Page:
+    data: dict[str, Data] = {
+        "vms": [_vm_data(vm) for vm in found.vms],
+        "notes": list[Data](found.notes),
+    }
+    if not found.vms:
+        return Page(("KVM is loaded; there is no VM.", *found.notes), data)
+    signs = [part for vm in found.vms for vcpu in vm.vcpus for part in _signs(vm, vcpu)]
+    problems = [f"VM {vm.index}: {problem}" for vm in found.vms for problem in vm.problems]
+    return Page((_vms(found), _vcpus(found), *signs, *problems, *found.notes), data)
+
+
+def _vms(found: VmList) -> Table:
+    rows = tuple(
+        (
+            str(vm.index),
+            f"{vm.address:#x}",
+            "-" if vm.pid is None else str(vm.pid),
+            vm.command or "-",
+            str(len(vm.vcpus)),
+            str(vm.slot_count),
+            _nested(vm),
+        )
+        for vm in found.vms
+    )
+    headers = ("VM", "struct kvm", "pid", "command", "vCPUs", "slots", "nested")
+    return Table(headers, rows, right=(0, 2, 4, 5))
+
+
+def _nested(vm: Vm) -> str:
+    active = [str(v.place) for v in vm.vcpus if v.nested is not None and v.nested.l2_active]
+    if active:
+        return f"L2 active on vCPU {', '.join(active)}"
+    return "VMX on, L1 runs" if vm.nested else "no"
+
+
+def _vcpus(found: VmList) -> Table:
+    rows = tuple(
+        (
+            str(vm.index),
+            str(vcpu.place),
+            f"{vcpu.address:#x}",
+            "-" if vcpu.thread is None else str(vcpu.thread),
+            "-" if vcpu.cpu < 0 else str(vcpu.cpu),
+            "yes" if vcpu.nested is not None and vcpu.nested.vmxon else "no",
+            _vmptr(vcpu.nested),
+            _state(vcpu),
+        )
+        for vm in found.vms
+        for vcpu in vm.vcpus
+    )
+    headers = ("VM", "vCPU", "struct kvm_vcpu", "thread", "CPU", "VMXON", "vmcs12 at", "state")
+    return Table(headers, rows, right=(0, 1, 3, 4))
+
+
+def _vmptr(nested: Nested | None) -> str:
+    if nested is None:
+        return "-"
+    if nested.evmcs is not None:
+        return f"{nested.evmcs:#x} (eVMCS)"
+    return "-" if nested.current_vmptr is None else f"{nested.current_vmptr:#x}"
+
+
+def _state(vcpu: Vcpu) -> str:
+    """Who runs, and whether KVM knows it from memory."""
+    words = []
+    if vcpu.nested is None:
+        words.append("no VMX state")
+    else:
+        words.append("* L2 active" if vcpu.nested.l2_active else "L1")
+        if vcpu.nested.run_pending:
+            words.append("VM entry pending")
+        if vcpu.nested.smm_guest_mode:
+            words.append("SMM, returns to L2")
+    if vcpu.in_guest:
+        words.append("in the processor")
+    return ", ".join(words)
+
+
+def _signs(vm: Vm, vcpu: Vcpu) -> list[str]:
+    nested = vcpu.nested
+    if nested is None or not (nested.l2_active or nested.disagreement):
+        return []
+    lines = [f"Signs of L2 on VM {vm.index}, vCPU {vcpu.place}:"]
+    lines += [f"  {_says(sign):3}  {sign.detail}" for sign in nested.signs]
+    if nested.disagreement:
+        lines.append(nested.disagreement)
+    return ["\n".join(lines)]
+
+
+def _says(sign: Sign) -> str:
+    return "?" if sign.says is None else "yes" if sign.says else "no"
+
+
+def _vm_data(vm: Vm) -> Data:
+    return {
+        "index": vm.index,
+        "address": hexed(vm.address),
+        "pid": vm.pid,
+        "command": vm.command,
+        "slots": vm.slot_count,
+        "vcpus": [_vcpu_data(vcpu) for vcpu in vm.vcpus],
+        "problems": list[Data](vm.problems),
+    }
+
+
+def _vcpu_data(vcpu: Vcpu) -> Data:
+    nested = vcpu.nested
+    return {
+        "index": vcpu.place,
+        "id": vcpu.id,
+        "address": hexed(vcpu.address),
+        "thread": vcpu.thread,
+        "cpu": vcpu.cpu if vcpu.cpu >= 0 else None,
+        "mode": vcpu.mode_name,
+        "vmxon": nested is not None and nested.vmxon,
+        "current_vmptr": hexed(nested.current_vmptr) if nested else None,
+        "l2_active": nested is not None and nested.l2_active,
+        "signs": [_sign_data(sign) for sign in nested.signs] if nested else [],
+        "disagreement": nested.disagreement or None if nested else None,
+    }
+
+
+def _sign_data(sign: Sign) -> Data:
+    return {"name": sign.name, "says": sign.says, "detail": sign.detail}

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is attached, how it is read, and what is missing: the answer of nept-target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdb_nept.errors import NeptError
+from gdb_nept.target.kernel import LinuxKernel
+from gdb_nept.target.ports import Kernel
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that we looked for and did not find, and what to do about it."""
+
+    what: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Attachment:
+    target: str  # "remote 127.0.0.1:1234", "dump snapshot.raw"; "" if nothing is attached
+    memory: str  # how physical memory is read; "" if it cannot be
+    kernel: Kernel | None
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...] = ()
+
+
+def missing(error: NeptError) -> Missing:
+    return Missing(error.message, error.advice)
+
+
+def circumstances(kernel: LinuxKernel) -> tuple[str, ...]:
+    """How the kernel was found, and where it lies."""
+    moved = f"KASLR moved it by {kernel.kaslr_offset:#x}" if kernel.kaslr_offset else "no KASLR"
+    return (f"found by {kernel.found_by}; {moved}; {kernel.levels}-level paging",)
+
+
+def lacking(kernel: LinuxKernel) -> tuple[Missing, ...]:
+    """What was asked for so far and is missing."""
+    return tuple(missing(error) for error in kernel.notes)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""python3 -m gdb_nept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_decode_needs_no_dump(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", "exit-reason", "48"]) == 0
+    assert "EPT violation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["decode", "nept-decode"])
+def test_names_with_and_without_prefix(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "eptp", "0x105e", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == "0x105e"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["nonsense"], 2, "there is no command 'nonsense'"),
+        (["decode", "ept"], 2, "required: VALUE"),
+        (["decode", "ept", "x"], 2, "'x' is not a number"),
+        (["vms"], 2, "needs a dump"),
+        (["target"], 2, "needs a dump"),
+        (["--dump", "/nonsense", "vms"], 1, "cannot map /nonsense"),
+        (["--dump", "/nonsense", "target"], 1, "cannot map /nonsense"),
+    ],
+)
+def test_errors_and_exit_statuses(
+    words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == status
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_a_dump_without_linux(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = tmp_path / "memory.raw"
+    dump.write_bytes(bytes(1 << 20))
+    assert main(["--dump", str(dump), "vms"]) == 1
+    assert "no Linux kernel" in capsys.readouterr().err
+    assert main(["--dump", str(dump), "target", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kernel"] is None
+    assert "no Linux kernel" in found["missing"][0]["what"]
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "nept-walk  " in capsys.readouterr().out
+    assert main(["walk", "--help"]) == 0
+    assert "Usage: nept-walk" in capsys.readouterr().out
+
+
+def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gdb_nept", *words],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_no_colour_where_there_is_no_terminal() -> None:
+    assert "\x1b" not in run("decode", "eptp", "0x105e").stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    line = f"{sys.executable} -m gdb_nept decode ept 7 --all | true"
+    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_blocked_libraries_make_plain_output_and_no_error() -> None:
+    code = (
+        "import sys; sys.modules['tabulate'] = sys.modules['pygments'] = None\n"
+        "from gdb_nept.__main__ import main\n"
+        "sys.exit(main(['decode', 'ept', '0x337']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout == run("decode", "ept", "0x337").stdout

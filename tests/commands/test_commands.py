@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The declarations themselves, and what all commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gdb_nept import commands
+from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.command import (
+    COMMON,
+    Command,
+    Usage,
+    address_range,
+    argument,
+    command,
+    plain_number,
+)
+from gdb_nept.errors import NeptError, NoGuest
+from gdb_nept.nested.session import Session
+from gdb_nept.render.page import Page
+from gdb_nept.target.attachment import Attachment
+
+PLACE = Path(commands.__file__ or "").parent
+
+
+class NoTarget:
+    """A context in which nothing is attached."""
+
+    def session(self) -> Session:
+        raise NeptError("not attached", "Attach.")
+
+    def attachment(self) -> Attachment:
+        return Attachment("", "", None, ())
+
+    def number(self, written: str) -> int:
+        return plain_number(written)
+
+
+HERE = NoTarget()
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_the_docstring_is_a_manual(one: Command) -> None:
+    first, usage, *_ = one.manual.split("\n\n")
+    assert first.endswith(".")
+    assert "\n" not in first
+    assert usage.startswith(f"Usage: {one.name} ")
+    assert re.search(r"^Examples?:$", one.manual, re.MULTILINE)
+    assert re.search(r"^See also: nept-", one.manual, re.MULTILINE)
+    assert all(len(line) <= 100 for line in one.manual.splitlines())
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_every_argument_is_in_the_manual_and_none_else(one: Command) -> None:
+    usage = one.manual.split("\n\n")[1]
+    shown = set(re.findall(r"--[a-z0-9-]+", usage))
+    known = {flag for each in (*one.arguments, *COMMON) for flag in each.flags if "--" in flag}
+    assert shown == known - {"--help"}
+    for each in one.arguments:
+        name = str(each.options.get("metavar", each.flags[0]))
+        assert one.manual.count(name) >= 2, "once in the usage, once in its paragraph"
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_what_the_manual_refers_to_exists(one: Command) -> None:
+    names = {each.name for each in COMMANDS} | {"nept-reload"}
+    assert set(re.findall(r"nept-[a-z0-9]+", one.manual)) <= names
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_help_is_the_manual(one: Command) -> None:
+    assert one.answer(HERE, ["--help"], coloured=False) == one.manual
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_without_a_target_a_command_says_so_or_works(one: Command) -> None:
+    places = [each for each in one.arguments if not each.flags[0].startswith("-")]
+    words = ["0" for each in places if "nargs" not in each.options]
+    if one.name == "nept-decode":
+        words = ["spte", "0"]
+    if one.name == "nept-target":
+        assert "not found" in one.answer(HERE, words, coloured=False)
+        return
+    with pytest.raises(NeptError, match="not attached"):
+        one.answer(HERE, words, coloured=False)
+
+
+def test_the_listing_has_a_line_for_each() -> None:
+    assert [line.split()[0] for line in listing().splitlines()] == [one.name for one in COMMANDS]
+    assert max(map(len, listing().splitlines())) <= 100
+
+
+@pytest.mark.parametrize("path", sorted(PLACE.glob("*.py")), ids=lambda path: path.name)
+def test_a_command_is_short(path: Path) -> None:
+    shared = ("registry.py", "command.py", "catalogue.py")
+    assert path.name in shared or len(path.read_text().splitlines()) <= 80
+
+
+# -- a command made for the tests ------------------------------------------------------------------
+
+
+@command(
+    "nept-sample",
+    argument("--fail", choices=("known", "mistake")),
+    argument("--at", type="address"),
+    argument("range", nargs="?", type="range"),
+)
+def sample(context: object, args: argparse.Namespace) -> Page:
+    """A sample."""
+    if args.fail == "known":
+        raise NoGuest("no guest")
+    if args.fail == "mistake":
+        raise ZeroDivisionError("by zero")
+    return Page(("PML4E at 0x1000",), {"at": args.at, "range": list(args.range or ())})
+
+
+def test_text_json_and_colour() -> None:
+    assert sample.answer(HERE, [], coloured=False) == "PML4E at 0x1000"
+    assert json.loads(sample.answer(HERE, ["--json", "--at", "4K", "1..0x10"], coloured=True)) == {
+        "at": 4096,
+        "range": [1, 16],
+    }
+    pytest.importorskip("pygments")
+    assert "\x1b[" in sample.answer(HERE, [], coloured=True)
+    assert "\x1b[" not in sample.answer(HERE, ["--no-color"], coloured=True)
+
+
+def test_a_known_error_passes_as_it_is() -> None:
+    with pytest.raises(NoGuest, match="no guest"):
+        sample.answer(HERE, ["--fail", "known"], coloured=False)
+
+
+def test_a_mistake_of_ours_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEPT_TRACEBACK", raising=False)
+    with pytest.raises(NeptError) as caught:
+        sample.answer(HERE, ["--fail", "mistake"], coloured=False)
+    assert caught.value.message == "a mistake in gdb_nept: ZeroDivisionError: by zero"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("NEPT_TRACEBACK", "1")
+    with pytest.raises(NeptError):
+        sample.answer(HERE, ["--fail", "mistake"], coloured=False)
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--nonsense"], ["--at"], ["--at", "x"], ["--fail", "x"], ["1", "2"], ["9..8"]]
+)
+def test_wrong_arguments_are_usage(words: list[str]) -> None:
+    with pytest.raises(Usage):
+        sample.answer(HERE, words, coloured=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "offers"),
+    [
+        ([], "--f", ["--fail"]),
+        ([], "--", ["--at", "--fail", "--help", "--json", "--no-color"]),
+        (["--json"], "--j", []),
+        (["--fail"], "", ["known", "mistake"]),
+        (["--fail"], "k", ["known"]),
+        ([], "x", []),
+    ],
+)
+def test_completion(before: list[str], word: str, offers: list[str]) -> None:
+    assert sample.complete(before, word) == offers
+
+
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_every_command_completes_its_options(one: Command) -> None:
+    assert "--json" in one.complete([], "--")
+
+
+@pytest.mark.parametrize(
+    ("written", "low", "high"),
+    [
+        ("0x1000..0x3000", 0x1000, 0x3000),
+        ("0x1000-0x3000", 0x1000, 0x3000),
+        ("0x1000+8K", 0x1000, 0x3000),
+        ("0x1234", 0x1000, 0x2000),
+    ],
+)
+def test_ranges(written: str, low: int, high: int) -> None:
+    assert address_range(written, plain_number) == (low, high)
+
+
+@pytest.mark.parametrize("written", ["2..1", "1..1", "0..0x20000000000000000", "x..y", ""])
+def test_ranges_that_are_none(written: str) -> None:
+    with pytest.raises(Usage):
+        address_range(written, plain_number)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("0x10", 16), ("16", 16), ("4K", 4096), ("2m", 2 << 20), ("1G", 1 << 30), ("0b11", 3)],
+)
+def test_numbers(written: str, number: int) -> None:
+    assert plain_number(written) == number
+
+
+@pytest.mark.parametrize("written", ["", "K", "0x", "one", "1.5"])
+def test_numbers_that_are_none(written: str) -> None:
+    with pytest.raises(Usage, match="is not a number"):
+        plain_number(written)
+
+
+def test_names_begin_alike() -> None:
+    assert all(one.name.startswith(PREFIX) for one in COMMANDS)

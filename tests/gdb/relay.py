@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A relay between gdb and a stub: it writes down what gdb asks, can be slow, and can hang up.
+
+It answers gdb's detach itself, so that a machine behind it stays stopped for the next test.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from types import TracebackType
+
+PACKET = re.compile(rb"\$([^#]*)#[0-9a-f]{2}", re.DOTALL)
+DETACH = re.compile(rb"\$D[^#]*#[0-9a-f]{2}")
+
+
+class Relay:
+    """Listens on `port` of the loopback and passes everything to the stub at `target`.
+
+    `delay` seconds before each memory read; `hang_up_after` that many of them, once.
+    """
+
+    def __init__(self, target: tuple[str, int], delay: float = 0.0, hang_up_after: int = 0) -> None:
+        self.target = target
+        self.delay = delay
+        self.hang_up_after = hang_up_after
+        self.packets: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+
+    @property
+    def reads(self) -> int:
+        return sum(packet.startswith("m") for packet in self.packets)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The first letters of all packets."""
+        return {packet[:1] for packet in self.packets}
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            with client, socket.create_connection(self.target) as stub:
+                for end in (client, stub):  # gdb's acknowledgements would wait 40 ms each
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                answers = threading.Thread(target=_copy, args=(stub, client), daemon=True)
+                answers.start()
+                self._ask(client, stub)
+                stub.shutdown(socket.SHUT_RDWR)
+                answers.join()
+
+    def _ask(self, client: socket.socket, stub: socket.socket) -> None:
+        while True:
+            try:
+                data = client.recv(1 << 16)
+            except OSError:
+                return
+            for text in PACKET.findall(data):
+                self.packets.append(text.decode("latin-1"))
+                if text.startswith(b"m"):
+                    time.sleep(self.delay)
+            if self.hang_up_after and self.reads > self.hang_up_after:
+                self.hang_up_after = 0
+                return
+            if not data:
+                return
+            if DETACH.search(data):
+                client.sendall(b"+$OK#9a")
+                return
+            stub.sendall(data)
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    while True:
+        try:
+            data = source.recv(1 << 16)
+            if not data:
+                return
+            sink.sendall(data)
+        except OSError:
+            return

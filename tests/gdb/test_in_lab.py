@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our commands in a real gdb, over QEMU's stub, on a real L0 with L2 active.
+
+What gdb shows must be what the command line shows on the same memory as a dump.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from bochs_lab.replay import Replay
+
+from gdb_nept.address import HostPhys
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.target.dwarf import ANCHORS
+from gdb_nept.target.linux import attach
+from tests.conftest import facts
+from tests.gdb.relay import Relay
+
+pytestmark = [pytest.mark.gdb, pytest.mark.qemu, pytest.mark.bochs]
+
+Gdb = Callable[..., str]
+MARK = "---- next ----"
+LINES = (
+    "vms",
+    "vmcs12",
+    "vmcs12 ept_pointer guest_cr 0x4402",
+    "ept",
+    "ept --shadow",
+    "ept --l1",
+    "ept --entries 0x2000000+64K",
+    "walk 0x2000123",
+    "walk 0x2012000",
+    "walk 0",
+    "walk --vm 1 0",
+    "vmcs12 --vm 7",
+    "vms --json",
+    "ept --json",
+)
+
+
+def in_gdb(replay: Replay, lines: tuple[str, ...], *before: str) -> tuple[list[str], Relay]:
+    """The output of each line in one gdb, and what it asked the stub."""
+    root = Path(__file__).resolve().parents[2]
+    words = ["gdb", "-nx", "-batch", "-ex", f"source {root}/gdb_nept/init.py"]
+    with Relay(("127.0.0.1", replay.port)) as relay:
+        for line in (*before, f"target remote 127.0.0.1:{relay.port}"):
+            words += ["-ex", line]
+        for line in lines:
+            words += ["-ex", f"echo {MARK}\\n", "-ex", line]
+        done = subprocess.run(
+            [*words, "-ex", f"echo {MARK}\\n"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    return [part.lstrip("\n") for part in done.stdout.split(MARK)[1:-1]], relay
+
+
+def on_dump(snapshot: Path, line: str) -> str:
+    words = [sys.executable, "-m", "gdb_nept", "--dump", str(snapshot / "memory.raw")]
+    done = subprocess.run([*words, *line.split()], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr.replace("gdb_nept: ", "")
+
+
+@pytest.fixture(scope="module")
+def shown(replay: Replay) -> dict[str, str]:
+    lines = tuple(f"nept-{line}" for line in LINES)
+    mode = "maint packet qqemu.PhyMemMode"
+    outputs, relay = in_gdb(replay, (*lines, mode, "nept-target"))
+    found = dict(zip((*LINES, "mode", "target"), outputs))
+    return {**found, "kinds": "".join(sorted(relay.kinds))}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_gdb_shows_what_the_dump_shows(
+    shown: dict[str, str], plain_snapshot: Path, line: str
+) -> None:
+    assert shown[line] == on_dump(plain_snapshot, line)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_lines_fit_100_columns(shown: dict[str, str], line: str) -> None:
+    assert max(len(each) for each in shown[line].splitlines()) <= 100
+
+
+def test_nothing_is_written_or_continued(shown: dict[str, str]) -> None:
+    assert 'received: "0"' in shown["mode"]
+    assert not set(shown["kinds"]) & set("MXPGcCsSk")
+
+
+def test_target_tells_where_everything_came_from(shown: dict[str, str]) -> None:
+    output = shown["target"]
+    assert "QEMU's physical memory mode, 512 MiB" in output
+    assert "kallsyms" in output
+    assert "BTF" in output
+    assert "kvm_intel at 0x" in output
+    assert "missing" not in output
+
+
+def test_every_page_of_l2_is_where_l1_put_it(replay: Replay, plain_snapshot: Path) -> None:
+    pages = facts(plain_snapshot, "page")
+    assert pages
+    lines = tuple(f"nept-walk {page['l2gpa']} --json" for page in pages)
+    outputs, _ = in_gdb(replay, lines)
+    for page, output in zip(pages, outputs):
+        journey: dict[str, Any] = json.loads(output)
+        if journey["ept12"]["address"] is not None:
+            assert int(journey["ept12"]["address"], 16) == int(page["l1gpa"], 16)
+
+
+# -- a vmlinux with debug info ---------------------------------------------------------------------
+
+SOURCE = """
+struct list_head { struct list_head *next, *prev; };
+struct rb_node { unsigned long __rb_parent_color; struct rb_node *rb_right, *rb_left; };
+__attribute__((section(".init_task"))) struct list_head init_task = { &init_task, 0 };
+struct rb_node *node;
+int main(void) { return 0; }
+"""
+
+
+def vmlinux(folder: Path, snapshot: Path, moved: dict[str, int]) -> Path:
+    """An ELF file with debug info of a few types, and the symbols of the snapshot's kernel where
+    a vmlinux has them, `moved` by what a test wants."""
+    memory: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
+    symbols = attach(memory, memory.size).symbols
+    places = {name: symbols.address(name) + moved.get(name, moved[""]) for name in ANCHORS}
+    task = places.pop("init_task")
+    source, target = folder / "vmlinux.c", folder / "vmlinux"
+    source.write_text(SOURCE)
+    words = ["gcc", "-g", "-no-pie", "-static", "-nostdlib", "-mcmodel=large", "-o", str(target)]
+    words += ["-Wl,-emain", f"-Wl,--section-start=.init_task={task:#x}"]
+    words += [f"-Wl,--defsym={name}={place:#x}" for name, place in places.items()]
+    subprocess.run([*words, str(source)], check=True)
+    return target
+
+
+@pytest.mark.parametrize("offset", [0, -0x8000000])
+def test_dwarf_of_the_same_build_is_used(
+    replay: Replay, plain_snapshot: Path, tmp_path: Path, offset: int
+) -> None:
+    file = vmlinux(tmp_path, plain_snapshot, {"": offset})
+    (target, vms), _ = in_gdb(replay, ("nept-target", "nept-vms"), f"file {file}")
+    words = " ".join(target.split())
+    assert f"DWARF of {file}" in words
+    assert ("KASLR: moved by 0x8000000" in words) == bool(offset)
+    assert vms == on_dump(plain_snapshot, "vms")
+
+
+def test_dwarf_of_another_build_is_refused(
+    replay: Replay, plain_snapshot: Path, tmp_path: Path
+) -> None:
+    file = vmlinux(tmp_path, plain_snapshot, {"": 0, "init_uts_ns": 0x40})
+    (target, vms), _ = in_gdb(replay, ("nept-target", "nept-vms"), f"file {file}")
+    assert "it is not the vmlinux of the running kernel" in " ".join(target.split())
+    assert "types:    BTF" in target
+    assert vms == on_dump(plain_snapshot, "vms")

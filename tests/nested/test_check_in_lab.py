@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real reflected exit against the prediction, and that the prediction does not know its answer.
+
+L1 stands in its exit handler.  The bytes of vmcs12's exit fields are replaced on the way from the
+snapshot: whoever peeks at them predicts something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gdb_nept.address import HostPhys, L2Phys, L2Virt
+from gdb_nept.commands.check import check as check_command
+from gdb_nept.commands.command import Usage
+from gdb_nept.commands.predict import predict as predict_command
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.candidates import Lead, foresee, link_of, place_of
+from gdb_nept.nested.check import Check, Finding, check
+from gdb_nept.nested.features import kvm_model, named_model
+from gdb_nept.nested.ground import ground
+from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.session import Chosen, Session, Which
+from gdb_nept.predict.access import Access, Op, Stage
+from gdb_nept.predict.linear import LinearAccess, predict_linear
+from gdb_nept.predict.model import model
+from gdb_nept.predict.outcome import Outcome
+from gdb_nept.predict.reflected import Feature
+from gdb_nept.target.linux import attach
+from gdb_nept.walk.ept import walk_ept
+
+pytestmark = pytest.mark.bochs
+
+REASON, QUALIFICATION, PHYSICAL, LINEAR = (
+    "vm_exit_reason",
+    "exit_qualification",
+    "guest_physical_address",
+    "guest_linear_address",
+)
+
+
+class Overlay:
+    """A snapshot with some bytes replaced."""
+
+    def __init__(self, below: RawMemory[HostPhys]) -> None:
+        self.below = below
+        self.bytes: dict[int, int] = {}
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        data = bytearray(self.below.read(address, size))
+        for place, byte in self.bytes.items():
+            if address <= place < address + size:
+                data[place - address] = byte
+        return bytes(data)
+
+    def put(self, address: int, number: int, size: int) -> None:
+        for place, byte in enumerate(number.to_bytes(size, "little")):
+            self.bytes[address + place] = byte
+
+
+def opened(
+    snapshot: Path,
+    poison: Mapping[str, int] | None = None,
+    entries: Mapping[int, int] | None = None,
+) -> tuple[Session, Chosen]:
+    """A session on the snapshot, `poison` in place of what the fields of vmcs12 hold, and
+    `entries` in place of EPT12's entries by level, on the way of the access that was reflected."""
+    raw: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
+    memory = Overlay(raw)
+    session = Session(attach(memory, ram=raw.size, cache=None))
+    chosen = session.pick(None, None)
+    vmcs12 = session.vmcs12(chosen)
+    assert vmcs12.address is not None
+    base = session.kernel.to_physical(vmcs12.address)
+    for name, number in (poison or {}).items():
+        field = vmcs12.field(name)
+        memory.put(base + field.offset, number, field.size)
+    l1 = session.l1_memory(chosen)
+    place = place_of(vmcs12)
+    for step in walk_ept(l1, vmcs12.eptp, place.gpa, session.ept(chosen, Which.L1).cpu).steps:
+        if entries and step.level in entries:
+            memory.put(l1.host_physical(step.address), entries[step.level], 8)
+    session.drop()
+    return session, session.pick(None, None)
+
+
+@lru_cache
+def plain(snapshot: Path) -> tuple[Session, Chosen]:
+    return opened(snapshot)
+
+
+def told_by_l1(snapshot: Path) -> dict[str, Any]:
+    lines = json.loads((snapshot / "facts.json").read_text())
+    found: dict[str, Any] = next(line for line in lines if line.get("case") == "park")
+    return found
+
+
+def checked(
+    snapshot: Path,
+    poison: Mapping[str, int] | None = None,
+    by: str = "kvm",
+    entries: Mapping[int, int] | None = None,
+) -> Check:
+    session, chosen = opened(snapshot, poison, entries)
+    return check(session, chosen, named_model(session, chosen, by))
+
+
+def test_the_kernels_features_are_probed(exit_snapshot: Path) -> None:
+    found = kvm_model(*plain(exit_snapshot))
+    assert found.doubts == ()
+    assert {each.feature for each in found.probes} == set(Feature)
+    assert found.model.kvm.features == {
+        Feature.LINEAR_COPIED,
+        Feature.RIGHTS_OF_ENTRIES,
+        Feature.KIND_OF_WALK,
+    }
+
+
+@pytest.mark.parametrize("by", ["kvm", "kvm@bochs-2.7", "kvm-6.1", "sdm"])
+def test_the_exit_that_l1_saw_agrees(exit_snapshot: Path, by: str) -> None:
+    found, said = checked(exit_snapshot, by=by), told_by_l1(exit_snapshot)
+    assert found.finding is Finding.AGREE
+    assert hex(found.told.qualification) == said["qualification"]
+    assert hex(found.place.gpa) == said["gpa"]
+    first = found.agreeing[0].foreseen
+    assert (first.access.op, first.access.stage, first.access.user) == (Op.WRITE, Stage.FINAL, True)
+    assert not first.access.emulated
+    entries = [hex(step.entry.value) for step in first.prediction.walk.steps]
+    assert entries == said["entries"]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {REASON: 0x31},
+        {REASON: 62},
+        {QUALIFICATION: 0x182},
+        {QUALIFICATION: 0},
+        {REASON: 0x31, QUALIFICATION: 0xFFFF},
+        {PHYSICAL: 0x2000000},
+        {PHYSICAL: 0x2005108},
+        {LINEAR: 0},
+        {LINEAR: 0x2000108},
+    ],
+    ids=lambda poison: "-".join(f"{name}={number:#x}" for name, number in poison.items()),
+)
+def test_a_poisoned_exit_changes_no_prediction_and_is_reported(
+    exit_snapshot: Path, poison: dict[str, int]
+) -> None:
+    dirty = opened(exit_snapshot, poison)
+    names = ("sdm", "bochs-2.7", "kvm", "kvm@bochs-2.7", "v2-2012")
+    assert untouched(exit_snapshot, names) == everything(dirty, names)
+    found = check(*dirty)
+    assert found.finding in (Finding.DIFFER, Finding.NO_EXIT)
+    assert not found.agreeing
+
+
+@lru_cache
+def untouched(snapshot: Path, names: tuple[str, ...]) -> list[object]:
+    return everything(plain(snapshot), names)
+
+
+def everything(opened: tuple[Session, Chosen], names: tuple[str, ...]) -> list[object]:
+    """Predictions of many accesses by all models, at physical and at linear addresses."""
+    session, chosen = opened
+    base, paging = ground(session, chosen), guest_registers(session, chosen).paging
+    models = [named_model(session, chosen, name) for name in names]
+    places = [*range(0x2000000, 0x2010000, 0x1108), 0x104001000, 1 << 40, 0x1002500]
+    found: list[object] = [
+        base.predict(Access(L2Phys(gpa), op, user, stage, emulated=emulated), each)
+        for each in models
+        for gpa in places
+        for op in Op
+        for stage in Stage
+        for user in (False, True)
+        for emulated in (False, True)
+    ]
+    found += [
+        predict_linear(
+            base.memory,
+            base.eptp,
+            LinearAccess(L2Virt(linear), 8, op, user=user),
+            paging,
+            base.cpu,
+            base.controls,
+            each,
+        )
+        for each in models
+        for linear in (0x500002004108, 0x2004108, 0x2002FFC, 0x10000)
+        for op in Op
+        for user in (False, True)
+    ]
+    assert len(found) > 1000
+    return found
+
+
+def test_what_is_foreseen_does_not_depend_on_reason_and_qualification(exit_snapshot: Path) -> None:
+    def foreseen(opened: tuple[Session, Chosen]) -> object:
+        session, chosen = opened
+        base, place = ground(session, chosen), place_of(session.vmcs12(chosen))
+        link = link_of(base, place, guest_registers(session, chosen).paging)
+        return foresee(base, place, link, [kvm_model(session, chosen).model, model("sdm")])
+
+    poisoned = opened(exit_snapshot, {REASON: 0x31, QUALIFICATION: 0x3})
+    assert foreseen(plain(exit_snapshot)) == foreseen(poisoned)
+
+
+@pytest.mark.parametrize(
+    ("poison", "says"),
+    [
+        ({QUALIFICATION: 0x3}, "2012"),
+        ({QUALIFICATION: 0x3, LINEAR: 0}, "2012"),
+        ({LINEAR: 0}, "the guest-linear address reaches vmcs12"),
+    ],
+)
+def test_known_bugs_are_named(exit_snapshot: Path, poison: dict[str, int], says: str) -> None:
+    found = checked(exit_snapshot, poison)
+    assert found.finding is Finding.DIFFER
+    assert any(says in text for text in found.explanations)
+
+
+def test_the_stale_qualification_of_a_misconfiguration(exit_snapshot: Path) -> None:
+    poison, entries = {REASON: 0x31, QUALIFICATION: 0x182}, {1: 0x1024032}  # W without R
+    found = checked(exit_snapshot, poison, entries=entries)
+    assert found.finding is Finding.AGREE  # 6.1 does that
+    assert [Feature.MISCONFIG_CLEARED.value in text for text in found.departures] == [True]
+    by_the_book = checked(exit_snapshot, poison, "sdm", entries)
+    assert by_the_book.finding is Finding.DIFFER
+    assert any(Feature.MISCONFIG_CLEARED.value in text for text in by_the_book.explanations)
+    cleared = {**poison, QUALIFICATION: 0}
+    assert checked(exit_snapshot, cleared, "sdm", entries).finding is Finding.AGREE
+    assert checked(exit_snapshot, cleared, entries=entries).finding is Finding.DIFFER
+
+
+def test_rights_in_the_wrong_order(exit_snapshot: Path) -> None:
+    """PDE R-W-no-X over PTE R-X: the AND is R, and with ACC flags mixed in, X."""
+    entries = {2: 0xDF8103, 1: 0x1024135}
+    assert checked(exit_snapshot, {QUALIFICATION: 0x18A}, entries=entries).finding is Finding.AGREE
+    found = checked(exit_snapshot, {QUALIFICATION: 0x1A2}, entries=entries)
+    assert found.finding is Finding.DIFFER
+    assert any(Feature.RIGHTS_OF_ENTRIES.value in text for text in found.explanations)
+
+
+def test_a_fault_of_the_emulator(exit_snapshot: Path) -> None:
+    """Its guest-physical address has lost the offset, and bits 8:7 are an older exit's."""
+    for stale in (0, 0x80, 0x180):
+        found = checked(exit_snapshot, {PHYSICAL: 0x2004000, QUALIFICATION: 0x2B | stale})
+        assert found.finding is Finding.AGREE
+        assert found.agreeing[0].foreseen.access.emulated
+        assert found.link.lead is Lead.SAME_PAGE
+
+
+def test_another_exit_is_not_checked(exit_snapshot: Path) -> None:
+    found = checked(exit_snapshot, {REASON: 12})
+    assert (found.finding, found.nearest) == (Finding.NOT_EPT, None)
+
+
+def test_rights_that_allow_all_are_no_exit(exit_snapshot: Path) -> None:
+    assert checked(exit_snapshot, {PHYSICAL: 0x2000000}).finding is Finding.NO_EXIT
+
+
+def test_while_l2_runs_the_last_exit_is_another_one(plain_snapshot: Path) -> None:
+    found = checked(plain_snapshot)
+    assert found.finding is Finding.NOT_EPT
+    assert any("L2 runs again" in note for note in found.notes)
+
+
+def test_a_linear_access_leads_to_the_exit_that_happened(exit_snapshot: Path) -> None:
+    session, chosen = plain(exit_snapshot)
+    base, registers = ground(session, chosen), guest_registers(session, chosen)
+    said = told_by_l1(exit_snapshot)
+    found = predict_linear(
+        base.memory,
+        base.eptp,
+        LinearAccess(L2Virt(int(said["gla"], 16)), 8, Op.WRITE, user=True),
+        registers.paging,
+        base.cpu,
+        base.controls,
+        named_model(session, chosen, "kvm@bochs-2.7"),
+    )
+    assert found.outcome is Outcome.VIOLATION
+    assert found.prediction is not None
+    assert hex(found.prediction.qualification) == said["qualification"]
+    assert hex(found.prediction.gpa or 0) == said["gpa"]
+    assert {register.origin for register in registers.registers} >= {"vmcs12.guest_cr3"}
+
+
+class InLab:
+    """A Context of the snapshot."""
+
+    def __init__(self, snapshot: Path, poison: Mapping[str, int] | None = None) -> None:
+        self._session = opened(snapshot, poison)[0]
+
+    def session(self) -> Session:
+        return self._session
+
+    def attachment(self) -> Any:
+        raise NotImplementedError
+
+    def number(self, written: str) -> int:
+        return int(written, 0)
+
+
+def test_the_commands_output(exit_snapshot: Path) -> None:
+    context = InLab(exit_snapshot)
+    text = predict_command.answer(context, ["0x2004108", "--write", "--user"], False)
+    assert "exit qualification 0x1aa" in text
+    assert "set W in the PTE at" in text
+    data = json.loads(predict_command.answer(context, ["0x2004108", "--write", "--json"], False))
+    assert (data["exit_reason"], data["exit_qualification"]) == (48, "0x1aa")
+    assert [row["bit"] for row in data["bits"]] == list(range(17))
+    linear = ["0x500002004108", "--linear", "--write", "--user"]
+    assert "Went through before" in predict_command.answer(context, linear, False)
+    refused = predict_command.answer(context, ["0x700000000000", "--linear", "--json"], False)
+    assert json.loads(refused)["outcome"] == "page_fault"
+    assert "verdict: agree" in check_command.answer(context, [], False)
+    wrong = InLab(exit_snapshot, {QUALIFICATION: 0x3})
+    text = check_command.answer(wrong, [], False)
+    assert "verdict: differ" in text
+    assert "2012" in text
+    data = json.loads(check_command.answer(wrong, ["--json"], False))
+    assert (data["finding"], data["nearest"]["differing_bits"]) == ("differ", "0x1a8")
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_command_takes_one_kind_of_access(exit_snapshot: Path) -> None:
+    with pytest.raises(Usage, match="one of --read"):
+        predict_command.answer(InLab(exit_snapshot), ["0", "--read", "--write"], False)

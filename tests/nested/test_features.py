@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Features told from types: real sets of members of two kernels, and of one older than all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gdb_nept.kvm.nested_vmx import Nested, read_nested
+from gdb_nept.nested.features import WITH_FROM_HARDWARE, Probe, is_attached, model_names, probe
+from gdb_nept.predict.model import KERNELS, model
+from gdb_nept.predict.reflected import Feature
+from gdb_nept.target.ports import CType, Member
+from tests.kvm.fake import (
+    DEBIAN_6_12,
+    FakeKernel,
+    FakeTypes,
+    Offsets,
+    Struct,
+    debian,
+    new_vcpu,
+    oldest,
+)
+
+# From the BTF of kvm.ko: x86_exception, kvm_x86_nested_ops, and inject_page_fault()'s parameters.
+OLD_FAULT = {"vector": (0, 1), "error_code": (2, 2), "address": (8, 8)}
+NEW_FAULT = {**OLD_FAULT, "exit_qualification": (24, 8)}
+OLD_OPS = {"check_events": (0, 8), "write_log_dirty": (8, 8)}
+NEW_OPS = {**OLD_OPS, "translate_nested_gpa": (16, 8)}
+
+
+class Types(FakeTypes):
+    """With the prototype of kvm_mmu.inject_page_fault(); None: the source does not tell."""
+
+    def __init__(self, offsets: Offsets, parameters: int) -> None:
+        super().__init__(offsets)
+        self.parameters = parameters
+
+    def struct(self, name: str, module: str | None = None) -> CType:
+        found = super().struct(name, module)
+        if name != "kvm_mmu":
+            return found
+        function = CType("function", "", 0, count=self.parameters)
+        pointer = CType("pointer", "", 8, target=lambda: function)
+        prototype = Member("inject_page_fault", 0, 0, pointer)
+        return replace(
+            found,
+            lookup=lambda member: prototype if member == prototype.name else found.member(member),
+        )
+
+
+def kernel(
+    offsets: Offsets,
+    fault: dict[str, tuple[int, int]],
+    ops: dict[str, tuple[int, int]],
+    parameters: int,
+) -> FakeKernel:
+    offsets["x86_exception"] = Struct(64, fault)
+    offsets["kvm_x86_nested_ops"] = Struct(64, ops)
+    made = FakeKernel(offsets)
+    made.types = Types(offsets, parameters)
+    return made
+
+
+def probed(made: FakeKernel, nested: Nested | None = None) -> dict[Feature, Probe]:
+    found = {each.feature: each for each in probe(made, nested)}
+    assert set(found) == set(Feature)
+    return found
+
+
+def taken(found: dict[Feature, Probe]) -> set[Feature]:
+    return {feature for feature, each in found.items() if each.taken}
+
+
+@pytest.mark.parametrize(
+    ("release", "made"),
+    [
+        ("kvm-6.1", kernel(debian(), OLD_FAULT, OLD_OPS, 2)),
+        ("kvm-6.10", kernel(debian(DEBIAN_6_12), NEW_FAULT, OLD_OPS, 2)),
+        ("kvm-6.12.117", kernel(debian(DEBIAN_6_12), NEW_FAULT, OLD_OPS, 3)),
+    ],
+)
+def test_the_sets_of_known_kernels(release: str, made: FakeKernel) -> None:
+    nested = read_nested(new_vcpu(made))
+    found = probed(made, nested)
+    assert taken(found) == KERNELS[release]
+    assert all(each.present is not None for each in found.values())
+
+
+def test_what_l1_is_offered_decides_about_mbec_and_advanced_information() -> None:
+    made = kernel(debian(DEBIAN_6_12), NEW_FAULT, NEW_OPS, 3)
+    vmx = new_vcpu(made)
+    made.poke(vmx, "nested.msrs.secondary_ctls_high", 1 << 22)
+    made.poke(vmx, "nested.msrs.ept_caps", 1 << 22)
+    assert taken(probed(made, read_nested(vmx))) == KERNELS["kvm-7.2"]
+
+
+def test_what_nothing_tells_is_said() -> None:
+    made = kernel(oldest(), OLD_FAULT, OLD_OPS, 0)
+    found = probed(made)
+    unknown = {feature for feature, each in found.items() if each.present is None}
+    assert unknown == {
+        Feature.LINEAR_COPIED,
+        Feature.KIND_OF_WALK,
+        Feature.LINEAR_SYNTHESISED,
+        Feature.MBEC,
+        Feature.ADVANCED,
+    }
+    assert taken(found) == {Feature.LINEAR_COPIED}
+    assert all(each.how for each in found.values())
+
+
+def test_missing_types_are_unknown_not_absent() -> None:
+    found = probed(FakeKernel(debian()))
+    for feature in (Feature.MISCONFIG_CLEARED, Feature.ONE_KIND):
+        assert found[feature].present is None
+        assert "no type" in found[feature].how
+
+
+def test_names_of_models() -> None:
+    names = model_names()
+    assert len(set(names)) == len(names)
+    assert {"kvm", "kvm@bochs-2.7", "sdm", "v2-2012", "kvm-6.1@bochs-2.7"} <= set(names)
+    assert [name for name in names if is_attached(name)] == ["kvm", "kvm@bochs-2.7"]
+    for name in names:
+        assert is_attached(name) or model(name).name == name
+    assert WITH_FROM_HARDWARE == 3

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages from values made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.arch.bits import Word
+from gdb_nept.arch.controls import PrimaryControls
+from gdb_nept.arch.cpu import HOST, Capabilities
+from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.arch.exits import ExitReason
+from gdb_nept.arch.vmcs import Encoding
+from gdb_nept.kvm.spte import decode_spte
+from gdb_nept.kvm.spte_format import SINCE_5_13
+from gdb_nept.kvm.vmcs12 import Situation, decode
+from gdb_nept.kvm.vmcs12_layout import Layout, Place
+from gdb_nept.memory.sparse import SparseMemory
+from gdb_nept.nested.journey import Journey
+from gdb_nept.nested.listing import Listing, Shown
+from gdb_nept.render.ept import ept_page
+from gdb_nept.render.journey import journey_page
+from gdb_nept.render.meaning import meaning, problem
+from gdb_nept.render.page import WIDTH, Page
+from gdb_nept.render.spte import spte_in_words
+from gdb_nept.render.target import target_page
+from gdb_nept.render.text import draw
+from gdb_nept.render.vmcs12 import GROUPS, vmcs12_page
+from gdb_nept.render.word import spte_page, word_page
+from gdb_nept.target.attachment import Attachment, Missing
+from gdb_nept.walk.ept import Scan, walk_ept
+from gdb_nept.walk.runs import Hole, each, merge, with_holes
+
+EPTP = Eptp(0x105E)
+TABLES = {
+    0x1000: 0x2107,
+    0x2000: 0x3107,
+    0x3000: 0x4107,
+    0x3008: 0x200000 | 0xB7,  # 2M at 0x200000
+    0x4000: 0x10000 | 0x337,
+    0x4008: 0x11000 | 0x137,
+    0x4020: 0x20000 | 0x32,  # W without R
+}
+MEMORY: SparseMemory[L1Phys] = SparseMemory(TABLES)
+
+
+def drawn(page: Page) -> str:
+    text = draw(page)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    return text
+
+
+def listing(merged: bool = True) -> Listing:
+    scan: Scan[L2Phys, L1Phys] = Scan(MEMORY, EPTP, HOST, 0, 1 << 48)
+    runs = (merge if merged else each)(scan.mappings())
+    rows = with_holes(runs, 0, 1 << 48)
+    shown = tuple(row if isinstance(row, Hole) else Shown(row) for row in rows)
+    return Listing("EPT12 of VM 0", "EPT12", EPTP, HOST, shown, ("a note",))
+
+
+def test_ept_shows_runs_holes_and_what_is_wrong() -> None:
+    lines = drawn(ept_page(listing())).splitlines()
+    assert lines[1] == "EPTP 0x105e: table at 0x1000, 4 levels, WB, A/D flags on"
+    assert [line.split() for line in lines[5:7]] == [
+        ["0x000000000000", "0x000000001fff", "8K", "RWX", "WB", "Ad", "2x4K", "0x0000010000"],
+        ["0x000000002000", "0x000000003fff", "8K", "hole"],
+    ]
+    assert " ".join(" ".join(lines[7:9]).split()) == (
+        "0x000000004000 0x000000004fff 4K -W- - -- 1x4K "
+        "misconfigured: W is set without R (bits 0x2); entry 0x20032 at 0x4020"
+    )
+    assert lines[-4].startswith("3 pages, 2056K mapped, in 2 runs; 1 misconfigured entries; a, d:")
+    assert lines[-1] == "note: a note"
+
+
+def test_every_entry_by_itself() -> None:
+    assert len(listing(merged=False).rows) == len(listing().rows) + 1
+
+
+def test_ept_as_data() -> None:
+    runs: Any = ept_page(listing()).data["runs"]
+    assert runs[0] == {
+        "start": "0x0",
+        "end": "0x2000",
+        "size": 8192,
+        "page_size": 4096,
+        "count": 2,
+        "leads_to": "0x10000",
+        "rights": "RWX",
+        "memory_type": "WB",
+        "accessed": 2,
+        "dirty": 1,
+        "flags": [],
+        "misconfigured": None,
+        "kvm": None,
+        "entry": "0x10337",
+        "entry_address": "0x4000",
+    }
+    assert runs[1] == {"hole": True, "start": "0x2000", "end": "0x4000", "size": 8192}
+    assert runs[2]["leads_to"] is None
+    assert runs[2]["misconfigured"].endswith("W is set without R (bits 0x2)")
+
+
+def journey(asked: int) -> Journey:
+    walk = walk_ept(MEMORY, EPTP, L2Phys(asked), HOST)
+    missing = "KVM has no root now"
+    return Journey(
+        L2Phys(asked), 0, 1, EPTP, walk, None, None, None, None, None, missing, None, ("a note",)
+    )
+
+
+def test_a_walk_is_a_line_an_entry_and_ends_in_the_verdict() -> None:
+    lines = drawn(journey_page(journey(0x1234))).splitlines()
+    assert lines[0] == "L2 physical 0x1234 on VM 0, vCPU 1"
+    entries = lines[4:8]
+    assert [line.split()[0] for line in entries] == ["PML4E", "PDPTE", "PDE", "PTE"]
+    assert entries[3] == (
+        "  PTE   0x0000004000[  1]  0x0000000000011137  read, write, execute; WB; accessed"
+    )
+    assert lines[8] == "  -> L1 physical 0x11234, in a page of 4K"
+    assert lines[-4:-1] == ["note: a note", "", lines[-2]]
+    assert lines[-2].startswith("verdict: no memslot: L1 physical 0x11234 lies in no memslot")
+
+
+def test_half_a_walk_is_shown_too() -> None:
+    text = drawn(journey_page(journey(0x4000)))
+    assert "write; WB\n  stops: the PTE is misconfigured: W is set without R (bits 0x2)" in text
+    assert "verdict: misconfigured by L1:" in text
+
+
+def test_a_walk_as_data() -> None:
+    data: Any = journey_page(journey(0x1234)).data
+    assert (data["asked"], data["vm"], data["vcpu"]) == ("0x1234", 0, 1)
+    assert data["ept12"]["address"] == "0x11234"
+    assert data["ept12"]["steps"][3] == {
+        "level": 1,
+        "name": "PTE",
+        "table": "0x4000",
+        "index": 1,
+        "entry_address": "0x4008",
+        "entry": "0x11137",
+        "leaf": True,
+        "rights": "RWX",
+        "meaning": "read, write, execute; WB; accessed",
+    }
+    assert data["ept02"] is None
+    assert data["ept02_missing"]
+    stopped: Any = journey_page(journey(0x4000)).data
+    assert stopped["ept12"]["stop"]["cause"] == "misconfigured"
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "said"),
+    [
+        (0, 1, "empty"),
+        (0x0600000006000BF7, 2, "read, write, execute; WB IPAT; accessed, dirty"),
+        (0x0000000005403907, 4, "read, write, execute; accessed"),
+    ],
+)
+def test_sptes_in_words(value: int, level: int, said: str) -> None:
+    assert spte_in_words(decode_spte(value, level, SINCE_5_13)) == said
+
+
+def test_an_spte_decoded() -> None:
+    page = spte_page(decode_spte(0x0600000006000BF7, 2, SINCE_5_13), SINCE_5_13.name)
+    text = drawn(page)
+    assert "found as a PDE" in text
+    assert "host_writable" in text
+    assert page.data["kind"] == "spte"
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "level", "said"),
+    [
+        (EptEntry(0x337), 1, "a PTE that leads to the page of 4K at 0x0: read, write, execute;"),
+        (EptEntry(0x2000B7), 2, "a PDE that leads to the page of 2M at 0x200000"),
+        (EptEntry(0x2107), 3, "a PDPTE that leads to the table at 0x2000"),
+        (EptEntry(0x2100), 1, "a PTE, not present"),
+        (ExitReason(48), 1, "EPT violation"),
+        (Encoding(0x201A), 1, "EPT pointer"),
+        (Eptp(0x105E), 1, ""),
+    ],
+)
+def test_what_a_word_means(word: Word, level: int, said: str) -> None:
+    assert meaning(word, level).startswith(said)
+    assert bool(meaning(word, level)) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("word", "level", "width", "said"),
+    [
+        (EptEntry(6), 1, 52, "W is set without R (bits 0x2)"),
+        (EptEntry(0x17), 1, 52, "memory type is reserved"),
+        (EptEntry(4), 1, 52, ""),
+        (EptEntry(1 << 45 | 0x37), 1, 40, "a reserved bit is set (bits 0x200000000000)"),
+        (EptEntry(0), 1, 52, ""),
+        (Eptp(0x1059), 1, 52, "memory type 1 is neither"),
+        (Eptp(0x1018), 1, 52, ""),
+        (PrimaryControls(0), 1, 52, "must be 1"),
+    ],
+)
+def test_what_is_wrong_with_a_word(word: Word, level: int, width: int, said: str) -> None:
+    assert said in problem(word, level, width)
+    assert bool(problem(word, level, width)) == bool(said)
+
+
+def test_a_word_bit_by_bit() -> None:
+    page = word_page("ept", EptEntry(6), "meaning", "wrong")
+    text = drawn(page)
+    assert text.startswith("EPT entry 0x6\nmeaning\nproblem: wrong\n")
+    assert [row["name"] for row in fields(page)] == ["write", "execute"]
+    everything = word_page("ept", EptEntry(6), zeros=True)
+    assert len(fields(everything)) == len(EptEntry.fields())
+
+
+def fields(page: Page) -> list[Any]:
+    found = page.data["fields"]
+    assert isinstance(found, list)
+    return found
+
+
+# -- vmcs12 ----------------------------------------------------------------------------------------
+
+PLACES = (
+    Place("ept_pointer", 0x201A, 0, 8),
+    Place("guest_rip", 0x681E, 8, 8),
+    Place("host_rip", 0x6C16, 16, 8),
+    Place("vm_exit_reason", 0x4402, 24, 4),
+    Place("exit_qualification", 0x6400, 28, 8),
+    Place("vm_exit_controls", 0x400C, 36, 4),
+    Place("vm_entry_controls", 0x4012, 40, 4),
+    Place("brand_new", None, 44, 8),
+)
+DATA = (
+    0x105E.to_bytes(8, "little")
+    + 0x1234.to_bytes(8, "little")
+    + 0x5678.to_bytes(8, "little")
+    + (48).to_bytes(4, "little")
+    + 0x181.to_bytes(8, "little")
+    + bytes(16)
+)
+VMCS12 = decode(DATA, Layout("a test", 52, PLACES), Situation(loaded=True, l2_active=True))
+
+
+def test_all_fields_stand_in_their_groups() -> None:
+    text = drawn(vmcs12_page(VMCS12))
+    assert [text.index(f"{group}:") for group in GROUPS] == sorted(
+        text.index(f"{group}:") for group in GROUPS
+    )
+    assert "layout: a test" in text
+
+
+def test_reasons_stand_once_under_their_number() -> None:
+    text = drawn(vmcs12_page(VMCS12))
+    row = next(line for line in text.splitlines() if "guest_rip" in line)
+    number = row.split()[-1]
+    assert row.split()[:4] == ["0x681e", "guest_rip", "0x1234", "stale"]
+    assert text.count(f"{number} stale: L2 runs") == 1
+
+
+def test_chosen_fields_are_decoded() -> None:
+    chosen = tuple(VMCS12.field(name) for name in ("ept_pointer", "exit_qualification"))
+    text = drawn(vmcs12_page(VMCS12, chosen))
+    assert "host_rip" not in text
+    assert "enable accessed and dirty flags" in text
+    assert "exit qualification of an EPT violation 0x181:" in text
+
+
+def test_vmcs12_as_data() -> None:
+    data: Any = vmcs12_page(VMCS12).data
+    first = data["fields"][0]
+    assert first["name"] == "ept_pointer"
+    assert (first["encoding"], first["value"]) == ("0x201a", "0x105e")
+    assert (first["authority"], first["group"]) == ("authoritative", GROUPS[2])
+    assert data["fields"][-1]["encoding"] is None
+
+
+# -- target ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_target_says_what_to_do() -> None:
+    page = target_page(Attachment("", "", None, (Missing("not attached", "Attach it."),)))
+    assert drawn(page).splitlines()[-2:] == ["missing:  not attached", "  Attach it."]
+    assert page.data["missing"] == [{"what": "not attached", "advice": "Attach it."}]
+
+
+def test_capabilities_add_a_fourth_letter() -> None:
+    cpu = Capabilities(46, HOST.ept_vpid_cap, mbec=True)
+    memory: SparseMemory[HostPhys] = SparseMemory({0x1000: 0x2407, 0x2000: 0x4000_0487})
+    scan: Scan[L2Phys, HostPhys] = Scan(memory, EPTP, cpu)
+    rows = tuple(Shown(run) for run in merge(scan.mappings()))
+    assert " RWXu " in drawn(ept_page(Listing("", "EPT12", EPTP, cpu, rows, ())))

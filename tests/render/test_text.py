@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from gdb_nept.arch.cpu import HOST
+from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.render import colour, json, text
+from gdb_nept.render.page import WIDTH, Page, Table
+from gdb_nept.render.table import MANY, draw_table
+
+TABLE = Table(
+    ("level", "entry", "meaning"),
+    (("4", "0x1000", "a table"), ("12", "0x2", " ".join(["word"] * 40))),
+    right=(0,),
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0B"),
+        (8, "8B"),
+        (4096, "4K"),
+        (6 << 12, "24K"),
+        (2 << 20, "2M"),
+        (1 << 30, "1G"),
+        (3 << 40, "3T"),
+        ((1 << 48) - (64 << 20), "~256T"),
+        ((16 << 20) - 4096, "~16M"),
+    ],
+)
+def test_sizes(count: int, said: str) -> None:
+    assert text.size(count) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "mbec", "said"),
+    [(7, False, "RWX"), (5, False, "R-X"), (0x400, True, "---u"), (2, False, "-W-")],
+)
+def test_rights(value: int, mbec: bool, said: str) -> None:
+    assert text.rights(EptEntry(value), mbec) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "leaf", "said"),
+    [
+        (0x107, False, "read, write, execute; accessed"),
+        (0x337, True, "read, write, execute; WB; accessed, dirty"),
+        (0x4000000000000071 | 1 << 63, True, "read; WB; IPAT SVE"),
+        (0x11, True, "read; type 2"),
+        (0, False, "not present"),
+    ],
+)
+def test_entries_in_words(value: int, leaf: bool, said: str) -> None:
+    assert text.in_words(EptEntry(value), leaf) == said
+
+
+def test_bits_that_the_processor_ignores_stand_in_brackets() -> None:
+    entry = EptEntry(1 << 57 | 1 << 58 | 1 << 60 | 1 << 63 | 7)
+    assert text.extras(entry, text.ignored_bits(HOST, Eptp(0x1E))) == "SVE [VGP PW SSS]"
+    assert text.extras(entry, text.ignored_bits(HOST, Eptp(0x9E))) == "SSS SVE [VGP PW]"
+
+
+def test_a_table_wraps_its_last_column() -> None:
+    lines = draw_table(TABLE, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0] == "level  entry   meaning"
+    assert set(lines[1]) == {"-", " "}
+    assert lines[2] == "    4  0x1000  a table"
+    assert lines[4].startswith(" " * 15 + "word")
+
+
+def test_a_table_without_rows_is_nothing() -> None:
+    assert draw_table(Table(("a", "b"), ()), 80) == ""
+
+
+def test_without_tabulate_a_table_looks_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = draw_table(TABLE, 80)
+    monkeypatch.setitem(sys.modules, "tabulate", None)
+    assert draw_table(TABLE, 80) == drawn
+
+
+def test_a_table_of_many_rows_looks_the_same() -> None:
+    row = ("1", "0x1000", "")
+    few = draw_table(Table(TABLE.headers, (row,) * 3, TABLE.right), 80).splitlines()
+    many = draw_table(Table(TABLE.headers, (row,) * (MANY + 1), TABLE.right), 80).splitlines()
+    assert many[:5] == few
+    assert len(many) == MANY + 3
+
+
+def test_numbers_stay_as_they_are_written() -> None:
+    rows = (("1e5", "0x1e5", "007"), ("nan", "-", "1_000"))
+    drawn = draw_table(Table(("a", "b", "c"), rows), 80)
+    assert all(cell in drawn for row in rows for cell in row)
+
+
+def test_paragraphs_are_broken_at_words_and_indented() -> None:
+    drawn = text.paragraph("  " + " ".join(["0x0123456789abcdef"] * 12))
+    lines = drawn.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[1].startswith("    0x")
+
+
+def test_a_heading_stands_right_above_what_it_heads() -> None:
+    page = Page(("Heading:", TABLE, "end"), {})
+    lines = text.draw(page).splitlines()
+    assert lines[1].startswith("level")
+    assert lines[-2:] == ["", "end"]
+
+
+def test_json_keeps_order_and_writes_addresses_in_hexadecimal() -> None:
+    page = Page((), {"b": json.hexed(1 << 63), "a": json.hexed(None), "n": 3})
+    assert json.draw_json(page) == '{\n  "b": "0x8000000000000000",\n  "a": null,\n  "n": 3\n}'
+
+
+# -- colour ----------------------------------------------------------------------------------------
+
+SAMPLE = """\
+EPT12, L1's tables:
+  PML4E 0x0000dfc000[  0]  0x0000000000dfb107  read, write, execute; accessed
+  ----  ---
+0x1000  4K  R-X  WB
+verdict: stale: KVM's shadow leads elsewhere
+
+verdict: agree: all ways lead to host physical 0x6022123
+"""
+
+
+def test_colour_changes_nothing_but_colour() -> None:
+    pytest.importorskip("pygments")
+    painted = colour.paint(SAMPLE)
+    assert painted != SAMPLE
+    assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == SAMPLE
+
+
+@pytest.mark.parametrize("word", ["PML4E", "0x1000", "R-X", "stale", "agree"])
+def test_words_that_are_coloured(word: str) -> None:
+    pytest.importorskip("pygments")
+    assert re.search(r"\x1b\[[0-9;]+m" + word + r"\x1b", colour.paint(SAMPLE))
+
+
+def test_without_pygments_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = builtins.__import__
+
+    def blocked(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] == "pygments":
+            raise ImportError(name)
+        return genuine(name, *rest)
+
+    colour._painter.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    assert colour.paint(SAMPLE) == SAMPLE
+    colour._painter.cache_clear()
