@@ -75,8 +75,8 @@ def _answer_line(line: Union[str, bytes], decode: Decoder, model: Model) -> dict
 
 def answer(request: Object, model: Model) -> dict[str, object]:
     """Raises BadInput, which names the key at fault."""
-    controls = _object(request, "controls", {})
-    _check_keys(controls, CONTROLS, "controls")
+    controls, access = _object(request, "controls", {}), _object(request, "access")
+    ignored = [*_others(access, ACCESS, "access"), *_others(controls, CONTROLS, "controls")]
     eptp, cpu, refused = _machine(
         _number(request, "eptp"),
         _number(request, "ept_caps"),
@@ -89,11 +89,12 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     found = model.predict(
         _memory(_object(request, "memory")),
         eptp,
-        _access(_object(request, "access")),
+        _access(access),
         cpu,
         _controls(request, controls),
     )
-    return {"id": request.get("id"), **as_json(found), "entry_failure": refused}
+    found_json = as_json(found)
+    return {"id": request.get("id"), **found_json, "entry_failure": refused, "ignored": ignored}
 
 
 def as_json(found: Prediction[L1Phys]) -> dict[str, object]:
@@ -144,7 +145,6 @@ def _machine(
 
 
 def _access(given: Object) -> Access:
-    _check_keys(given, ACCESS, "access")
     gla = given.get("gla")
     flags = {key: _truth(given, key) for key in given if key in FLAGS and given[key] is not None}
     return Access(
@@ -239,8 +239,6 @@ def _object(holder: Object, key: str, otherwise: Object | None = None) -> Object
     return given
 
 
-def _check_keys(given: Object, known: Collection[str], name: str) -> None:
-    """A misspelt key would change the answer without a word."""
-    for key in given:
-        if key not in known:
-            raise BadInput(f"{name}: no key {_shown(key)}; there are {', '.join(known)}")
+def _others(given: Object, known: Collection[str], name: str) -> list[str]:
+    """The keys that we do not know: told in the answer, since one may be a known one misspelt."""
+    return [f"{name}.{key}"[:SHOWN] for key in given if key not in known]
