@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's own symbol table, decoded from memory: scripts/kallsyms.c and kernel/kallsyms.c.
 
-The tables lie in .rodata one behind the other, each aligned to 8 bytes:
+The tables lie in .rodata one behind the other, each aligned to 8 bytes (7.2: to 4):
 
     up to 6.3   addresses|offsets, relative_base, num_syms, names, markers, [seqs], tokens, index
     6.4 on      num_syms, names, markers, tokens, index, offsets, relative_base, seqs
@@ -28,6 +28,7 @@ from gdb_nept.target.vmcoreinfo import KERNEL_MAP, KERNEL_MAP_SIZE, TEXT_ALIGN
 
 TOKENS = 256
 INDEX_SIZE = 2 * TOKENS
+ALIGNMENTS = (8, 4)  # of the tables: up to 7.0, and as seen in 7.2
 MARKED = 256  # names from one marker to the next
 FEWEST, MOST = 64, 4_000_000  # symbols that a kernel can have; fewest for the sake of tests
 TYPE_LETTERS = frozenset(b"aAbBcCdDgGiInNpPrRsStTuUvVwWxX?-")
@@ -130,7 +131,7 @@ def decode_names(blob: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
             place += length
     except IndexError:
         raise NotKallsyms("the names run out of their table") from None
-    if not markers_fit(blob, align8(place), marks):
+    if not any(markers_fit(blob, aligned(place, unit), marks) for unit in ALIGNMENTS):
         raise NotKallsyms("the markers do not fit the names")
     return b"\n".join([name[1:] for name in names]).decode("utf-8", "replace").split("\n")
 
@@ -138,8 +139,8 @@ def decode_names(blob: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
 _LETTERS = frozenset(bytes([letter]) for letter in TYPE_LETTERS)
 
 
-def align8(place: int) -> int:
-    return (place + 7) & ~7
+def aligned(place: int, unit: int) -> int:
+    return (place + unit - 1) & ~(unit - 1)
 
 
 def markers_fit(blob: bytes, place: int, marks: Sequence[int]) -> bool:

@@ -16,6 +16,7 @@ from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target.kallsyms import (
+    ALIGNMENTS,
     FEWEST,
     INDEX_SIZE,
     MOST,
@@ -26,7 +27,7 @@ from gdb_nept.target.kallsyms import (
     SymbolTable,
     Tables,
     addresses_of,
-    align8,
+    aligned,
     decode_names,
     read_tokens,
 )
@@ -61,13 +62,15 @@ def token_table(memory: PhysicalMemory[HostPhys], digits: HostPhys) -> TokenTabl
         place = behind.find(b"\0", place) + 1
         if not place:
             raise NotKallsyms("digits, but no token table")
-    index = HostPhys(align8(digits + place))
-    places = struct.unpack(f"<{TOKENS}H", memory.read(index, INDEX_SIZE))
-    start = HostPhys(digits - places[FIRST_DIGIT])
-    if start % 8 or start < 0 or places[0] or list(places) != sorted(places):
-        raise NotKallsyms("digits, but no token index behind them")
-    table = memory.read(start, digits - start + place)
-    return TokenTable(start, index, read_tokens(table, places))
+    for unit in ALIGNMENTS:
+        index = HostPhys(aligned(digits + place, unit))
+        places = struct.unpack(f"<{TOKENS}H", memory.read(index, INDEX_SIZE))
+        start = HostPhys(digits - places[FIRST_DIGIT])
+        if start % unit or start < 0 or places[0] or list(places) != sorted(places):
+            continue
+        table = memory.read(start, digits - start + place)
+        return TokenTable(start, index, read_tokens(table, places))
+    raise NotKallsyms("digits, but no token index behind them")
 
 
 def search_back(
@@ -82,31 +85,34 @@ def search_back(
         except MemoryUnreadable:
             break
         start = before
-        for place, count in _counts(blob):
-            try:
-                names = decode_names(blob[place + 8 :], count, table.tokens)
-            except NotKallsyms:
-                continue
-            return _with_addresses(memory, table, HostPhys(start + place), names, stext)
+        for unit in ALIGNMENTS:
+            for place, count in _counts(blob, unit):
+                try:
+                    names = decode_names(blob[place + unit :], count, table.tokens)
+                except NotKallsyms:
+                    continue
+                found = HostPhys(start + place)
+                return _with_addresses(memory, table, found, unit, names, stext)
     raise NotKallsyms("a token table, but no names before it")
 
 
-def _counts(blob: bytes) -> Iterator[tuple[int, int]]:
-    """Where num_syms may be, nearest first: a likely number, alone in its 8 bytes."""
-    words = memoryview(blob)[len(blob) % 8 :].cast("Q")
+def _counts(blob: bytes, unit: int) -> Iterator[tuple[int, int]]:
+    """Where num_syms may be, nearest first: a likely number, alone in its `unit` bytes."""
+    words = memoryview(blob)[len(blob) % unit :].cast("Q" if unit == 8 else "I")
     likely = [place for place, word in enumerate(words) if FEWEST <= word <= MOST]
     for place in reversed(likely):
-        yield place * 8 + len(blob) % 8, words[place]
+        yield place * unit + len(blob) % unit, words[place]
 
 
 def _with_addresses(
     memory: PhysicalMemory[HostPhys],
     table: TokenTable,
     num_syms: HostPhys,
+    unit: int,
     names: list[str],
     stext: int | None,
 ) -> tuple[SymbolTable, Tables, Rule]:
-    for tables in orders(table, num_syms, len(names)):
+    for tables in orders(table, num_syms, unit, len(names)):
         try:
             if tables.order == OWN_PLACE_ORDER:
                 tables = own_place(memory, tables, names)
@@ -117,12 +123,12 @@ def _with_addresses(
     raise NotKallsyms("kallsyms' names, but no addresses on either side of them")
 
 
-def orders(table: TokenTable, num_syms: HostPhys, count: int) -> Iterator[Tables]:
+def orders(table: TokenTable, num_syms: HostPhys, unit: int, count: int) -> Iterator[Tables]:
     """Every order that scripts/kallsyms.c has written, newest first."""
     behind = HostPhys(table.index + INDEX_SIZE)
-    base_behind = HostPhys(align8(behind + 4 * count))
+    base_behind = HostPhys(aligned(behind + 4 * count, unit))
     base_before = HostPhys(num_syms - 8)
-    before = HostPhys(base_before - align8(4 * count))
+    before = HostPhys(base_before - aligned(4 * count, 8))
     absolute = HostPhys(num_syms - 8 * count)
     for entries, base, order in (
         (behind, base_behind, "order of 6.4 on"),
@@ -130,7 +136,7 @@ def orders(table: TokenTable, num_syms: HostPhys, count: int) -> Iterator[Tables
         (before, base_before, "order up to 6.3"),
         (absolute, None, "order up to 6.3, absolute"),
     ):
-        names = HostPhys(num_syms + 8)
+        names = HostPhys(num_syms + unit)
         yield Tables(count, names, table.start, table.index, entries, base, 0, order)
 
 

@@ -18,6 +18,7 @@ class Style:
     rule: Rule
     marker: str = "I"  # "Q" up to 4.19
     seqs: bool = True
+    unit: int = 8  # alignment of the tables
 
 
 STYLES = {
@@ -29,6 +30,7 @@ STYLES = {
     "6.12 percpu": Style(True, Rule.PERCPU),
     "6.17 relative": Style(True, Rule.RELATIVE),
     "7.1 own place": Style(True, Rule.OWN_PLACE),
+    "7.2 own place, aligned to 4": Style(True, Rule.OWN_PLACE, unit=4),
 }
 
 
@@ -36,8 +38,8 @@ def tokens() -> list[bytes]:
     return [PAIRS.get(code, bytes([code]) if 32 < code < 127 else b"\xff") for code in range(256)]
 
 
-def align(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 8)
+def align(data: bytes, unit: int) -> bytes:
+    return data + bytes(-len(data) % unit)
 
 
 def encode_names(symbols: Symbols) -> tuple[bytes, list[int]]:
@@ -63,7 +65,7 @@ def write(symbols: Symbols, style: Style, start: int, base: int) -> tuple[bytes,
         places.append(running)
         running += len(token) + 1
     parts: list[tuple[str, bytes]] = [
-        ("num_syms", struct.pack("<Q", len(symbols))),
+        ("num_syms", struct.pack("<Q" if style.unit == 8 else "<I", len(symbols))),
         ("names", names),
         ("markers", struct.pack(f"<{len(marks)}{style.marker}", *marks)),
     ]
@@ -89,14 +91,14 @@ def _laid_out(
     where, place = {}, start
     for name, data in parts:
         where[name] = place
-        place += len(align(data))
+        place += len(align(data, style.unit))
     values = [
         _entry(style.rule, where["offsets"] + 4 * n, base, s[2]) for n, s in enumerate(symbols)
     ]
     code = "Q" if style.rule is Rule.ABSOLUTE else "i" if style.rule is not Rule.RELATIVE else "I"
     filled = dict(parts)
     filled["offsets"] = struct.pack(f"<{len(values)}{code}", *values)
-    return b"".join(align(filled[name]) for name, _ in parts), where
+    return b"".join(align(filled[name], style.unit) for name, _ in parts), where
 
 
 def _entry(rule: Rule, place: int, base: int, address: int) -> int:
