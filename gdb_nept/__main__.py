@@ -19,6 +19,7 @@ from gdb_nept.commands.command import Command, Usage, plain_number
 from gdb_nept.errors import NeptError, NoKernel
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.session import Session
+from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the reader (head, less) has seen enough; Python must not flush into it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except NeptError as error:
-        print(f"gdb_nept: {error}", file=sys.stderr)
+        print(text.paragraph(f"gdb_nept: {error}"), file=sys.stderr)
         return 2 if isinstance(error, Usage) else 1
     except KeyboardInterrupt:
         print("gdb_nept: interrupted", file=sys.stderr)

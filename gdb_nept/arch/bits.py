@@ -72,6 +72,7 @@ class Word:
 
     value: int
     title: ClassVar[str] = ""  # what the word is, in the SDM's words
+    zero_says: ClassVar[tuple[str, ...]] = ()  # the fields that mean something when they are 0
 
     @classmethod
     def fields(cls) -> tuple[Bits, ...]:
@@ -85,13 +86,14 @@ class Word:
         return tuple(sorted(found, key=lambda field: field.low))
 
     def named(self, zeros: bool = False) -> tuple[Named, ...]:
-        """The fields that are set (with `zeros`, all), and the bits that have no name."""
+        """The fields that are set or whose 0 says something (with `zeros`, all), and the bits
+        that have no name."""
         rows = []
         rest = self.value
         for field in self.fields():
             number = field.__get__(self, type(self))
             rest &= ~field.mask
-            if number or zeros:
+            if number or zeros or field.name in self.zero_says:
                 rows.append(Named(field.name, field.place, number, field.meaning, field.short))
         if rest:
             rows.append(Named("other", f"{rest:#x}", rest, "bits with no name here", "other"))

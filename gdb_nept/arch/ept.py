@@ -31,6 +31,7 @@ class Eptp(Word):
     """Extended-page-table pointer, VMCS field 201AH (27.6.11)."""
 
     title = "EPTP"
+    zero_says = ("memory_type",)
 
     memory_type = bits(2, 0, "memory type of the EPT structures: 0 UC, 6 WB", "type")
     walk_length = bits(5, 3, "page-walk length minus 1", "PWL-1")

@@ -88,6 +88,10 @@ EXIT_REASONS = {
     75: "instruction timeout",
     76: "SEAMCALL",
     77: "TDCALL",
+    78: "RDMSRLIST",
+    79: "WRMSRLIST",
+    84: "RDMSR with immediate",
+    85: "WRMSRNS with immediate",
 }
 
 
@@ -95,8 +99,11 @@ class ExitReason(Word):
     """VMCS field 4402H (27.9.1)."""
 
     title = "exit reason"
+    zero_says = ("basic",)
 
     basic = bits(15, 0, "basic exit reason")
+    shadow_stack_busy = bit(25, "a supervisor shadow stack was prematurely busy")
+    bus_lock = bit(26, "a bus lock was asserted before the exit")
     enclave = bit(27, "in enclave mode")
     pending_mtf = bit(28, "pending MTF VM exit")
     from_root = bit(29, "VM exit from VMX root operation")

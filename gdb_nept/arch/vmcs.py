@@ -22,6 +22,7 @@ class Encoding(Word):
     """The operand of VMREAD and VMWRITE that names a field."""
 
     title = "VMCS field encoding"
+    zero_says = ("high_half", "index", "type", "width")
 
     high_half = bit(0, "access type: the high 32 bits of a 64-bit field", "high")
     index = bits(9, 1, "index among the fields of its width and type")
@@ -42,10 +43,14 @@ class Encoding(Word):
         return TYPES[self.type]
 
     @property
-    def valid(self) -> bool:
-        """Reserved bits are 0, and only a 64-bit field has a high half."""
+    def problem(self) -> str:
+        """Why no field can have this encoding (27.11.2), or ''."""
         reserved = self.value & ~sum(field.mask for field in self.fields())
-        return not reserved and not (self.high_half and self.width_name != "64-bit")
+        if reserved:
+            return f"reserved bits are set: {reserved:#x}"
+        if self.high_half and self.width_name != "64-bit":
+            return f"bit 0 asks for the high half of a {self.width_name} field: it has none"
+        return ""
 
 
 @dataclass(frozen=True)

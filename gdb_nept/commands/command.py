@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, Protocol
 
+from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.nested.session import Session
 from gdb_nept.render import colour, json, text
@@ -50,18 +51,23 @@ Completer = Callable[[str], Sequence[str]]
 class Argument:
     """One argument in argparse's words; `complete` offers values for what is typed so far.
 
-    type="address" and type="range" stand for a number and a (low, high) as the Context reads them.
+    type="address" and type="range" stand for a number and a (low, high) as the Context reads them,
+    type="width" for bits of a physical address.
+    Of the arguments with the same `instead`, one alone can be given.
     """
 
     flags: tuple[str, ...]
     options: dict[str, Any]
     complete: Completer
+    instead: str = ""
 
 
-def argument(*flags: str, complete: Completer = lambda word: (), **options: Any) -> Argument:
+def argument(
+    *flags: str, complete: Completer = lambda word: (), instead: str = "", **options: Any
+) -> Argument:
     if "choices" in options:
-        complete = lambda word: tuple(options["choices"])  # noqa: E731
-    return Argument(flags, options, complete)
+        complete = lambda word: tuple(map(str, options["choices"]))  # noqa: E731
+    return Argument(flags, options, complete, instead)
 
 
 VM = argument("--vm", type="address", metavar="N")
@@ -91,9 +97,9 @@ class Command:
         """Raises Usage, or what the Context raises for a number that is none."""
         parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
         parser.register("type", "address", context.number)
+        parser.register("type", "width", lambda written: physical_width(context.number(written)))
         parser.register("type", "range", lambda written: address_range(written, context.number))
-        for one in (*self.arguments, *COMMON):
-            parser.add_argument(*one.flags, **one.options)
+        parser.take((*self.arguments, *COMMON))
         if {"-h", "--help"} & set(words):
             return argparse.Namespace(help=True)
         return parser.parse_args(list(words))
@@ -134,6 +140,12 @@ def command(
 class _Parser(argparse.ArgumentParser):
     """argparse that raises, where its own ends the process: gdb's, here."""
 
+    def take(self, arguments: Sequence[Argument]) -> None:
+        groups = {one.instead: self.add_mutually_exclusive_group() for one in arguments}
+        for one in arguments:
+            place = groups[one.instead] if one.instead else self
+            place.add_argument(*one.flags, **one.options)
+
     def error(self, message: str) -> NoReturn:
         # argparse lists the choices in one endless line; the manual has them with their meaning
         message = message.split(" (choose from")[0]
@@ -141,8 +153,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:
-    """LOW..HIGH, LOW-HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page."""
-    for separator in ("..", "+", "-"):
+    """LOW..HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page."""
+    for separator in ("..", "+"):
         first, found, second = written.partition(separator)
         if found and first and second:
             low, other = number(first), number(second)
@@ -154,6 +166,14 @@ def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]
     if not 0 <= low < high <= 1 << 64:
         raise Usage(f"'{written}' is an empty range", "Write LOW..HIGH, or LOW+SIZE.")
     return low, high
+
+
+def physical_width(bits: int) -> int:
+    """MAXPHYADDR: 32, where a processor does not tell it, to 52; raises Usage."""
+    if not 32 <= bits <= WIDEST:
+        advice = f"Physical addresses have 32 to {WIDEST} bits."
+        raise Usage(f"no processor has physical addresses of {bits} bits", advice)
+    return bits
 
 
 def plain_number(written: str) -> int:

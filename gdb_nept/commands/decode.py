@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.arch import controls, cpu, ept, exits, paging, vmcs
-from gdb_nept.arch.bits import Word
-from gdb_nept.commands.command import VM, Context, argument, command
+from gdb_nept.arch import ept
+from gdb_nept.arch.words import WORDS
+from gdb_nept.commands.command import VM, Context, Usage, argument, command
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.kvm.vm import vm_at
@@ -15,26 +15,13 @@ from gdb_nept.render.meaning import meaning, problem
 from gdb_nept.render.page import Page
 from gdb_nept.render.word import spte_page, word_page
 
-WORDS: dict[str, type[Word]] = {
-    "eptp": ept.Eptp,
-    "ept": ept.EptEntry,
-    "qualification": exits.EptViolation,
-    "exit-reason": exits.ExitReason,
-    "pin-controls": controls.PinControls,
-    "primary-controls": controls.PrimaryControls,
-    "secondary-controls": controls.SecondaryControls,
-    "exit-controls": controls.ExitControls,
-    "entry-controls": controls.EntryControls,
-    "ept-vpid-cap": cpu.EptVpidCap,
-    "field": vmcs.Encoding,
-    "paging": paging.Entry,
-}
+WITH_ADDRESS = ("eptp", "ept", "paging")  # the words that MAXPHYADDR bounds
 
 
 @command(
     "nept-decode",
     argument("--level", type=int, choices=(1, 2, 3, 4, 5), default=1),
-    argument("--maxphyaddr", type="address", default=52, metavar="BITS"),
+    argument("--maxphyaddr", type="width", metavar="BITS"),
     argument("--all", action="store_true"),
     VM,
     argument("kind", choices=(*WORDS, "spte"), metavar="KIND"),
@@ -55,7 +42,8 @@ def decode(context: Context, args: Namespace) -> Page:
 
     --level N is the level at which an entry was found: 1 (a PTE, the default) to 5.
 
-    --maxphyaddr BITS is the processor's physical-address width, above which bits are reserved.
+    --maxphyaddr BITS is the processor's physical-address width, 32 to 52 (if not given), above
+    which bits of an eptp, ept or paging word are reserved.
 
     --all shows the bits that are 0, too.
 
@@ -67,10 +55,13 @@ def decode(context: Context, args: Namespace) -> Page:
 
     See also: nept-walk, nept-vmcs12
     """
+    if args.maxphyaddr is not None and args.kind not in WITH_ADDRESS:
+        advice = f"It is for {', '.join(WITH_ADDRESS)}."
+        raise Usage(f"--maxphyaddr says nothing about '{args.kind}'", advice)
     if args.kind == "spte":
         session = context.session()
         form = spte_format(session.kernel, vm_at(session.vms(), args.vm or 0).value)
-        return spte_page(decode_spte(args.value, args.level, form), form.name)
+        return spte_page(decode_spte(args.value, args.level, form), form.name, form.notes)
     word = WORDS[args.kind](args.value)
-    wrong = problem(word, args.level, args.maxphyaddr)
-    return word_page(args.kind, word, meaning(word, args.level), wrong, args.all)
+    wrong = problem(word, args.level, args.maxphyaddr or ept.WIDEST)
+    return word_page(args.kind, word, meaning(word, args.level, bool(wrong)), wrong, args.all)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.nested.listing import listing
 from gdb_nept.nested.session import Which
 from gdb_nept.render.ept import ept_page
@@ -14,8 +16,8 @@ from gdb_nept.render.page import Page
 
 @command(
     "nept-ept",
-    argument("--shadow", action="store_true"),
-    argument("--l1", action="store_true"),
+    argument("--shadow", action="store_true", instead="EPT12"),
+    argument("--l1", action="store_true", instead="EPT12"),
     argument("--entries", action="store_true"),
     VM,
     VCPU,
@@ -26,8 +28,8 @@ def ept(context: Context, args: Namespace) -> Page:
 
     Usage: nept-ept [--shadow | --l1] [--entries] [--vm N] [--vcpu N] [--json] [--no-color] [RANGE]
 
-    RANGE is LOW..HIGH (HIGH not included), LOW+SIZE, or one address for its page.  Without it the
-    whole table is shown.
+    RANGE is LOW..HIGH (HIGH not included), LOW+SIZE, or one address for its page.  A "+" always
+    stands before a size here: $rsp+8 is 8 bytes at $rsp.  Without RANGE the whole table is shown.
 
     Without an option it is EPT12, which L1 made for L2.  --shadow is EPT02, KVM's shadow of it,
     which the processor uses for L2; --l1 is EPT01, with which KVM runs L1.
@@ -38,8 +40,13 @@ def ept(context: Context, args: Namespace) -> Page:
     the only one in VMX operation, is found without them.
 
     Column "rights" is R, W, X and, with mode-based execute control, u for execution in user mode:
-    the AND of all entries on the path.  "AD" are the accessed and dirty flags.  A misconfigured
-    entry is shown with the reason.
+    the AND of all entries on the path.  "AD" are the accessed and dirty flags; in lower case they
+    are set in some entries of the run only.  A misconfigured entry is shown with the reason.
+
+    Flags of a leaf that are seldom set stand behind the address: IPAT (ignore PAT), VGP (verify
+    guest paging), PW (paging-write), SSS (supervisor shadow stack), SPP (sub-page permissions), SVE
+    (suppress #VE).  What stands in square brackets is set, but the processor ignores it with the
+    EPTP and the controls in force.
 
     Examples:
       (gdb) nept-ept
@@ -50,4 +57,8 @@ def ept(context: Context, args: Namespace) -> Page:
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     which = Which.SHADOW if args.shadow else Which.HOST if args.l1 else Which.L1
-    return ept_page(listing(session, chosen, which, args.range, args.entries))
+    found = listing(session, chosen, which, args.range, args.entries)
+    if which is Which.L1:
+        return ept_page(found)
+    form = spte_format(session.kernel, chosen.owner.value)
+    return ept_page(replace(found, notes=(*found.notes, *form.notes)))

@@ -16,7 +16,9 @@ from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.nested.session import Session
+from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
+from gdb_nept.target.elf import read_btf_file
 from gdb_nept.target.gdb import GdbTarget
 
 
@@ -71,7 +73,7 @@ class NeptCommand(gdb.Command):
             with self.context.target.command():
                 output = self.declared.answer(self.context, words, coloured())
         except NeptError as error:
-            raise gdb.GdbError(str(error)) from None
+            raise gdb.GdbError(text.paragraph(str(error))) from None
         except KeyboardInterrupt:
             raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
         if output:
@@ -156,20 +158,30 @@ class BtfParameter(gdb.Parameter):
     def __init__(self, context: GdbContext) -> None:
         super().__init__("nept btf", gdb.COMMAND_FILES, gdb.PARAM_STRING)
         self.context = context
-        self.value = ""
+        self.value = self.accepted = ""
 
     def get_set_string(self) -> str:
-        names = [
-            Path(name).expanduser() for name in str(self.value or "").split(os.pathsep) if name
-        ]
-        for name in names:
-            if not name.is_file():
-                raise gdb.GdbError(f"no file {name}: FILES are separated by '{os.pathsep}'")
-        self.context.target.take_types_from(tuple(names))
+        wanted = str(self.value or "")
+        try:
+            self.context.target.take_types_from(_type_files(wanted))
+        except NeptError as error:
+            self.value = self.accepted  # gdb has set it already
+            raise gdb.GdbError(text.paragraph(str(error))) from None
+        self.accepted = wanted
         return ""
 
     def get_show_string(self, value: str) -> str:
         return f"gdb_nept also takes types from: {value or 'no file'}."
+
+
+def _type_files(written: str) -> tuple[Path, ...]:
+    """The files named; raises BadInput for one that holds no BTF."""
+    names = tuple(Path(name).expanduser() for name in written.split(os.pathsep) if name)
+    for name in names:
+        if not name.is_file():
+            raise BadInput(f"no file {name}", f"FILES are separated by '{os.pathsep}'.")
+        read_btf_file(name)
+    return names
 
 
 def coloured() -> bool:

@@ -5,27 +5,32 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import Context, command
+from gdb_nept.commands.command import Context, argument, command
 from gdb_nept.render.page import Page
+from gdb_nept.render.slots import with_slots
 from gdb_nept.render.vms import vms_page
 
 
-@command("nept-vms")
+@command("nept-vms", argument("--slots", action="store_true"))
 def vms(context: Context, args: Namespace) -> Page:
     """List the VMs of the host and their vCPUs, and mark those on which L2 is active.
 
-    Usage: nept-vms [--json] [--no-color]
+    Usage: nept-vms [--slots] [--json] [--no-color]
 
     The number in column VM is what --vm takes in other commands, the one in column vCPU what
     --vcpu takes.  The oldest VM is 0.  "vmcs12 at" is the L1 physical address that L1 gave to
     VMPTRLD.  For a vCPU on which L2 is active, or whose signs of it disagree, each sign that KVM
     keeps is shown.
 
-    Example:
+    --slots adds the memslots of each VM: which part of L1's physical memory lies where in the
+    process that runs L1, and with which flags.
+
+    Examples:
       (gdb) nept-vms
+      (gdb) nept-vms --slots
 
     See also: nept-vmcs12, nept-ept, nept-walk
     """
     session = context.session()
     found = session.vms()
-    return vms_page(found)
+    return with_slots(vms_page(found), found, drawn=args.slots)

@@ -11,14 +11,23 @@ from gdb_nept.render.journey import journey_page
 from gdb_nept.render.page import Page
 
 
-@command("nept-walk", VM, VCPU, argument("address", type="address", metavar="ADDRESS"))
+@command(
+    "nept-walk",
+    argument("--tables", action="store_true"),
+    VM,
+    VCPU,
+    argument("address", type="address", metavar="ADDRESS"),
+)
 def walk(context: Context, args: Namespace) -> Page:
     """Follow an L2 physical address through every table to the host's memory.
 
-    Usage: nept-walk [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
+    Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
 
     ADDRESS is an L2 physical address: a number, or an expression of gdb's such as $rax+8, in
     quotes if it has spaces.
+
+    --tables also shows, for each table of KVM's own, its kvm_mmu_page: which table of L1's it
+    shadows, whether it is out of sync, and its role bit by bit.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
     the only one in VMX operation, is found without them.
@@ -35,4 +44,4 @@ def walk(context: Context, args: Namespace) -> Page:
     """
     session = context.session()
     journey = session.journey(session.pick(args.vm, args.vcpu), L2Phys(args.address))
-    return journey_page(journey)
+    return journey_page(journey, args.tables)

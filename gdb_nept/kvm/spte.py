@@ -17,7 +17,6 @@ from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry
 from gdb_nept.kvm.spte_format import (
     AD_DISABLED,
     AD_WRPROT_ONLY,
-    RIGHTS,
     Software,
     SpteFormat,
 )
@@ -56,7 +55,8 @@ class Mmio:
 @dataclass(frozen=True)
 class Spte:
     """`read`, `write`, `execute` are KVM's rights (those put aside, if access-tracked); hardware's
-    are in `entry`.  `address` is the page or the table, None where there is none."""
+    are in `entry`.  `user_execute` is bit 10, kept since 7.2; hardware heeds it with mode-based
+    execution only.  `address` is the page or the table, None where there is none."""
 
     value: int
     level: int
@@ -68,6 +68,7 @@ class Spte:
     read: bool = False
     write: bool = False
     execute: bool = False
+    user_execute: bool = False
     accessed: bool = False
     dirty: bool = False
     host_writable: bool = False
@@ -125,8 +126,8 @@ def _present(value: int, level: int, form: SpteFormat) -> Spte:
     entry, own = EptEntry(value), form.software(value)
     ad_type = _ad_type(own)
     leaf = entry.leaf_at(level)
-    tracked = leaf and ad_type is AdType.DISABLED and not value & RIGHTS
-    rights = EptEntry(_number(own, "saved_rights") if tracked else value)
+    tracked = leaf and ad_type is AdType.DISABLED and not value & form.rights
+    rights = EptEntry((value & form.saved) >> form.saved_shift if tracked else value & form.rights)
     kind = SpteKind.ACCESS_TRACKED if tracked else SpteKind.LEAF if leaf else SpteKind.TABLE
     by_bits = ad_type is not AdType.DISABLED
     return Spte(
@@ -139,6 +140,7 @@ def _present(value: int, level: int, form: SpteFormat) -> Spte:
         read=bool(rights.read),
         write=bool(entry.write),
         execute=bool(rights.execute),
+        user_execute=bool(rights.user_execute),
         accessed=bool(entry.accessed) if by_bits else not tracked,
         dirty=leaf and bool(entry.dirty if by_bits else entry.write),
         host_writable=leaf and bool(_number(own, "host_writable")),

@@ -2,16 +2,16 @@
 """How this kernel's KVM writes its own EPT entries (SPTEs): which software bits lie where.
 
 arch/x86/kvm/mmu/spte.h and spte.c since 5.10, mmu.c before.  The format is found by members and by
-variables of kvm.ko that came with it, never by version.
+variables of kvm.ko that came with it, never by version; none is assumed where they do not tell.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gdb_nept.arch.bits import Word, bit, bits
 from gdb_nept.arch.ept import EptEntry
-from gdb_nept.errors import TypeMissing
+from gdb_nept.errors import NeptError, TypeMissing
 from gdb_nept.kvm.variables import variable
 from gdb_nept.target.ports import Kernel, Value
 
@@ -31,6 +31,24 @@ class Software(Word):
     saved_rights = bits(56, 54, SAVED, "saved")
     host_writable = bit(57, HOST_WRITABLE, "host-writable")
     mmu_writable = bit(58, MMU_WRITABLE, "MMU-writable")
+
+
+class SoftwareUserExecute(Word):
+    """7.2: bit 10 became the right to execute in user mode, and access tracking saves it too, so
+    that the saved rights are bits 10, 2 and 0 moved up by 52 with KVM's own bits in between.
+
+    Read in kvm.ko of 7.2.13 (mark_spte_for_access_track, make_mmio_spte).
+    """
+
+    title = "software bits of an SPTE"
+
+    mmu_present = bit(11, "present for KVM, whatever R, W, X say", "MMU-present")
+    saved_read = bit(52, "R put aside by access tracking", "saved R")
+    host_writable = bit(53, HOST_WRITABLE, "host-writable")
+    saved_execute = bit(54, "X put aside by access tracking", "saved X")
+    mmu_writable = bit(55, MMU_WRITABLE, "MMU-writable")
+    ad_type = bits(61, 60, AD_MEANING, "AD-type")
+    saved_user_execute = bit(62, "XU put aside by access tracking", "saved XU")
 
 
 class SoftwareTyped(Word):
@@ -73,6 +91,15 @@ class MmioWord(Word):
     generation_high = bits(62, 52, "memslot generation, high 11 bits")
 
 
+class MmioUserExecute(Word):
+    """7.2: bit 10 is no part of the generation any more."""
+
+    title = "MMIO SPTE"
+
+    generation_low = bits(9, 3, "memslot generation, low 7 bits")
+    generation_high = bits(62, 52, "memslot generation, high 11 bits")
+
+
 class MmioTyped(Word):
     """5.4 to 5.12."""
 
@@ -94,12 +121,18 @@ class MmioOld(Word):
 RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
 WX = EptEntry.write.mask | EptEntry.execute.mask  # a misconfiguration on purpose: MMIO
 SUPPRESS_VE = EptEntry.suppress_ve.mask
+USER_EXECUTE = EptEntry.user_execute.mask
 FROZEN = 0x5A0  # REMOVED_SPTE (5.13+), FROZEN_SPTE (6.12+)
+FROZEN_7_2 = 0x1A0  # the same without bit 10
 
 
 @dataclass(frozen=True)
 class SpteFormat:
-    """`software` and `mmio` name the bits; an MMIO SPTE is one with mask and value as here."""
+    """`software` and `mmio` name the bits; an MMIO SPTE is one with mask and value as here.
+
+    `rights` are what access tracking takes away; it keeps them in `saved` bits, moved up by
+    `saved_shift`.  `notes` say what the user should know of how the format was found.
+    """
 
     name: str
     software: type[Word]
@@ -112,47 +145,71 @@ class SpteFormat:
     rsvd_mask: int = 0  # shadow_nonpresent_or_rsvd_mask: set in MMIO SPTEs against L1TF
     lower_gfn_mask: int = EptEntry.address.mask
     caches_mmio: bool = True
+    rights: int = RIGHTS
+    saved: int = 7 << 54
+    saved_shift: int = 54
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def has_present_bit(self) -> bool:
-        return self.software is Software
+        return self.software in (Software, SoftwareUserExecute)
+
+    @property
+    def writable_masks(self) -> tuple[int, int]:
+        """shadow_host_writable_mask and shadow_mmu_writable_mask of this format."""
+        places = {field.name: field.mask for field in self.software.fields()}
+        return places["host_writable"], places["mmu_writable"]
 
 
+SINCE_7_2 = SpteFormat(
+    "7.2", SoftwareUserExecute, MmioUserExecute, RIGHTS | SUPPRESS_VE, WX | SUPPRESS_VE,
+    SUPPRESS_VE, SUPPRESS_VE | FROZEN_7_2,
+    rights=RIGHTS | USER_EXECUTE, saved=0x405 << 52, saved_shift=52,
+)  # fmt: skip
 SINCE_6_10 = SpteFormat(
     "6.10 and later", Software, MmioWord, RIGHTS | SUPPRESS_VE, WX | SUPPRESS_VE,
     SUPPRESS_VE, SUPPRESS_VE | FROZEN,
 )  # fmt: skip
 SINCE_5_13 = SpteFormat("5.13 to 6.9", Software, MmioWord, RIGHTS, WX, 0, FROZEN)
 SINCE_5_4 = SpteFormat("5.4 to 5.12", SoftwareTyped, MmioTyped, 3 << 52, 3 << 52)
-SINCE_4_12 = SpteFormat("4.12 to 5.3", SoftwareMarked, MmioOld, 1 << 62 | RIGHTS, 1 << 62 | WX)
-OLDEST = SpteFormat("up to 4.10", SoftwareOldest, MmioOld, 3 << 62 | WX, 3 << 62 | WX)
+SINCE_4_12 = SpteFormat(
+    "4.12 to 5.3", SoftwareMarked, MmioOld, 1 << 62 | RIGHTS, 1 << 62 | WX,
+    saved=7 << 52, saved_shift=52,
+)  # fmt: skip
+OLDEST = SpteFormat("up to 4.10", SoftwareOldest, MmioOld, 3 << 62 | WX, 3 << 62 | WX, saved=0)
+
+NO_EPT = 1 << 9, 1 << 10  # the two masks where KVM writes ordinary page tables (ept=0)
+
+
+class SpteFormatUnknown(NeptError):
+    """Neither symbols nor types tell how this KVM writes its SPTEs."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"SPTE format unknown: {why}",
+            "What L1 itself wrote (EPT12) can be decoded all the same.",
+        )
 
 
 def spte_format(kernel: Kernel, vm: Value) -> SpteFormat:
-    """The format in force for EPTs of this VM (a struct kvm).  Raises MemoryUnreadable."""
+    """The format in force for EPTs of this VM (a struct kvm).
+
+    Raises SpteFormatUnknown, MemoryUnreadable.
+    """
     masks = _Masks(kernel)
-    base = _base(kernel, vm, masks)
+    base, note = _base(kernel, vm, masks)
     mask, value = _mmio_mask_and_value(base, vm, masks)
-    notes = []
-    host_writable = masks.number("shadow_host_writable_mask", 0)
-    if host_writable and host_writable != Software.host_writable.mask:
-        notes.append(f"shadow_host_writable_mask is {host_writable:#x}: does KVM use EPT at all?")
-    return SpteFormat(
-        name=base.name,
-        software=base.software,
-        mmio=base.mmio,
+    return replace(
+        base,
         mmio_mask=mask,
         mmio_value=value,
-        empty=base.empty,
-        frozen=base.frozen,
         mmio_access_mask=masks.number("shadow_mmio_access_mask", 0),
         rsvd_mask=masks.number("shadow_nonpresent_or_rsvd_mask", 0),
         lower_gfn_mask=masks.number(
             "shadow_nonpresent_or_rsvd_lower_gfn_mask", EptEntry.address.mask
         ),
         caches_mmio=value != 0 and masks.number("enable_mmio_caching", 1, 1) != 0,
-        notes=tuple(notes),
+        notes=(note,) if note else (),
     )
 
 
@@ -181,16 +238,59 @@ class _Masks:
         return otherwise if found is None else found
 
 
-def _base(kernel: Kernel, vm: Value, masks: _Masks) -> SpteFormat:
-    if vm.member("arch").has("shadow_mmio_value"):
-        return SINCE_6_10
-    if masks.has("shadow_host_writable_mask"):
-        return SINCE_5_13
+def _base(kernel: Kernel, vm: Value, masks: _Masks) -> tuple[SpteFormat, str]:
+    """The format, and a note where it is deduced and not said."""
+    per_vm = vm.member("arch").has("shadow_mmio_value")
+    if masks.has("shadow_host_writable_mask"):  # 5.13+
+        return _by_writable_masks(masks, SINCE_6_10 if per_vm else SINCE_5_13), ""
+    if per_vm:
+        raise SpteFormatUnknown("kvm has no symbol 'shadow_host_writable_mask'")
+    return _by_mmio_value(masks) or _by_shadow_page(kernel, masks)
+
+
+def _by_writable_masks(masks: _Masks, expected: SpteFormat) -> SpteFormat:
+    """Since 5.13 two masks of KVM tell where the software bits lie; the bits that no mask tells
+    are known for the positions below only.  The rights that are tracked must fit as well."""
+    host = masks.number("shadow_host_writable_mask", 0)
+    mmu = masks.number("shadow_mmu_writable_mask", 0)
+    if (host, mmu) == NO_EPT:
+        raise SpteFormatUnknown(
+            f"KVM uses no EPT at all (ept=0), as shadow_host_writable_mask, {host:#x}, shows"
+        )
+    tracked = masks.number("shadow_acc_track_mask", 0)
+    for form in (SINCE_7_2, expected):
+        if (host, mmu) == form.writable_masks and tracked in (0, form.rights):
+            return form
+    raise SpteFormatUnknown(
+        f"shadow_host_writable_mask {host:#x}, shadow_mmu_writable_mask {mmu:#x}, "
+        f"shadow_acc_track_mask {tracked:#x} are of no kernel that we know"
+    )
+
+
+def _by_mmio_value(masks: _Masks) -> tuple[SpteFormat, str] | None:
+    """4.14 to 5.12: shadow_mmio_value has the mark of a special SPTE, wherever that was."""
+    value = masks.number("shadow_mmio_value", 0)
+    for form, mark in ((SINCE_5_4, 3 << 52), (SINCE_4_12, 1 << 62)):
+        if value and value & (3 << 52 | 1 << 62) == mark:
+            return form, ""
+    return None
+
+
+def _by_shadow_page(kernel: Kernel, masks: _Masks) -> tuple[SpteFormat, str]:
+    """By struct kvm_mmu_page, whose members changed along with the formats."""
     try:
         page = kernel.types.struct("kvm_mmu_page", "kvm")
     except TypeMissing:
-        return SINCE_5_13
+        raise SpteFormatUnknown(
+            "kvm has neither symbols of its masks nor the type kvm_mmu_page"
+        ) from None
+    note = "the SPTE format is deduced from struct kvm_mmu_page: symbols of kvm's masks are missing"
+    if page.has("tdp_mmu_root_count"):  # came in the same release as bit 11
+        return SINCE_5_13, note
     if page.has("mmu_valid_gen") and page.member("mmu_valid_gen").type.size == 1:
-        # Without symbols of variables: tdp_mmu_root_count came in the same release as bit 11.
-        return SINCE_5_13 if page.has("tdp_mmu_root_count") else SINCE_5_4
-    return SINCE_4_12 if masks.has("shadow_acc_track_mask") else OLDEST
+        return SINCE_5_4, note
+    if masks.has("shadow_acc_track_mask"):
+        return SINCE_4_12, ""
+    if masks.has("shadow_mmio_mask"):
+        return OLDEST, ""
+    raise SpteFormatUnknown("kvm has no symbols of its masks: it is 5.3 or older, or changed")

@@ -12,6 +12,7 @@ from gdb_nept.address import KernelVirt
 from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.exits import ExitReason
+from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
 from gdb_nept.target.ports import Kernel, Value, object_at
 
@@ -49,7 +50,11 @@ class LastExit:
 
 @dataclass(frozen=True)
 class Vcpu:
-    """One vCPU.  `place` is its index within the VM, `id` its APIC id."""
+    """One vCPU.  `place` is its index within the VM, `id` its APIC id.
+
+    `nested` is None for a TDX guest, and where it cannot be told: `nested_unknown` then says why.
+    Likewise `thread` is None before the vCPU first ran, and with `thread_unknown`.
+    """
 
     address: KernelVirt
     place: int
@@ -57,12 +62,14 @@ class Vcpu:
     cpu: int
     mode: int
     thread: int | None
-    nested: Nested | None  # None: no struct vcpu_vmx (TDX)
+    nested: Nested | None
     capabilities: Capabilities | None  # what L1 is offered
     registers: tuple[Register, ...]
     last_exit: LastExit | None
     value: Value = field(repr=False, compare=False)
     vmx: Value | None = field(repr=False, compare=False)
+    nested_unknown: str = ""
+    thread_unknown: str = ""
 
     @property
     def mode_name(self) -> str:
@@ -77,14 +84,23 @@ class Vcpu:
         return next((register for register in self.registers if register.name == name), None)
 
 
-def read_vcpu(kernel: Kernel, address: KernelVirt, place: int, vmx: bool = True) -> Vcpu:
-    """The struct kvm_vcpu at `address`; with `vmx`, the struct vcpu_vmx around it.
+def read_vcpu(
+    kernel: Kernel, address: KernelVirt, place: int, vmx: bool = True, unknown: str = ""
+) -> Vcpu:
+    """The struct kvm_vcpu at `address`; with `vmx`, the struct vcpu_vmx around it.  Without,
+    `unknown` is why its nested state cannot be told ('' if it has none).
 
-    Raises TypeMissing, MemberMissing, MemoryUnreadable.
+    Raises TypeMissing, MemberMissing, MemoryUnreadable; what concerns the nested state or the
+    thread alone is told in the result.
     """
     vcpu = object_at(kernel, address, "kvm_vcpu", "kvm")
     whole = object_at(kernel, address, "vcpu_vmx", "kvm_intel") if vmx else None
-    nested = read_nested(whole) if whole is not None else None
+    nested: Nested | None = None
+    try:
+        nested = read_nested(whole) if whole is not None else None
+    except (MemoryUnreadable, MemberMissing) as error:
+        whole, unknown = None, error.message
+    thread, thread_unknown = _thread(vcpu)
     cpu, mode = vcpu.member("cpu").number(), vcpu.member("mode").number()
     in_guest = mode == IN_GUEST_MODE and cpu != NOT_LOADED
     return Vcpu(
@@ -93,13 +109,15 @@ def read_vcpu(kernel: Kernel, address: KernelVirt, place: int, vmx: bool = True)
         id=vcpu.member("vcpu_id").number(),
         cpu=cpu,
         mode=mode,
-        thread=_thread(vcpu),
+        thread=thread,
         nested=nested,
         capabilities=_capabilities(vcpu, nested),
         registers=_registers(vcpu, in_guest) + _control_registers(vcpu, whole, in_guest),
         last_exit=_last_exit(vcpu, whole),
         value=vcpu,
         vmx=whole,
+        nested_unknown=unknown,
+        thread_unknown=thread_unknown,
     )
 
 
@@ -118,12 +136,16 @@ def _capabilities(vcpu: Value, nested: Nested | None) -> Capabilities | None:
     return Capabilities(vcpu.member("arch.maxphyaddr").number(), nested.ept_vpid_cap)
 
 
-def _thread(vcpu: Value) -> int | None:
-    """The thread that runs KVM_RUN: numbers[0] of struct pid; None before it first ran."""
-    pid = vcpu.member("pid")
-    if not pid.pointer():
-        return None
-    return pid.deref().member("numbers").index(0).member("nr").number()
+def _thread(vcpu: Value) -> tuple[int | None, str]:
+    """The thread that runs KVM_RUN: numbers[0] of struct pid; None before it first ran.  And why
+    it cannot be told: struct pid lies elsewhere, and is no reason to lose the vCPU."""
+    try:
+        pid = vcpu.member("pid")
+        if not pid.pointer():
+            return None, ""
+        return pid.deref().member("numbers").index(0).member("nr").number(), ""
+    except MemoryUnreadable as error:
+        return None, error.message
 
 
 def _registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:

@@ -16,9 +16,28 @@ from gdb_nept.target.ports import Kernel, Value, container_of
 TDX_VM = 5  # KVM_X86_TDX_VM: its vCPUs are no vcpu_vmx
 
 
+#: What helps where vcpu_vmx has no type, because modules bring no BTF along (before 5.11).
+NO_VCPU_VMX = (
+    "the type vcpu_vmx is missing: this kernel has no BTF of modules, neither in memory nor in "
+    "the file kvm-intel.ko. Load the debug symbols (DWARF) of kvm-intel.ko into gdb."
+)
+
+
+@dataclass(frozen=True)
+class UnreadVcpu:
+    """A vCPU that is there, and of which `why` tells that it cannot be read."""
+
+    place: int
+    address: KernelVirt
+    why: str
+
+
 @dataclass(frozen=True)
 class Vm:
-    """One struct kvm.  `index` counts from the oldest, so that a new VM renumbers none."""
+    """One struct kvm.  `index` counts from the oldest, so that a new VM renumbers none.
+
+    `unread` are vCPUs beside `vcpus`; `vcpus_unknown` says why there may be still more.
+    """
 
     index: int
     address: KernelVirt
@@ -29,6 +48,8 @@ class Vm:
     slots: MemSlots | None
     problems: tuple[str, ...]
     value: Value = field(repr=False, compare=False)
+    unread: tuple[UnreadVcpu, ...] = ()
+    vcpus_unknown: str = ""
 
     @property
     def slot_count(self) -> int:
@@ -39,13 +60,22 @@ class Vm:
         """Whether some vCPU of it is in VMX operation."""
         return any(vcpu.nested is not None and vcpu.nested.vmxon for vcpu in self.vcpus)
 
+    @property
+    def nested_unknown(self) -> str:
+        """Why some vCPU of it may have nested state that is not seen; '' if all is known."""
+        unread = [f"vCPU {one.place}: {one.why}" for one in self.unread]
+        unknown = [one.nested_unknown for one in self.vcpus if one.nested_unknown]
+        return next(iter([*unread, *unknown, self.vcpus_unknown]), "")
+
 
 @dataclass(frozen=True)
 class VmList:
-    """The VMs, oldest first; `notes` are what the user should know about the list itself."""
+    """The VMs, oldest first; `notes` are what the user should know about the list itself, and
+    `unknown` says why there may be more VMs ('' if these are all)."""
 
     vms: tuple[Vm, ...]
     notes: tuple[str, ...]
+    unknown: str = ""
 
 
 def vms(kernel: Kernel) -> VmList:
@@ -72,6 +102,7 @@ def vms(kernel: Kernel) -> VmList:
             for index, node in enumerate(oldest_first)
         ),
         tuple(notes),
+        found.problem,
     )
 
 
@@ -84,9 +115,11 @@ def read_vm(kvm: Value, index: int = 0) -> Vm:
         problems += slots.problems
     except (MemoryUnreadable, MemberMissing) as error:
         problems.append(f"memslots: {error.message}")
-    vcpus = _vcpus(kvm, problems)
+    vcpus, unread, unknown = _vcpus(kvm, problems)
     pid, command, pgd = _process(kvm, problems)
-    return Vm(index, kvm.address, pid, command, pgd, vcpus, slots, tuple(problems), kvm)
+    return Vm(
+        index, kvm.address, pid, command, pgd, vcpus, slots, tuple(problems), kvm, unread, unknown
+    )
 
 
 def _require_intel(kernel: Kernel) -> None:
@@ -118,24 +151,44 @@ def _lock_held(kernel: Kernel) -> bool:
         return False
 
 
-def _vcpus(kvm: Value, problems: list[str]) -> tuple[Vcpu, ...]:
-    why_not = _why_no_vcpu_vmx(kvm)
-    if why_not:
-        problems.append(why_not)
+def _vcpus(kvm: Value, problems: list[str]) -> tuple[tuple[Vcpu, ...], tuple[UnreadVcpu, ...], str]:
+    """The vCPUs, those that cannot be read, and why there may be more."""
     found: list[Vcpu] = []
+    unread: list[UnreadVcpu] = []
     try:
+        tdx, unknown = _is_tdx(kvm), _why_no_vcpu_vmx(kvm)
         entries = _vcpu_entries(kvm)
     except MemoryUnreadable as error:
         problems.append(f"vCPUs: {error.message}")
-        return ()
+        return (), (), error.message
+    if tdx:
+        problems.append("a TDX guest: its vCPUs have no nested state")
+        unknown = ""
+    if unknown:
+        problems.append(f"nested state is unknown: {unknown}")
     if entries.problem:
         problems.append(entries.problem)
     for entry in entries.entries:
         try:
-            found.append(read_vcpu(kvm.kernel, entry.address, entry.index, not why_not))
+            vmx = not tdx and not unknown
+            vcpu = read_vcpu(kvm.kernel, entry.address, entry.index, vmx, unknown)
         except MemoryUnreadable as error:
+            unread.append(UnreadVcpu(entry.index, entry.address, error.message))
             problems.append(f"vCPU {entry.index}: {error.message}")
-    return tuple(found)
+            continue
+        found.append(vcpu)
+        problems += _problems(vcpu, unknown)
+    return tuple(found), tuple(unread), entries.problem
+
+
+def _problems(vcpu: Vcpu, known: str) -> list[str]:
+    """What could not be read of one vCPU, but for what all of them lack."""
+    told = []
+    if vcpu.nested_unknown not in ("", known):
+        told.append(f"vCPU {vcpu.place}: nested state is unknown: {vcpu.nested_unknown}")
+    if vcpu.thread_unknown:
+        told.append(f"vCPU {vcpu.place}: its thread is unknown: {vcpu.thread_unknown}")
+    return told
 
 
 def _vcpu_entries(kvm: Value) -> Entries:
@@ -150,18 +203,26 @@ def _vcpu_entries(kvm: Value) -> Entries:
     return Entries(tuple(Entry(place, at) for place, at in pointers if at), problem)
 
 
+def _is_tdx(kvm: Value) -> bool:
+    arch = kvm.member("arch")
+    return arch.has("vm_type") and arch.member("vm_type").number() == TDX_VM
+
+
 def _why_no_vcpu_vmx(kvm: Value) -> str:
     """Why the vCPUs can be shown without their VMX part only, or ''.
 
-    Modules bring BTF along since 5.11; before, struct kvm is to be had and vcpu_vmx is not.
+    Modules bring BTF along since 5.11 (36e68442d1af, "bpf: Load and verify kernel module BTFs");
+    before, struct kvm is to be had and vcpu_vmx is not.
     """
-    arch = kvm.member("arch")
-    if arch.has("vm_type") and arch.member("vm_type").number() == TDX_VM:
-        return "a TDX guest: its vCPUs have no nested state"
+    types = kvm.kernel.types
     try:
-        kvm.kernel.types.struct("vcpu_vmx", "kvm_intel")
+        types.struct("vcpu_vmx", "kvm_intel")
     except TypeMissing as error:
-        return f"nested state cannot be read: {error.message}. {error.advice}"
+        try:
+            types.struct("btf_module")
+        except TypeMissing:
+            return NO_VCPU_VMX
+        return f"{error.message}. {error.advice}".rstrip()
     return ""
 
 
@@ -192,6 +253,8 @@ def vm_at(found: VmList, index: int) -> Vm:
     """The VM that the list shows as `index`; raises NoGuest."""
     if 0 <= index < len(found.vms):
         return found.vms[index]
+    if found.unknown:
+        raise NoGuest(f"VM {index} is not among the VMs that can be read: {found.unknown}")
     count = len(found.vms)
     known = "there is no VM" if not count else f"VMs are numbered 0 to {count - 1}"
     raise NoGuest(f"no VM {index}: {known}", "List them with nept-vms.")
@@ -202,5 +265,10 @@ def vcpu_at(vm: Vm, place: int) -> Vcpu:
     for vcpu in vm.vcpus:
         if vcpu.place == place:
             return vcpu
+    for unread in vm.unread:
+        if unread.place == place:
+            raise NoGuest(f"VM {vm.index}, vCPU {place} cannot be read: {unread.why}")
+    if vm.vcpus_unknown:
+        raise NoGuest(f"the vCPUs of VM {vm.index} cannot all be read: {vm.vcpus_unknown}")
     places = ", ".join(str(vcpu.place) for vcpu in vm.vcpus) or "none"
     raise NoGuest(f"VM {vm.index} has no vCPU {place}", f"Its vCPUs: {places}.")

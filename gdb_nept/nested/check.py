@@ -19,10 +19,11 @@ from gdb_nept.nested.candidates import (
     link_of,
     place_of,
 )
+from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.features import KvmModel, kvm_model
 from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
-from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.suspects import Suspect, suspects_for
 from gdb_nept.predict.case import SDM
 from gdb_nept.predict.model import Model, Processor

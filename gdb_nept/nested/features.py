@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from gdb_nept.errors import MemberMissing, TypeMissing
 from gdb_nept.kvm.nested_vmx import Nested
-from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session
 from gdb_nept.predict.case import BOCHS, SDM, Hardware
 from gdb_nept.predict.model import NAMES, PROCESSORS, Model, Reflecting, model
 from gdb_nept.predict.reflected import Feature, Kvm

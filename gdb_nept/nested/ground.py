@@ -14,7 +14,8 @@ from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.memory.reader import PageCache, PhysicalMemory
-from gdb_nept.nested.session import Chosen, Session, Which
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction

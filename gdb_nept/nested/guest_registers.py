@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
-from gdb_nept.nested.session import Chosen, Session
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
 
 NAMES = {

@@ -10,7 +10,8 @@ from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp, page_size
 from gdb_nept.kvm.spte import Spte, decode_spte
 from gdb_nept.kvm.spte_format import spte_format
-from gdb_nept.nested.session import Chosen, Session, Which
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.runs import Hole, Run, each, merge, with_holes
 
 TITLES = {

@@ -3,7 +3,7 @@
 
 session = Session(kernel)
 vcpu = session.pick(None, None)
-print(session.journey(vcpu, L2Phys(0x1000)).verdict)
+print(verdict(session.journey(vcpu, L2Phys(0x1000))).sentence)
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any, Union
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
 from gdb_nept.arch.cpu import HOST, Capabilities
-from gdb_nept.arch.ept import WB, Eptp
-from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
+from gdb_nept.arch.ept import WB, WIDEST, Eptp
+from gdb_nept.errors import BadInput, MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.memslots import MemSlots, Slot, Tracking, memslots, tracking
 from gdb_nept.kvm.shadow import Mmu, mmu
+from gdb_nept.kvm.shadow_page import ShadowPage, shadow_mmu_pages, shadow_page
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
-from gdb_nept.kvm.vcpu import Vcpu, in_force
-from gdb_nept.kvm.vm import Vm, VmList, vcpu_at, vm_at, vms
+from gdb_nept.kvm.vcpu import in_force
+from gdb_nept.kvm.vm import Vm, VmList, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
 from gdb_nept.memory.guest import GuestMemory, Span
-from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
+from gdb_nept.nested.choice import Chosen, choose
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.target.ports import Kernel
@@ -36,24 +38,6 @@ class Which(Enum):
     L1 = "EPT12"
     SHADOW = "EPT02"
     HOST = "EPT01"
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A vCPU with the VM that it belongs to."""
-
-    owner: Vm
-    vcpu: Vcpu
-
-    @property
-    def vm(self) -> int:
-        """The VM's number in nept-vms."""
-        return self.owner.index
-
-    @property
-    def place(self) -> int:
-        """The vCPU's number in its VM."""
-        return self.vcpu.place
 
 
 @dataclass(frozen=True)
@@ -88,20 +72,7 @@ class Session:
         What is not given is found: the only vCPU on which L2 is active, or else the only one in
         VMX operation.  Raises NoGuest, which says what there is to choose from.
         """
-        found = self.vms()
-        candidates = [
-            Chosen(owner, each)
-            for owner in ([vm_at(found, vm)] if vm is not None else found.vms)
-            for each in (
-                [vcpu_at(owner, vcpu)] if vm is not None and vcpu is not None else owner.vcpus
-            )
-            if vcpu is None or each.place == vcpu
-        ]
-        if vm is not None and vcpu is not None:
-            return candidates[0]
-        if not candidates:
-            raise NoGuest("no VM runs on this host", "Start one, or attach while one runs.")
-        return _only(candidates)
+        return choose(self.vms(), vm, vcpu)
 
     def vmcs12(self, chosen: Chosen) -> Vmcs12:
         """Raises NoGuest where L1 has loaded no VMCS."""
@@ -174,13 +145,22 @@ class Session:
     # -- the journey ----------------------------------------------------------------------------
 
     def journey(self, chosen: Chosen, asked: L2Phys) -> Journey:
-        """Follow `asked` by three ways; raises NoGuest where L1 has no EPT12."""
+        """Follow `asked` by three ways; raises NoGuest where L1 has no EPT12, BadInput for what
+        is no physical address."""
+        if asked >> WIDEST:
+            raise BadInput(
+                f"{asked:#x} is no physical address", f"They have {WIDEST} bits at most."
+            )
         ept12 = self._ept12(chosen)
-        memory = self.l1_memory(chosen)
-        walk = walk_ept(memory, ept12.eptp, asked, ept12.cpu)
+        walk = walk_ept(self.l1_memory(chosen), ept12.eptp, asked, ept12.cpu)
         slot = self.slots(chosen).find(walk.address) if walk.address is not None else None
         virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
         shadow, missing, notes = self._shadow(chosen, ept12.eptp, asked)
+        if asked >> ept12.cpu.maxphyaddr:
+            notes += (
+                f"L2 cannot form this address: MAXPHYADDR is {ept12.cpu.maxphyaddr}, and an entry "
+                "of its own page tables that names it is a page fault in L2",
+            )
         return Journey(
             asked,
             chosen.vm,
@@ -191,11 +171,27 @@ class Session:
             virtual,
             self.host_walk(chosen.owner, virtual) if virtual is not None else None,
             _tracking(slot, walk.address),
+            self._table_in(chosen, walk, shadow),
             shadow,
             missing,
             self._ept01(chosen, walk),
             notes,
         )
+
+    def _table_in(
+        self, chosen: Chosen, ept12: Walk[L2Phys, L1Phys], shadow: ShadowWalk | None
+    ) -> ShadowPage | None:
+        """The table of L1's that the page holds, if KVM shadows it; looked for only where KVM
+        withholds a write, since it means a walk over all shadow pages."""
+        if ept12.address is None or shadow is None or shadow.walk.stop is not None:
+            return None
+        if not ept12.rights.write or shadow.walk.rights.write:
+            return None
+        page = ept12.address & ~PAGE_MASK
+        for found in shadow_mmu_pages(chosen.owner.value).pages:
+            if not found.direct and found.gfn_address == page:
+                return found
+        return None
 
     def _shadow(
         self, chosen: Chosen, eptp: Eptp, asked: L2Phys
@@ -224,29 +220,11 @@ class Session:
     def _with_sptes(
         self, chosen: Chosen, walk: Walk[L2Phys, HostPhys] | Walk[L1Phys, HostPhys]
     ) -> ShadowWalk:
-        form = spte_format(self.kernel, chosen.owner.value)
+        vm = chosen.owner.value
+        form = spte_format(self.kernel, vm)
         sptes = (decode_spte(step.entry.value, step.level, form) for step in walk.steps)
-        return ShadowWalk(walk, tuple(sptes))
-
-
-def _only(candidates: list[Chosen]) -> Chosen:
-    """The one on which L2 is active, or else the one in VMX operation, or else the only one."""
-    nested = [each for each in candidates if each.vcpu.nested is not None]
-    active = [each for each in nested if each.vcpu.nested and each.vcpu.nested.l2_active]
-    in_vmx = [each for each in nested if each.vcpu.nested and each.vcpu.nested.vmxon]
-    for chosen in (active, in_vmx, candidates):
-        if len(chosen) == 1:
-            return chosen[0]
-        if chosen and chosen is not candidates:
-            named = ", ".join(f"VM {each.vm} vCPU {each.place}" for each in chosen)
-            what = "L2 active" if chosen is active else "in VMX operation"
-            raise NoGuest(
-                f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
-            )
-    raise NoGuest(
-        f"none of the {len(candidates)} vCPUs has nested state: no guest is in VMX operation",
-        "Start an L2 in one of the VMs; nept-vms lists them.",
-    )
+        pages = (shadow_page(self.kernel, vm, step.table) for step in walk.steps)
+        return ShadowWalk(walk, tuple(sptes), tuple(pages))
 
 
 def _own_eptp(found: Mmu, root: HostPhys) -> Eptp:

@@ -4,13 +4,14 @@
 JSON: which, eptp, levels, notes [text], and runs [start, end (first address behind), size,
 page_size, count, leads_to, rights, memory_type, accessed, dirty (how many of count), flags [short
 names], misconfigured (null or why), kvm (null, or what KVM means by an entry of its own), entry,
-entry_address] or {"hole": true, start, end, size}.
+entry_address] or {"hole": true, start, end, size}; accessed_dirty (whether the EPTP enables these
+flags: else the processor ignores them).
 """
 
 from __future__ import annotations
 
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import MEMORY_TYPES, Eptp
+from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, Eptp
 from gdb_nept.nested.listing import Listing, Row, Shown
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
@@ -25,11 +26,15 @@ def ept_page(found: Listing) -> Page:
         "which": found.which,
         "eptp": hexed(found.eptp.value),
         "levels": found.eptp.levels,
+        "accessed_dirty": bool(found.eptp.accessed_dirty),
         "runs": [_data(row, found.cpu) for row in found.rows],
         "notes": list[Data](found.notes),
     }
-    notes = (f"note: {note}" for note in found.notes)
-    return Page((head, _table(found), _sum(found), *notes), data)
+    notes = [f"note: {note}" for note in found.notes]
+    reasons = _reasons(found)
+    numbered = "\n".join(f"({number}) {reason}" for reason, number in reasons.items())
+    table = _table(found, reasons)
+    return Page((head, table, numbered, _sum(found), _legend(found), *notes), data)
 
 
 def eptp_in_words(eptp: Eptp) -> str:
@@ -42,19 +47,43 @@ def _sum(found: Listing) -> str:
     runs = [row.run for row in found.rows if isinstance(row, Shown)]
     mapped = [run for run in runs if run.first.stop is None]
     pages, total = sum(run.count for run in mapped), sum(run.size for run in mapped)
-    parts = [f"{pages} pages, {text.size(total)} mapped, in {len(mapped)} runs"]
+    parts = [
+        f"{text.count(pages, 'page')}, {text.size(total)} mapped, "
+        f"in {text.count(len(mapped), 'run')}"
+    ]
     bad = sum(run.count for run in runs) - pages
     if bad:
-        parts.append(f"{bad} misconfigured entries")
+        parts.append(text.count(bad, "misconfigured entry"))
     if any(0 < used < run.count for run in runs for used in (run.accessed, run.dirty)):
         parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
     return "; ".join(parts)
 
 
-def _table(found: Listing) -> Table:
-    digits = max([10, *(len(f"{_bounds(row)[1] - 1:x}") for row in found.rows)])
+def _legend(found: Listing) -> str:
+    """What the short names behind the addresses mean, and the brackets; '' if there are none."""
+    rows = [row for row in found.rows if isinstance(row, Shown) and row.run.first.stop is None]
+    entries = [row.run.first.entry for row in rows if row.spte is None]
     idle = text.ignored_bits(found.cpu, found.eptp)
-    cells = tuple(_cells(row, digits, found.cpu.mbec, idle) for row in found.rows)
+    here = [field for field in text.SELDOM if any(e.value & field.mask for e in entries)]
+    parts = [f"{field.short}: {field.meaning.partition(',')[0]}" for field in here]
+    unused = not found.eptp.accessed_dirty and any(r.run.accessed or r.run.dirty for r in rows)
+    if unused or any(field.mask & idle for field in here):
+        parts.append("[]: set, but ignored by the processor with this EPTP and these controls")
+    return "; ".join(parts)
+
+
+def _reasons(found: Listing) -> dict[str, int]:
+    """Why KVM's leaves are not writable: each reason once, numbered in the order of appearance."""
+    leaves = [
+        row.spte for row in found.rows if isinstance(row, Shown) and row.run.first.stop is None
+    ]
+    texts = dict.fromkeys(spte.protection for spte in leaves if spte is not None)
+    return {reason: number for number, reason in enumerate(filter(None, texts), 1)}
+
+
+def _table(found: Listing, reasons: dict[str, int]) -> Table:
+    digits = max([10, *(len(f"{_bounds(row)[1] - 1:x}") for row in found.rows)])
+    cells = tuple(_cells(row, digits, found, reasons) for row in found.rows)
     headers = ("from", "to", "size", "rights", "type", "AD", "pages", "leads to")
     return Table(headers, cells, right=(2, 6))
 
@@ -63,7 +92,7 @@ def _bounds(row: Row) -> tuple[int, int]:
     return (row.start, row.end) if isinstance(row, Hole) else (row.run.first.start, row.run.end)
 
 
-def _cells(row: Row, digits: int, mbec: bool, idle: int) -> tuple[str, ...]:
+def _cells(row: Row, digits: int, found: Listing, reasons: dict[str, int]) -> tuple[str, ...]:
     low, high = _bounds(row)
     bounds = (text.address(low, digits), text.address(high - 1, digits), text.size(high - low))
     if isinstance(row, Hole):
@@ -71,29 +100,44 @@ def _cells(row: Row, digits: int, mbec: bool, idle: int) -> tuple[str, ...]:
     run, first = row.run, row.run.first
     return (
         *bounds,
-        text.rights(first.rights, mbec),
+        text.rights(first.rights, found.cpu.mbec),
         "-" if first.stop else text.memory_type(first.entry),
-        _used("A", run.accessed, run.count) + _used("D", run.dirty, run.count),
+        _flags(row, bool(found.eptp.accessed_dirty)),
         f"{run.count}x{text.size(first.size)}",
-        _leads_to(row, idle),
+        _leads_to(row, text.ignored_bits(found.cpu, found.eptp), reasons),
     )
+
+
+def _flags(row: Shown, enabled: bool) -> str:
+    """AD, or [AD] where EPTP bit 6 is 0."""
+    run = row.run
+    flags = _used("A", run.accessed, run.count) + _used("D", run.dirty, run.count)
+    return flags if enabled or flags == "--" else f"[{flags}]"
 
 
 def _used(letter: str, number: int, count: int) -> str:
     return "-" if not number else letter if number == count else letter.lower()
 
 
-def _leads_to(row: Shown, idle: int) -> str:
+def _leads_to(row: Shown, idle: int, reasons: dict[str, int]) -> str:
     first = row.run.first
     if row.spte is not None:
         if row.spte.mmio is not None:
             return spte_in_words(row.spte)
         if first.stop is None:
-            return f"{text.address(first.address)} {row.spte.protection}".rstrip()
+            number = reasons.get(row.spte.protection)
+            return text.address(first.address) + (f" ({number})" if number else "")
     if first.stop is None:
         return f"{text.address(first.address)} {text.extras(first.entry, idle)}".rstrip()
     why = first.stop.why.partition(" is ")[2]
     return f"{why}; entry {first.entry.value:#x} at {first.place:#x}"
+
+
+def _flag_names(row: Shown) -> list[Data]:
+    """In KVM's own entries, the bits that hardware ignores are KVM's."""
+    entry = row.run.first.entry
+    theirs = EptEntry.ignore_pat.mask | EptEntry.suppress_ve.mask
+    return [*text.extras(EptEntry(entry.value & theirs) if row.spte else entry).split()]
 
 
 def _data(row: Row, cpu: Capabilities) -> Data:
@@ -111,7 +155,7 @@ def _data(row: Row, cpu: Capabilities) -> Data:
         "memory_type": None if first.stop else text.memory_type(first.entry),
         "accessed": row.run.accessed,
         "dirty": row.run.dirty,
-        "flags": list[Data](text.extras(first.entry).split()),
+        "flags": _flag_names(row),
         "misconfigured": first.stop.why if first.stop else None,
         "kvm": spte_in_words(row.spte) if row.spte else None,
         "entry": hexed(first.entry.value),

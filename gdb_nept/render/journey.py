@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The journey of an address: what nept-walk answers.
 
-JSON: asked, vm, vcpu, eptp, ept12 (a walk), slot (null or {id, start, size, userspace_addr}),
+JSON: asked, vm, vcpu, eptp, ept12 (a walk), slot (null or {id, start, size, userspace_addr,
+flags}),
 host_virtual, host (null or {steps, address, page_size, why}), ept02 and ept01 (null or a walk),
 ept02_missing, host_physical, agreement, verdict, notes [text].  A walk: root, steps, address (null
 if it stops), page_size, stop (null or {cause, level, why}).  A step: level, name, table, index,
-entry_address, entry, leaf, rights, meaning.
+entry_address, entry, leaf, rights, meaning.  ept02 and ept01 also have tables [kvm_mmu_page (null:
+why), what, gfn_address, unsync, obsolete, role], one a step.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words
 from gdb_nept.render.host import host_data, host_lines
@@ -23,19 +27,21 @@ from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.result import Step, Walk
 
 
-def journey_page(journey: Journey) -> Page:
-    """One line an entry read, in the order of the journey; the verdict comes last."""
+def journey_page(journey: Journey, tables: bool = False) -> Page:
+    """One line an entry read, in the order of the journey; the verdict comes last.  With `tables`
+    also what KVM keeps of each of its tables."""
+    found = verdict(journey)
     blocks = [
         f"L2 physical {journey.asked:#x} on VM {journey.vm}, vCPU {journey.vcpu}\n"
         f"EPTP {journey.eptp.value:#x}: {eptp_in_words(journey.eptp)}",
         _lines("EPT12, L1's tables, in L1 physical memory:", journey.ept12, "L1 physical"),
         _slot(journey),
         host_lines(journey.host),
-        _shadow("EPT02, KVM's shadow of EPT12, in host memory:", journey.shadow)
+        _shadow("EPT02, KVM's shadow of EPT12, in host memory:", journey.shadow, tables)
         or f"EPT02: {journey.shadow_missing}",
-        _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01),
+        _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01, tables),
         *(f"note: {note}" for note in journey.notes),
-        f"verdict: {journey.agreement.value}: {journey.verdict}",
+        f"verdict: {found.agreement.value}: {found.sentence}",
     ]
     return Page(tuple(block for block in blocks if block), _data(journey))
 
@@ -61,25 +67,37 @@ def _slot(journey: Journey) -> str:
     if journey.slot is None or journey.host_virtual is None:
         return ""
     slot = journey.slot
+    flags = "".join(f", {each.short}" for each in slot.flags.named())
     return (
-        f"memslot {slot.id}: L1 physical {slot.start:#x}-{slot.start + slot.size - 1:#x}\n"
+        f"memslot {slot.id}: L1 physical {slot.start:#x}-{slot.start + slot.size - 1:#x}{flags}\n"
         f"  -> host virtual {journey.host_virtual:#x}"
     )
 
 
-def _shadow(title: str, found: ShadowWalk | None) -> str:
+def _shadow(title: str, found: ShadowWalk | None, tables: bool) -> str:
     if found is None:
         return ""
-    pairs = zip(found.walk.steps, found.sptes)
-    steps = [_step(step, spte_in_words(spte)) for step, spte in pairs]
-    lines = [title, *steps, _end(found.walk, "host physical")]
-    if found.walk.stop is not None and found.address is not None:
-        lines.append(f"  KVM's entry leads to host physical {found.address:#x} all the same")
-    return "\n".join(lines)
+    lines = [title]
+    for step, spte, page in zip(found.walk.steps, found.sptes, found.pages):
+        lines += [f"    table {step.table:#x}: {_page_in_words(page)}"] if tables else []
+        lines.append(_step(step, spte_in_words(spte)))
+    return "\n".join([*lines, _end(found.walk, "host physical")])
+
+
+def _page_in_words(page: ShadowPage | NotShadowPage) -> str:
+    """EPT02, shadows EPT12: L1's table at 0xdfc000; level 4, guest_mode 1, access 7"""
+    if isinstance(page, NotShadowPage):
+        return f"no kvm_mmu_page ({page.why})"
+    what = "maps from" if page.direct else "L1's table at"
+    words = [f"{page.what}: {what} {page.gfn_address:#x}"]
+    words += ["unsync"] if page.unsync else []
+    words += ["obsolete"] if page.obsolete else []
+    role = ", ".join(f"{bit.name} {bit.number}" for bit in page.role.bits if bit.number)
+    return f"{', '.join(words)}; role {page.role.word:#x} ({role})"
 
 
 def _data(journey: Journey) -> dict[str, Data]:
-    slot = journey.slot
+    slot, found = journey.slot, verdict(journey)
     return {
         "asked": hexed(journey.asked),
         "vm": journey.vm,
@@ -93,6 +111,7 @@ def _data(journey: Journey) -> dict[str, Data]:
             "start": hexed(slot.start),
             "size": slot.size,
             "userspace_addr": hexed(slot.userspace_addr),
+            "flags": list[Data](each.short for each in slot.flags.named()),
         },
         "host_virtual": hexed(journey.host_virtual),
         "host": host_data(journey.host),
@@ -100,8 +119,8 @@ def _data(journey: Journey) -> dict[str, Data]:
         "ept02_missing": journey.shadow_missing or None,
         "ept01": _shadow_data(journey.ept01),
         "host_physical": hexed(journey.host_physical),
-        "agreement": journey.agreement.value,
-        "verdict": journey.verdict,
+        "agreement": found.agreement.value,
+        "verdict": found.sentence,
         "notes": list[Data](journey.notes),
     }
 
@@ -123,7 +142,21 @@ def _walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, D
 def _shadow_data(found: ShadowWalk | None) -> Data:
     if found is None:
         return None
-    return _walk_data(found.walk, tuple(spte_in_words(spte) for spte in found.sptes))
+    data = _walk_data(found.walk, tuple(spte_in_words(spte) for spte in found.sptes))
+    return {**data, "tables": [_page_data(page) for page in found.pages]}
+
+
+def _page_data(page: ShadowPage | NotShadowPage) -> Data:
+    if isinstance(page, NotShadowPage):
+        return {"kvm_mmu_page": None, "why": page.why}
+    return {
+        "kvm_mmu_page": hexed(page.address),
+        "what": page.what,
+        "gfn_address": hexed(page.gfn_address),
+        "unsync": page.unsync,
+        "obsolete": page.obsolete,
+        "role": {bit.name: bit.number for bit in page.role.bits},
+    }
 
 
 def _step_data(step: Step[Any], meaning: str) -> Data:

@@ -6,8 +6,16 @@ from __future__ import annotations
 from gdb_nept.arch.bits import Word
 from gdb_nept.arch.controls import Controls
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
-from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, Eptp, misconfigured, page_size
+from gdb_nept.arch.ept import (
+    LEVEL_NAMES,
+    EptEntry,
+    Eptp,
+    misconfigured,
+    page_size,
+    reserved_above,
+)
 from gdb_nept.arch.exits import EptViolation, ExitReason
+from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding, field_name
 from gdb_nept.predict import recognise
 from gdb_nept.render.text import in_words, size
@@ -16,27 +24,32 @@ from gdb_nept.render.text import in_words, size
 EVERYTHING = EptVpidCap(sum(field.mask for field in EptVpidCap.fields()))
 
 
-def meaning(word: Word, level: int) -> str:
+def meaning(word: Word, level: int, wrong: bool = False) -> str:
     """A sentence about the whole word, found at `level` if it is an entry; '' if there is no more
-    to say than its bits do."""
+    to say than its bits do.  What is `wrong` leads nowhere and names nothing."""
     if isinstance(word, EptEntry):
-        return _entry(word, level)
+        return _entry(word, level, wrong)
     if isinstance(word, ExitReason):
         return word.name
     if isinstance(word, EptViolation):
         return recognise.in_words(word.value)
-    return field_name(word.value) if isinstance(word, Encoding) else ""
+    return field_name(word.value) if isinstance(word, Encoding) and not wrong else ""
 
 
-def _entry(entry: EptEntry, level: int) -> str:
+def _entry(entry: EptEntry, level: int, wrong: bool) -> str:
     name = f"a {LEVEL_NAMES[level]}"
     if not entry.present(mbec=True):
         return f"{name}, not present: an access causes an EPT violation"
     leaf = entry.leaf_at(level)
+    says = in_words(entry, leaf, mbec=True)
+    if wrong:
+        return f"{name} that an access cannot use; its bits say: {says}"
+    if not entry.present():
+        name += ", present under mode-based execute control (MBEC) only,"
     target = f"table at {entry.address:#x}"
     if leaf:
         target = f"page of {size(page_size(level))} at {entry.page(level):#x}"
-    return f"{name} that leads to the {target}: {in_words(entry, leaf)}"
+    return f"{name} that leads to the {target}: {says}"
 
 
 def problem(word: Word, level: int, maxphyaddr: int) -> str:
@@ -47,8 +60,13 @@ def problem(word: Word, level: int, maxphyaddr: int) -> str:
     if isinstance(word, EptEntry) and word.present():
         bad = misconfigured(word, level, cpu)
         return f"EPT misconfiguration: {bad[0].value} (bits {bad[1]:#x})" if bad else ""
+    if isinstance(word, Entry) and word.present and word.value & reserved_above(maxphyaddr):
+        bad_bits = word.value & reserved_above(maxphyaddr)
+        return f"bits beyond MAXPHYADDR ({maxphyaddr}) are set: {bad_bits:#x}"
     if isinstance(word, EptViolation):
         return _no_qualification(word.value)
+    if isinstance(word, Encoding):
+        return word.problem
     if isinstance(word, Controls) and word.missing_default1:
         return f"reserved bits that must be 1 are 0: {word.missing_default1:#x}"
     return ""

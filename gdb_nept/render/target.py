@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page
-from gdb_nept.target.attachment import Attachment, Missing
+from gdb_nept.target.attachment import Attachment, Missing, modules_in_words
 from gdb_nept.target.ports import Kernel
-
-OURS = ("kvm", "kvm_intel", "kvm_amd")
 
 
 def target_page(found: Attachment) -> Page:
@@ -29,13 +27,11 @@ def target_page(found: Attachment) -> Page:
 def _kernel_lines(kernel: Kernel | None) -> list[str]:
     if kernel is None:
         return ["kernel:   not found"]
-    modules = [one for one in kernel.modules() if one.name in OURS]
-    names = ", ".join(f"{one.name} at {one.base:#x}" for one in modules)
     return [
         f"kernel:   Linux {kernel.release}",
         f"symbols:  {kernel.symbols.origin}",
         f"types:    {kernel.types.origin}",
-        f"modules:  {names or 'kvm is not loaded as a module'}",
+        f"modules:  {modules_in_words(kernel)}",
     ]
 
 

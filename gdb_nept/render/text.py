@@ -56,7 +56,8 @@ def size(count: int) -> str:
         if count and count % (1 << shift) == 0 and count >> shift < 10000:
             return f"{count >> shift}{unit}"
     for shift, unit in UNITS:
-        if count >= 10 << shift:
+        near = count + (1 << max(0, shift - 11))  # rounded in the next smaller unit
+        if near >= 10 << shift or near >= 1 << shift > count:
             return f"~{(count + (1 << (shift - 1))) >> shift}{unit}"
     return f"{count}B"
 
@@ -108,14 +109,25 @@ def ignored_bits(cpu: Capabilities, eptp: Eptp) -> int:
     return sum(field.mask for field, in_force in idle if not in_force)
 
 
-def in_words(entry: EptEntry, leaf: bool) -> str:
-    """read, write, execute; WB; accessed, dirty."""
+def count(number: int, thing: str) -> str:
+    """1 page, 2 pages; 1 entry, 2 entries."""
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number} {thing[:-1]}ies" if thing.endswith("y") else f"{number} {thing}s"
+
+
+def in_words(entry: EptEntry, leaf: bool, mbec: bool = False, flags: bool = True) -> str:
+    """read, write, execute; WB; accessed, dirty.
+
+    `mbec`: bit 10 is a right.  Without `flags` (EPTP bit 6) the processor ignores accessed and
+    dirty: they stand in brackets."""
     can = [
         name
         for name, number in (
             ("read", entry.read),
             ("write", entry.write),
             ("execute", entry.execute),
+            ("user execute", entry.user_execute and mbec),
         )
         if number
     ]
@@ -124,7 +136,7 @@ def in_words(entry: EptEntry, leaf: bool) -> str:
     parts = [", ".join(can)]
     if leaf:
         parts.append(memory_type(entry))
-    used = [name for name in ("accessed", "dirty") if getattr(entry, name)]
-    parts.append(", ".join(used[: 2 if leaf else 1]))
+    used = [name for name in ("accessed", "dirty")[: 2 if leaf else 1] if getattr(entry, name)]
+    parts.append(", ".join(used) if flags or not used else f"[{', '.join(used)}]")
     parts.append(extras(entry) if leaf else "")
     return "; ".join(part for part in parts if part)

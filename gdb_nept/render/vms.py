@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The VMs of a host: what nept-vms answers.
 
-JSON: vms [index, address, pid, command, slots, vcpus, problems]; vcpus [index, id, address, thread,
-cpu, mode, vmxon, current_vmptr, l2_active, signs, disagreement]; signs [name, says, detail];
-notes [text].
+JSON: vms [index, address, pid, command, slots (null if unreadable), vcpus, problems]; vcpus
+[index, id, address, thread, cpu, mode, vmxon, current_vmptr, l2_active, signs, disagreement,
+unknown]; signs [name, says, detail]; notes [text]. `unknown` (else null) says why something of a
+vCPU could not be read, which is null then: all of it, or `vmxon` and `l2_active`.
 """
 
 from __future__ import annotations
 
 from gdb_nept.kvm.nested_vmx import Nested, Sign
 from gdb_nept.kvm.vcpu import Vcpu
-from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 
@@ -21,10 +22,23 @@ def vms_page(found: VmList) -> Page:
         "notes": list[Data](found.notes),
     }
     if not found.vms:
-        return Page(("KVM is loaded; there is no VM.", *found.notes), data)
+        unread = "KVM is loaded; its VMs cannot be read."
+        none = unread if found.unknown else "KVM is loaded; there is no VM."
+        return Page((none, *found.notes), data)
     signs = [part for vm in found.vms for vcpu in vm.vcpus for part in _signs(vm, vcpu)]
-    problems = [f"VM {vm.index}: {problem}" for vm in found.vms for problem in vm.problems]
-    return Page((_vms(found), _vcpus(found), *signs, *problems, *found.notes), data)
+    return Page((_vms(found), _vcpus(found), *signs, *_problems(found), *found.notes), data)
+
+
+def _problems(found: VmList) -> list[str]:
+    """Each problem once, with the VMs that have it."""
+    owners: dict[str, list[str]] = {}
+    for vm in found.vms:
+        for problem in vm.problems:
+            owners.setdefault(problem, []).append(str(vm.index))
+    return [
+        f"{'VM' if len(vms) == 1 else 'VMs'} {', '.join(vms)}: {problem}"
+        for problem, vms in owners.items()
+    ]
 
 
 def _vms(found: VmList) -> Table:
@@ -34,8 +48,8 @@ def _vms(found: VmList) -> Table:
             f"{vm.address:#x}",
             "-" if vm.pid is None else str(vm.pid),
             vm.command or "-",
-            str(len(vm.vcpus)),
-            str(vm.slot_count),
+            _vcpu_count(vm),
+            "?" if vm.slots is None else str(vm.slot_count),
             _nested(vm),
         )
         for vm in found.vms
@@ -44,30 +58,53 @@ def _vms(found: VmList) -> Table:
     return Table(headers, rows, right=(0, 2, 4, 5))
 
 
+def _vcpu_count(vm: Vm) -> str:
+    count = len(vm.vcpus) + len(vm.unread)
+    if not vm.vcpus_unknown:
+        return str(count)
+    return f"{count} or more" if count else "?"
+
+
 def _nested(vm: Vm) -> str:
     active = [str(v.place) for v in vm.vcpus if v.nested is not None and v.nested.l2_active]
     if active:
         return f"L2 active on vCPU {', '.join(active)}"
+    if vm.nested_unknown:
+        return "?"
     return "VMX on, L1 runs" if vm.nested else "no"
 
 
 def _vcpus(found: VmList) -> Table:
-    rows = tuple(
-        (
-            str(vm.index),
-            str(vcpu.place),
-            f"{vcpu.address:#x}",
-            "-" if vcpu.thread is None else str(vcpu.thread),
-            "-" if vcpu.cpu < 0 else str(vcpu.cpu),
-            "yes" if vcpu.nested is not None and vcpu.nested.vmxon else "no",
-            _vmptr(vcpu.nested),
-            _state(vcpu),
-        )
-        for vm in found.vms
-        for vcpu in vm.vcpus
-    )
+    rows = []
+    for vm in found.vms:
+        own = [(each.place, _vcpu_row(vm, each)) for each in vm.vcpus]
+        own += [(each.place, _unread_row(vm, each)) for each in vm.unread]
+        rows += [row for _, row in sorted(own)]
     headers = ("VM", "vCPU", "struct kvm_vcpu", "thread", "CPU", "VMXON", "vmcs12 at", "state")
-    return Table(headers, rows, right=(0, 1, 3, 4))
+    return Table(headers, tuple(rows), right=(0, 1, 3, 4))
+
+
+def _vcpu_row(vm: Vm, vcpu: Vcpu) -> tuple[str, ...]:
+    return (
+        str(vm.index),
+        str(vcpu.place),
+        f"{vcpu.address:#x}",
+        ("?" if vcpu.thread_unknown else "-") if vcpu.thread is None else str(vcpu.thread),
+        "-" if vcpu.cpu < 0 else str(vcpu.cpu),
+        _vmxon(vcpu),
+        "?" if vcpu.nested_unknown else _vmptr(vcpu.nested),
+        _state(vcpu),
+    )
+
+
+def _unread_row(vm: Vm, vcpu: UnreadVcpu) -> tuple[str, ...]:
+    return (str(vm.index), str(vcpu.place), f"{vcpu.address:#x}", *"?????")
+
+
+def _vmxon(vcpu: Vcpu) -> str:
+    if vcpu.nested_unknown:
+        return "?"
+    return "yes" if vcpu.nested is not None and vcpu.nested.vmxon else "no"
 
 
 def _vmptr(nested: Nested | None) -> str:
@@ -81,7 +118,9 @@ def _vmptr(nested: Nested | None) -> str:
 def _state(vcpu: Vcpu) -> str:
     """Who runs, and whether KVM knows it from memory."""
     words = []
-    if vcpu.nested is None:
+    if vcpu.nested_unknown:
+        words.append("?")
+    elif vcpu.nested is None:
         words.append("no VMX state")
     else:
         words.append("* L2 active" if vcpu.nested.l2_active else "L1")
@@ -115,14 +154,17 @@ def _vm_data(vm: Vm) -> Data:
         "address": hexed(vm.address),
         "pid": vm.pid,
         "command": vm.command,
-        "slots": vm.slot_count,
-        "vcpus": [_vcpu_data(vcpu) for vcpu in vm.vcpus],
+        "slots": None if vm.slots is None else vm.slot_count,
+        "vcpus": [
+            *(_vcpu_data(vcpu) for vcpu in vm.vcpus),
+            *(_unread_data(vcpu) for vcpu in vm.unread),
+        ],
         "problems": list[Data](vm.problems),
     }
 
 
 def _vcpu_data(vcpu: Vcpu) -> Data:
-    nested = vcpu.nested
+    nested, unknown = vcpu.nested, vcpu.nested_unknown
     return {
         "index": vcpu.place,
         "id": vcpu.id,
@@ -130,11 +172,29 @@ def _vcpu_data(vcpu: Vcpu) -> Data:
         "thread": vcpu.thread,
         "cpu": vcpu.cpu if vcpu.cpu >= 0 else None,
         "mode": vcpu.mode_name,
-        "vmxon": nested is not None and nested.vmxon,
+        "vmxon": None if unknown else nested is not None and nested.vmxon,
         "current_vmptr": hexed(nested.current_vmptr) if nested else None,
-        "l2_active": nested is not None and nested.l2_active,
+        "l2_active": None if unknown else nested is not None and nested.l2_active,
         "signs": [_sign_data(sign) for sign in nested.signs] if nested else [],
         "disagreement": nested.disagreement or None if nested else None,
+        "unknown": unknown or None,
+    }
+
+
+def _unread_data(vcpu: UnreadVcpu) -> Data:
+    return {
+        "index": vcpu.place,
+        "id": None,
+        "address": hexed(vcpu.address),
+        "thread": None,
+        "cpu": None,
+        "mode": None,
+        "vmxon": None,
+        "current_vmptr": None,
+        "l2_active": None,
+        "signs": [],
+        "disagreement": None,
+        "unknown": vcpu.why,
     }
 
 

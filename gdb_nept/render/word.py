@@ -2,7 +2,7 @@
 """A word decoded bit by bit: what nept-decode answers.
 
 JSON: kind, title, value, meaning (a sentence or null), problem (null if there is none), fields
-[name, bits, value, meaning].
+[name, bits, value, meaning]; of an SPTE also notes [text].
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ def word_page(
     kind: str, word: Word, meaning: str = "", problem: str = "", zeros: bool = False
 ) -> Page:
     """`meaning` is what the word says as a whole, `problem` what is wrong with it."""
-    sentences = [meaning, f"problem: {problem}" if problem else ""]
+    sentences = [f"problem: {problem}" if problem else "", meaning]
     head = "\n".join([f"{word.title} {word.value:#x}", *(one for one in sentences if one)])
     table = word_table(word, zeros)
     body = table if table.rows else "No bit is set."
     return Page((head, body), _data(kind, word, meaning, problem, zeros))
 
 
-def spte_page(spte: Spte, form: str) -> Page:
-    """An SPTE as KVM means it; `form` names the format."""
+def spte_page(spte: Spte, form: str, notes: tuple[str, ...] = ()) -> Page:
+    """An SPTE as KVM means it; `form` names the format, `notes` say what is doubtful about it."""
     meaning = f"{spte.kind.value}, found as a {LEVEL_NAMES[spte.level]} (format of Linux {form})"
     if spte.protection:
         meaning += f"; {spte.protection}"
@@ -39,8 +39,10 @@ def spte_page(spte: Spte, form: str) -> Page:
         "meaning": meaning,
         "problem": None,
         "fields": _fields(spte.parts),
+        "notes": list[Data](notes),
     }
-    return Page((head, table if table.rows else "No bit is set."), data)
+    body = table if table.rows else "No bit is set."
+    return Page((head, body, *(f"note: {note}" for note in notes)), data)
 
 
 def word_table(word: Word, zeros: bool = False) -> Table:

@@ -38,5 +38,23 @@ def circumstances(kernel: LinuxKernel) -> tuple[str, ...]:
 
 
 def lacking(kernel: LinuxKernel) -> tuple[Missing, ...]:
-    """What was asked for so far and is missing."""
+    """What was asked for so far and is missing; the list of modules is asked for here."""
+    try:
+        kernel.modules()
+    except NeptError as error:
+        return (missing(error), *(missing(error) for error in kernel.notes))
     return tuple(missing(error) for error in kernel.notes)
+
+
+OURS = ("kvm", "kvm_intel", "kvm_amd")
+
+
+def modules_in_words(kernel: Kernel) -> str:
+    """Where KVM's modules lie; or that there are none, or why that cannot be told."""
+    found = ", ".join(
+        f"{one.name} at {one.base:#x}" for one in kernel.modules() if one.name in OURS
+    )
+    if kernel.module_problem:
+        told = f"{found}; whether others are loaded" if found else "whether kvm is loaded"
+        return f"{told} cannot be told"
+    return found or "kvm is not loaded as a module"

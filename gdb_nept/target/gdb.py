@@ -17,7 +17,7 @@ from typing import Any, Callable
 import gdb
 
 from gdb_nept.address import HostPhys
-from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing, TargetGone
+from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing, TargetGone
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.reader import PageCache
 from gdb_nept.target.attachment import Attachment, Missing, circumstances, lacking, missing
@@ -189,12 +189,23 @@ class GdbTarget:
         if self._kernel is not None and _banner(self._kernel) != self._banner:
             self._kernel = None  # the machine was booted again
         if self._kernel is None:
+            self._notes.clear()
             ram = [range(one.start, one.end) for one in memory.ranges]
-            with _progress() as progress:
-                found = attach(cache, ram, btf_files=self._btf_files, cr3s=cr3s, progress=progress)
-            self._kernel = self._prefer_dwarf(found)
+            self._kernel = self._prefer_dwarf(self._attach(cache, ram, cr3s))
             self._banner = _banner(self._kernel)
         return self._kernel
+
+    def _attach(
+        self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]
+    ) -> LinuxKernel:
+        """A file of types that does not fit this kernel is left out and told: the kernel is there
+        all the same."""
+        with _progress() as progress:
+            try:
+                return attach(cache, ram, btf_files=self._btf_files, cr3s=cr3s, progress=progress)
+            except BadInput as error:
+                self._notes.append(missing(error))
+                return attach(cache, ram, cr3s=cr3s, progress=progress)
 
     def attachment(self) -> Attachment:
         try:

@@ -192,7 +192,7 @@ class Search:
         if phys_base not in self._confirmed(variable, iter((phys_base,))):
             return None
         info = self._pointed_vmcoreinfo(symbols, phys_base)
-        return self.prove(info, "a build met before") if info else None
+        return self.prove(info, "its build ID, which the cache knows") if info else None
 
     def _pointed_vmcoreinfo(self, symbols: SymbolTable, phys_base: int) -> Vmcoreinfo | None:
         pointer = symbols.address("vmcoreinfo_data")

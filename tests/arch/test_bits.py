@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdb_nept.arch import cpu, ept, exits
+from gdb_nept.arch import cpu, ept, exits, vmcs
 from gdb_nept.arch.bits import Word
 
 WORDS = [
@@ -51,3 +51,11 @@ def test_bits_without_a_name_are_not_lost() -> None:
 def test_building_with_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(KeyError):
         ept.Eptp.build(adress=0x1000)
+
+
+def test_a_zero_that_says_something_is_shown() -> None:
+    assert next(row.name for row in ept.Eptp(0x1018).named()) == "memory_type"
+    assert [row.number for row in vmcs.Encoding(0).named()] == [0, 0, 0, 0]
+    assert {name for word in WORDS for name in word.zero_says} <= {
+        field.name for word in WORDS for field in word.fields()
+    }

@@ -53,7 +53,7 @@ def test_what_an_encoding_says(
     word = Encoding(encoding)
     assert (word.width_name, word.type_name, word.index, word.size) == (width, kind, index, size)
     assert field_name(encoding) == name
-    assert word.valid
+    assert word.problem == ""
 
 
 def test_high_half_of_a_64_bit_field() -> None:
@@ -62,9 +62,9 @@ def test_high_half_of_a_64_bit_field() -> None:
 
 
 def test_reserved_bits_and_lone_high_halves_are_not_valid() -> None:
-    assert not Encoding(0x201A | 1 << 12).valid
-    assert not Encoding(0x201A | 1 << 15).valid
-    assert not Encoding(0x4403).valid
+    assert Encoding(0x201A | 1 << 12).problem == "reserved bits are set: 0x1000"
+    assert Encoding(0x201A | 1 << 15).problem == "reserved bits are set: 0x8000"
+    assert "high half of a 32-bit field" in Encoding(0x4403).problem
 
 
 def test_an_unknown_field_is_described() -> None:
@@ -79,8 +79,8 @@ def test_no_encoding_and_no_name_twice() -> None:
 def test_all_named_fields_have_valid_encodings_and_stay_in_their_group() -> None:
     for run in RUNS:
         first, last = Encoding(run.first), Encoding(run.first + 2 * (len(run.names) - 1))
-        assert first.valid
-        assert last.valid
+        assert not first.problem
+        assert not last.problem
         assert (first.width, first.type) == (last.width, last.type)
 
 

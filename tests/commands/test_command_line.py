@@ -100,3 +100,13 @@ def test_blocked_libraries_make_plain_output_and_no_error() -> None:
     )
     assert done.returncode == 0
     assert done.stdout == run("decode", "ept", "0x337").stdout
+
+
+def test_advice_is_broken_into_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = tmp_path / "memory.raw"
+    dump.write_bytes(bytes(1 << 20))
+    assert main(["--dump", str(dump), "vms"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("gdb_nept: no Linux kernel")
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 100

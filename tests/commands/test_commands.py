@@ -19,6 +19,7 @@ from gdb_nept.commands.command import (
     address_range,
     argument,
     command,
+    physical_width,
     plain_number,
 )
 from gdb_nept.errors import NeptError, NoGuest
@@ -178,11 +179,53 @@ def test_every_command_completes_its_options(one: Command) -> None:
     assert "--json" in one.complete([], "--")
 
 
+@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+def test_every_command_completes_values(one: Command) -> None:
+    for each in one.arguments:
+        option = each.flags[0].startswith("-")
+        offers = one.complete(each.flags[-1:] if option else [], "")
+        choices = set(map(str, each.options.get("choices", ())))
+        assert choices <= set(offers)
+        assert all(isinstance(offer, str) for offer in offers)
+
+
+def test_levels_are_completed() -> None:
+    decode = next(one for one in COMMANDS if one.name == "nept-decode")
+    assert decode.complete(["--level"], "") == ["1", "2", "3", "4", "5"]
+    assert decode.complete(["--level"], "2") == ["2"]
+
+
+def test_of_two_tables_one_alone_can_be_asked_for() -> None:
+    ept = next(one for one in COMMANDS if one.name == "nept-ept")
+    assert ept.parse(["--shadow"], HERE).shadow
+    with pytest.raises(Usage, match="--l1: not allowed with argument --shadow"):
+        ept.parse(["--shadow", "--l1"], HERE)
+
+
+@pytest.mark.parametrize("bits", [32, 52])
+def test_widths_of_processors(bits: int) -> None:
+    assert physical_width(bits) == bits
+
+
+@pytest.mark.parametrize("bits", [0, 31, 53, 99])
+def test_widths_of_no_processor(bits: int) -> None:
+    with pytest.raises(Usage, match=f"addresses of {bits} bits"):
+        physical_width(bits)
+
+
+def test_a_width_is_for_words_with_an_address() -> None:
+    decode = next(one for one in COMMANDS if one.name == "nept-decode")
+    words = ["--maxphyaddr", "36", "paging", "0x1000000001"]
+    assert "beyond MAXPHYADDR (36)" in decode.answer(HERE, words, coloured=False)
+    for kind in ("spte", "field"):
+        with pytest.raises(Usage, match=f"says nothing about '{kind}'"):
+            decode.answer(HERE, ["--maxphyaddr", "36", kind, "1"], coloured=False)
+
+
 @pytest.mark.parametrize(
     ("written", "low", "high"),
     [
         ("0x1000..0x3000", 0x1000, 0x3000),
-        ("0x1000-0x3000", 0x1000, 0x3000),
         ("0x1000+8K", 0x1000, 0x3000),
         ("0x1234", 0x1000, 0x2000),
     ],
@@ -191,7 +234,9 @@ def test_ranges(written: str, low: int, high: int) -> None:
     assert address_range(written, plain_number) == (low, high)
 
 
-@pytest.mark.parametrize("written", ["2..1", "1..1", "0..0x20000000000000000", "x..y", ""])
+@pytest.mark.parametrize(
+    "written", ["2..1", "1..1", "0x1000-0x3000", "0..0x20000000000000000", "x..y", ""]
+)
 def test_ranges_that_are_none(written: str) -> None:
     with pytest.raises(Usage):
         address_range(written, plain_number)

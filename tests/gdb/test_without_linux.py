@@ -102,6 +102,8 @@ def test_completion(gdb: Gdb) -> None:
     ]
     assert gdb("complete nept-ept --s") == "nept-ept --shadow\n"
     assert gdb("complete nept-decode secondary-c") == "nept-decode secondary-controls\n"
+    levels = [f"nept-decode --level {level}" for level in range(1, 6)]
+    assert gdb("complete nept-decode --level ").splitlines() == levels
 
 
 def test_reload_keeps_the_commands(gdb: Gdb) -> None:
@@ -211,9 +213,13 @@ def test_ctrl_c_comes_back_to_the_prompt_and_puts_the_mode_back(firmware: Addres
 
 
 def test_files_for_types_are_named_and_checked(gdb: Gdb, tmp_path: Path) -> None:
-    here = tmp_path / "kvm.ko"
-    here.write_bytes(b"not a module")
-    output = gdb(f"set nept btf {here}", "show nept btf", f"set nept btf {tmp_path}/none.ko")
-    assert f"also takes types from: {here}" in output
-    assert "no file" in output
+    good, bad = tmp_path / "kvm", tmp_path / "kvm.ko"
+    good.write_bytes(b"\x9f\xeb\x01\x00" + bytes(20))
+    bad.write_bytes(b"not a module")
+    lines = [f"set nept btf {file}" for file in (good, bad, tmp_path / "none.ko")]
+    output = gdb(lines[0], "show nept btf", *lines[1:], "show nept btf", "set nept btf")
+    words = " ".join(output.split())
+    assert words.count(f"also takes types from: {good}") == 2, "what is refused changes nothing"
+    assert f"{bad} is neither a 64-bit ELF file nor BTF" in words
+    assert f"no file {tmp_path}/none.ko" in words
     assert "Traceback" not in output

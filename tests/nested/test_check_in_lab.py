@@ -22,10 +22,11 @@ from gdb_nept.commands.predict import predict as predict_command
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.candidates import Lead, foresee, link_of, place_of
 from gdb_nept.nested.check import Check, Finding, check
+from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.features import kvm_model, named_model
 from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
-from gdb_nept.nested.session import Chosen, Session, Which
+from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from gdb_nept.arch.controls import PrimaryControls
 from gdb_nept.arch.cpu import HOST, Capabilities
 from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.arch.exits import ExitReason
+from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import SINCE_5_13
@@ -72,8 +74,44 @@ def test_ept_shows_runs_holes_and_what_is_wrong() -> None:
         "0x000000004000 0x000000004fff 4K -W- - -- 1x4K "
         "misconfigured: W is set without R (bits 0x2); entry 0x20032 at 0x4020"
     )
-    assert lines[-4].startswith("3 pages, 2056K mapped, in 2 runs; 1 misconfigured entries; a, d:")
+    assert lines[-4].startswith("3 pages, 2056K mapped, in 2 runs; 1 misconfigured entry; a, d:")
     assert lines[-1] == "note: a note"
+
+
+def test_flags_without_bit_6_of_the_eptp_stand_in_brackets() -> None:
+    page = ept_page(replace(listing(), eptp=Eptp(EPTP.value & ~Eptp.accessed_dirty.mask)))
+    text = drawn(page)
+    assert "  [Ad]  " in text
+    assert "[]: set, but ignored by the processor" in text
+    assert page.data["accessed_dirty"] is False
+
+
+def test_what_kvm_means_is_told_once_and_numbered() -> None:
+    found = listing(merged=False)
+    form = replace(SINCE_5_13, mmio_value=0, caches_mmio=False)
+    values = iter((0x0200000010000835, 0x0600000011000835, 0x0200000012000835))
+    rows = tuple(
+        replace(row, spte=decode_spte(next(values), 1, form))
+        if isinstance(row, Shown) and row.run.first.stop is None
+        else row
+        for row in found.rows
+    )
+    text = drawn(ept_page(replace(found, rows=rows)))
+    assert [text.count(f" ({number})\n") for number in (1, 2, 3)] == [2, 1, 0]
+    assert text.count("(1) not writable for the guest") == 1
+    assert "(2) write-protected to notice the next write" in text
+
+
+def test_short_names_of_flags_are_explained_where_they_are_shown() -> None:
+    memory: SparseMemory[L1Phys] = SparseMemory({**TABLES, 0x4000: 0x8200000000010377 | 1 << 58})
+    scan: Scan[L2Phys, L1Phys] = Scan(memory, EPTP, HOST, 0, 0x1000)
+    rows = tuple(Shown(row) for row in merge(scan.mappings()))
+    text = drawn(ept_page(Listing("", "EPT12", EPTP, HOST, rows, ())))
+    assert "1 page, 4K mapped, in 1 run" in text
+    assert "0x0000010000 IPAT SVE [VGP PW]" in text
+    words = " ".join(text.split())
+    assert "IPAT: ignore PAT memory type; VGP: verify guest paging; PW: paging-write" in words
+    assert "SVE: suppress #VE; []: set, but ignored" in words
 
 
 def test_every_entry_by_itself() -> None:
@@ -107,8 +145,18 @@ def test_ept_as_data() -> None:
 def journey(asked: int) -> Journey:
     walk = walk_ept(MEMORY, EPTP, L2Phys(asked), HOST)
     missing = "KVM has no root now"
+    nothing = dict.fromkeys(
+        ("slot", "host_virtual", "host", "tracking", "table", "shadow", "ept01")
+    )
     return Journey(
-        L2Phys(asked), 0, 1, EPTP, walk, None, None, None, None, None, missing, None, ("a note",)
+        asked=L2Phys(asked),
+        vm=0,
+        vcpu=1,
+        eptp=EPTP,
+        ept12=walk,
+        shadow_missing=missing,
+        notes=("a note",),
+        **nothing,
     )
 
 
@@ -164,6 +212,12 @@ def test_sptes_in_words(value: int, level: int, said: str) -> None:
     assert spte_in_words(decode_spte(value, level, SINCE_5_13)) == said
 
 
+def test_what_is_doubtful_about_the_format_of_sptes_is_told() -> None:
+    page = spte_page(decode_spte(0x37, 1, SINCE_5_13), "6.1", ("a mask is strange",))
+    assert "note: a mask is strange" in drawn(page)
+    assert page.data["notes"] == ["a mask is strange"]
+
+
 def test_an_spte_decoded() -> None:
     page = spte_page(decode_spte(0x0600000006000BF7, 2, SINCE_5_13), SINCE_5_13.name)
     text = drawn(page)
@@ -185,6 +239,9 @@ def test_an_spte_decoded() -> None:
         (ExitReason(48), 1, "EPT violation"),
         (Encoding(0x201A), 1, "EPT pointer"),
         (Eptp(0x105E), 1, ""),
+        (EptEntry(0x400), 1, "a PTE, present under mode-based execute control (MBEC) only, that"),
+        (ExitReason(79), 1, "WRMSRLIST"),
+        (ExitReason(84), 1, "RDMSR with immediate"),
     ],
 )
 def test_what_a_word_means(word: Word, level: int, said: str) -> None:
@@ -203,6 +260,11 @@ def test_what_a_word_means(word: Word, level: int, said: str) -> None:
         (Eptp(0x1059), 1, 52, "memory type 1 is neither"),
         (Eptp(0x1018), 1, 52, ""),
         (PrimaryControls(0), 1, 52, "must be 1"),
+        (Encoding(0x201B), 1, 52, ""),
+        (Encoding(0x4013), 1, 52, "high half of a 32-bit field: it has none"),
+        (Encoding(0xFFFF), 1, 52, "reserved bits are set: 0x9000"),
+        (Entry(1 << 36 | 1), 1, 36, "bits beyond MAXPHYADDR (36) are set: 0x1000000000"),
+        (Entry(1 << 36), 1, 36, ""),
     ],
 )
 def test_what_is_wrong_with_a_word(word: Word, level: int, width: int, said: str) -> None:
@@ -210,10 +272,21 @@ def test_what_is_wrong_with_a_word(word: Word, level: int, width: int, said: str
     assert bool(problem(word, level, width)) == bool(said)
 
 
+def test_what_is_wrong_leads_nowhere_and_names_nothing() -> None:
+    assert "leads" not in meaning(EptEntry(6), 1, wrong=True)
+    assert meaning(EptEntry(6), 1, wrong=True).endswith("its bits say: write, execute; UC")
+    assert meaning(Encoding(0x4013), 1, wrong=True) == ""
+
+
+def test_flags_of_an_exit_reason_have_names() -> None:
+    names = [row.name for row in ExitReason(1 << 25 | 1 << 26 | 48).named()]
+    assert names == ["basic", "shadow_stack_busy", "bus_lock"]
+
+
 def test_a_word_bit_by_bit() -> None:
     page = word_page("ept", EptEntry(6), "meaning", "wrong")
     text = drawn(page)
-    assert text.startswith("EPT entry 0x6\nmeaning\nproblem: wrong\n")
+    assert text.startswith("EPT entry 0x6\nproblem: wrong\nmeaning\n")
     assert [row["name"] for row in fields(page)] == ["write", "execute"]
     everything = word_page("ept", EptEntry(6), zeros=True)
     assert len(fields(everything)) == len(EptEntry.fields())

@@ -33,6 +33,10 @@ TABLE = Table(
         (3 << 40, "3T"),
         ((1 << 48) - (64 << 20), "~256T"),
         ((16 << 20) - 4096, "~16M"),
+        ((1 << 30) - 4096, "~1G"),
+        ((10 << 30) - 4096, "~10G"),
+        ((1 << 40) - 4096, "~1T"),
+        ((5 << 30) + 4096, "~5120M"),
     ],
 )
 def test_sizes(count: int, said: str) -> None:
@@ -59,6 +63,26 @@ def test_rights(value: int, mbec: bool, said: str) -> None:
 )
 def test_entries_in_words(value: int, leaf: bool, said: str) -> None:
     assert text.in_words(EptEntry(value), leaf) == said
+
+
+def test_what_mode_based_execute_control_and_the_eptp_change() -> None:
+    assert text.in_words(EptEntry(0x400), True, mbec=True) == "user execute; UC"
+    assert text.in_words(EptEntry(0x337), True, flags=False).endswith("; WB; [accessed, dirty]")
+    assert text.in_words(EptEntry(0x307), False, flags=False).endswith("; [accessed]")
+    assert "[" not in text.in_words(EptEntry(0x37), True, flags=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "said"),
+    [
+        (1, "page", "1 page"),
+        (2, "page", "2 pages"),
+        (0, "run", "0 runs"),
+        (3, "entry", "3 entries"),
+    ],
+)
+def test_counts(number: int, thing: str, said: str) -> None:
+    assert text.count(number, thing) == said
 
 
 def test_bits_that_the_processor_ignores_stand_in_brackets() -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which vCPU the user means, where one is enough to need no option."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdb_nept.errors import NoGuest
+from gdb_nept.kvm.vcpu import Vcpu
+from gdb_nept.kvm.vm import Vm, VmList, vcpu_at, vm_at
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A vCPU with the VM that it belongs to."""
+
+    owner: Vm
+    vcpu: Vcpu
+
+    @property
+    def vm(self) -> int:
+        """The VM's number in nept-vms."""
+        return self.owner.index
+
+    @property
+    def place(self) -> int:
+        """The vCPU's number in its VM."""
+        return self.vcpu.place
+
+
+def choose(found: VmList, vm: int | None, vcpu: int | None) -> Chosen:
+    """The vCPU of these numbers in nept-vms.
+
+    What is not given is found: the only vCPU on which L2 is active, or else the only one in VMX
+    operation.  Raises NoGuest, which says what there is to choose from.
+    """
+    if vm is not None and vcpu is not None:
+        owner = vm_at(found, vm)
+        return Chosen(owner, vcpu_at(owner, vcpu))
+    owners = found.vms if vm is None else (vm_at(found, vm),)
+    if not owners:
+        raise NoGuest("no VM runs on this host", "Start one, or attach while one runs.")
+    there = [Chosen(owner, each) for owner in owners for each in owner.vcpus]
+    meant = [each for each in there if vcpu is None or each.place == vcpu]
+    if there and not meant:
+        raise NoGuest(f"no VM has a vCPU {vcpu}", "List them with nept-vms.")
+    return _only(meant, [problem for owner in owners for problem in owner.problems])
+
+
+def _only(candidates: list[Chosen], problems: list[str]) -> Chosen:
+    """The one on which L2 is active, or else the one in VMX operation, or else the only one."""
+    active = [each for each in candidates if each.vcpu.nested and each.vcpu.nested.l2_active]
+    in_vmx = [each for each in candidates if each.vcpu.nested and each.vcpu.nested.vmxon]
+    for what, chosen in (("L2 active", active), ("in VMX operation", in_vmx)):
+        if len(chosen) == 1:
+            return chosen[0]
+        if chosen:
+            named = ", ".join(f"VM {each.vm} vCPU {each.place}" for each in chosen)
+            raise NoGuest(
+                f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
+            )
+    if problems:
+        raise NoGuest(f"which vCPU is nested cannot be told: {problems[0]}", "See nept-vms.")
+    if len(candidates) == 1:
+        return candidates[0]
+    raise NoGuest(
+        f"none of the {len(candidates)} vCPUs has nested state: no guest is in VMX operation",
+        "Start an L2 in one of the VMs; nept-vms lists them.",
+    )
