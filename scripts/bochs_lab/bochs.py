@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import pexpect
 
@@ -114,12 +115,32 @@ class Bochs:
 
     def run(self, watch: Callable[[], None]) -> str:
         """Let the machine run until it stops; `watch` is called now and then and may raise."""
-        self._send("c")
+        self.resume("c")
         while True:
-            try:
-                return self._prompt(_POLL)
-            except TimeoutError:
-                watch()
+            output = self.stopped(_POLL)
+            if output is not None:
+                return output
+            watch()
+
+    def resume(self, text: str) -> None:
+        """Give a command that lets the machine run, and do not wait for its end."""
+        self._send(text)
+
+    def stopped(self, timeout: float = 0) -> Optional[str]:
+        """What Bochs said when it stopped; None if it did not within so many seconds."""
+        try:
+            return self._prompt(timeout)
+        except TimeoutError:
+            return None
+
+    def interrupt(self) -> None:
+        """Ctrl-C: a machine that runs comes back to the prompt."""
+        self._child.kill(signal.SIGINT)
+
+    @property
+    def descriptor(self) -> int:
+        """What there is to read when Bochs says something, or ends."""
+        return int(self._child.child_fd)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -131,17 +152,17 @@ class Bochs:
         try:
             self._child.sendline(text)
         except OSError as error:
-            raise BochsDied(self._last_words()) from error
+            raise BochsDied(self.last_words()) from error
 
     def _prompt(self, timeout: float) -> str:
         found = self._child.expect([_PROMPT, pexpect.EOF, pexpect.TIMEOUT], timeout=timeout)
         if found == 1:
-            raise BochsDied(self._last_words())
+            raise BochsDied(self.last_words())
         if found == 2:
             raise TimeoutError(f"Bochs gave no prompt within {timeout:g} s")
         return str(self._child.before).replace("\r", "")
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         """How Bochs ended, and what it said after the command, which it echoes."""
         self._child.close(force=True)
         said = str(self._child.before or "").partition("\n")[2]

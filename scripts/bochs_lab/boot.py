@@ -19,7 +19,7 @@ from .progress import Progress
 from .ram import GuestRam
 
 # What Bochs says when it stops at the park instruction, `xchg %bx, %bx`.
-_STOPPED_BY_PARKING = "Magic breakpoint"
+STOPPED_BY_PARKING = "Magic breakpoint"
 
 
 @dataclass
@@ -58,7 +58,7 @@ def _run_to_park_point(machine: Machine, progress: Progress) -> None:
         while machine.park != machine.options.park:
             output = machine.bochs.run(watch.look)
             watch.look()
-            if _STOPPED_BY_PARKING in output and watch.park is not None:
+            if STOPPED_BY_PARKING in output and watch.park is not None:
                 machine.park = watch.park
                 watch.check_order()
     except BochsDied as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Optional
 
-from . import image, kernels, machine, replays, runtime, snapshot
+from . import bare, guests, image, kernels, machine, replay, replays, runtime, snapshot
 from .errors import LabError
 from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
 from .progress import Lines, for_stream
@@ -81,6 +81,13 @@ def _up(parsed: argparse.Namespace, teller: Lines) -> int:
     elif status["snapshot_key"] != wanted.snapshot_key:
         raise LabError("another machine is up; end it first: lab down")
     _say(teller, _machine_line(status))
+    return _stub(parsed, teller) if parsed.stub or parsed.gdb_port else 0
+
+
+def _stub(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Put the machine that is up behind a gdb stub; what to type into gdb"""
+    for line in replay.Stub(machine.stub(parsed.gdb_port)).gdb_lines():
+        _say(teller, line)
     return 0
 
 
@@ -94,18 +101,25 @@ def _snapshot(parsed: argparse.Namespace, teller: Lines) -> int:
     return 0
 
 
+def _bare(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Run L1 alone, with no L0 under it, and tell where its memory is kept"""
+    built = guests.guests(parsed.guests, teller)
+    _say(teller, str(bare.ensure(bare.BareOptions(built, parsed.words), teller)))
+    return 0
+
+
 def _replay(parsed: argparse.Namespace, teller: Lines) -> int:
     """Put a snapshot behind QEMU's gdbstub"""
     taken = parsed.snapshot or snapshot.ensure(_options(parsed), teller)
     stub = replays.stub(parsed.gdb_port, parsed.gdb_socket)
-    with replays.started(taken, stub, parsed.detach) as replay:
-        for line in replay.gdb_lines():
+    with replays.started(taken, stub, parsed.detach) as started:
+        for line in started.gdb_lines():
             _say(teller, line)
         if parsed.detach:
             return 0
         teller.stage("Ctrl-C ends the replay")
         try:
-            return replay.wait()
+            return started.wait()
         except KeyboardInterrupt:  # the way to end it
             return 0
 
@@ -125,10 +139,10 @@ def _status(parsed: argparse.Namespace, teller: Lines) -> int:
     else:
         _say(
             teller,
-            "no machine is up" if booting is None else f"a machine is booting (pid {booting})",
+            _no_machine() if booting is None else f"a machine is booting (pid {booting})",
         )
-    for replay in running:
-        _say(teller, f"replay of {replay['snapshot']}: target remote {replay['target']}")
+    for each in running:
+        _say(teller, f"replay of {each['snapshot']}: target remote {each['target']}")
     for path in snapshot.known():
         _say(teller, f"snapshot {path}: {snapshot.summary(path)}")
     return 0
@@ -136,6 +150,7 @@ def _status(parsed: argparse.Namespace, teller: Lines) -> int:
 
 def _down(parsed: argparse.Namespace, teller: Lines) -> int:
     """End the machine and every replay"""
+    runtime.last_words().unlink(missing_ok=True)
     ended = machine.down()
     count = replays.end_all()
     runtime.sweep()
@@ -144,7 +159,20 @@ def _down(parsed: argparse.Namespace, teller: Lines) -> int:
 
 
 def _machine_line(status: dict[str, Any]) -> str:
-    return f"{status['release']} is parked at {status['park']} (Bochs is pid {status['bochs_pid']})"
+    state = f"is parked at {status['park']}" if status["park"] else "stands"
+    words = f"{status['release']} {'runs' if status['running'] else state}"
+    words += f" (Bochs is pid {status['bochs_pid']})"
+    if status["gdb_port"] is None:
+        return words
+    attached = "; a debugger is attached" if status["gdb_attached"] else ""
+    return f"{words}; gdb stub on port {status['gdb_port']}{attached}"
+
+
+def _no_machine() -> str:
+    ended = runtime.last_words()
+    return "no machine is up" + (
+        f"; the last: {ended.read_text()}".rstrip() if ended.exists() else ""
+    )
 
 
 def _options(parsed: argparse.Namespace) -> LabOptions:
@@ -162,9 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     shaped = _shaping_options()
-    for run in (_build, _up, _snapshot, _replay, _status, _down):
+    for run in (_build, _up, _stub, _snapshot, _bare, _replay, _status, _down):
         name = run.__name__.strip("_")
-        parents = [shaped] if run not in (_status, _down) else []
+        parents = [shaped] if run not in (_stub, _bare, _status, _down) else []
         command = commands.add_parser(
             name, parents=parents, help=run.__doc__, description=run.__doc__
         )
@@ -175,7 +203,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    if name == "snapshot":
+    if name == "up":
+        add("--stub", action="store_true", help="with a gdb stub; prints what to type into gdb")
+    if name in ("up", "stub"):
+        add("--gdb-port", type=int, metavar="PORT", help="of its gdb stub; default: a free one")
+    elif name == "snapshot":
         add("--force", action="store_true", help="take it anew even if there is one")
         add("--output", type=Path, metavar="DIR", help="copy the snapshot to DIR")
     elif name == "replay":
@@ -183,6 +215,9 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
         add("--gdb-port", type=int, metavar="PORT", help="of the loopback; default: a free one")
         add("--gdb-socket", type=Path, metavar="PATH", help="a unix socket in place of a port")
         add("--detach", action="store_true", help="leave it in the background, until `lab down`")
+    elif name == "bare":
+        add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
+        add("--words", default="", metavar="WORDS", help="of L1's command line: quiet=1")
     elif name == "status":
         add("--json", action="store_true", help="as JSON")
 

@@ -13,19 +13,18 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any, Optional, TextIO
 
-from . import boot, runtime, snapshot
+from . import boot, runtime
 from .boot import Machine
-from .errors import LabError
+from .errors import BochsDied, LabError
 from .image import image
 from .options import LabOptions
-from .progress import Piped, Progress
+from .progress import Piped
+from .service import Service
 
 _LOOK = 1.0  # seconds between two looks whether Bochs is still there
 
@@ -40,9 +39,7 @@ def main() -> int:
         with runtime.sole("machine"):
             wanted = image(options, progress)
             with boot.parked(options, wanted, progress) as machine, _listening() as listener:
-                _say(sys.stdout, {"ok": _status(machine)})
-                _detach()
-                _serve(machine, listener)
+                _attend(machine, listener)
     except BrokenPipeError:  # the front end is gone: nobody waits for this machine
         return 1
     except KeyboardInterrupt:
@@ -84,52 +81,49 @@ def _detach() -> None:
     os.close(nothing)
 
 
-def _serve(machine: Machine, listener: socket.socket) -> None:
-    """Answer until ended by a signal, or until Bochs has ended."""
-    started = time.time()
-    while machine.bochs.alive():
-        ready, _, _ = select.select([listener], [], [], _LOOK)
-        if not ready:
-            continue
-        connection, _ = listener.accept()
-        with connection, connection.makefile("rw", encoding="utf-8") as stream:
-            try:
-                _answer(machine, stream, started)
-            except (OSError, ValueError):  # the other end went away, or spoke no JSON
-                continue
+def _attend(machine: Machine, listener: socket.socket) -> None:
+    """Serve the machine, and leave behind why that ended."""
+    runtime.last_words().unlink(missing_ok=True)
+    with closing(Service(machine)) as service:
+        _say(sys.stdout, {"ok": service.status()})
+        _detach()
+        try:
+            _serve(service, listener)
+        except LabError as error:
+            runtime.last_words().write_text(f"{error}\n")
+            if service.stub is not None:
+                service.stub.died(str(error))
 
 
-def _answer(machine: Machine, stream: TextIO, started: float) -> None:
+def _serve(service: Service, listener: socket.socket) -> None:
+    """Answer until ended by a signal, by gdb's kill, or by the end of Bochs."""
+    while service.machine.bochs.alive():
+        stub = service.stub
+        descriptors = [listener.fileno(), *(stub.descriptors() if stub else ())]
+        patience = min(_LOOK, stub.patience()) if stub else _LOOK
+        ready, _, _ = select.select(descriptors, [], [], patience)
+        if stub is not None:
+            stub.turn(ready)
+        if listener.fileno() in ready:
+            _converse(service, listener)
+    raise BochsDied(service.machine.bochs.last_words())
+
+
+def _converse(service: Service, listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rw", encoding="utf-8") as stream:
+        try:
+            _answer(service, stream)
+        except (OSError, ValueError):  # the other end went away, or spoke no JSON
+            pass
+
+
+def _answer(service: Service, stream: TextIO) -> None:
     request = json.loads(stream.readline() or "{}")
     try:
-        _say(stream, {"ok": _done(machine, request, Piped(stream), started)})
+        _say(stream, {"ok": service.done(request, Piped(stream))})
     except (LabError, TimeoutError) as error:
         _say(stream, {"error": str(error)})
-
-
-def _done(machine: Machine, request: dict[str, Any], progress: Progress, started: float) -> Any:
-    wish = request.get("do")
-    if wish == "status":
-        return {**_status(machine), "seconds": round(time.time() - started, 1)}
-    if wish == "snapshot":
-        snapshot.take(machine, Path(request["target"]), progress)
-        return request["target"]
-    if wish == "command":
-        return machine.bochs.command(str(request["text"]))
-    raise LabError(f"no request {wish!r}")
-
-
-def _status(machine: Machine) -> dict[str, Any]:
-    return {
-        "release": machine.image.kernel.release,
-        "park": machine.park,
-        "machine_key": machine.image.machine_key,
-        "snapshot_key": machine.image.snapshot_key,
-        "bochs_pid": machine.bochs.pid,
-        "daemon_pid": os.getpid(),
-        "folder": str(machine.bochs.folder),
-        "options": machine.options.as_json(),
-    }
 
 
 def _say(stream: TextIO, message: dict[str, Any]) -> None:

@@ -26,10 +26,10 @@ _LOOK = 0.1  # seconds between two looks whether it has
 
 
 class NoMachine(LabError):
-    """No daemon listens."""
+    """No daemon listens, or it ended before it answered."""
 
-    def __init__(self) -> None:
-        super().__init__("no machine is up; start one with: lab up")
+    def __init__(self, reason: str = "no machine is up; start one with: lab up") -> None:
+        super().__init__(reason)
 
 
 def up(options: LabOptions, progress: Progress) -> dict[str, Any]:
@@ -67,15 +67,15 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def ask(wish: str, progress: Optional[Progress] = None, **arguments: str) -> Any:
     """Have the daemon do something; its answer.  Raises NoMachine if there is none."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(runtime.socket_path()))
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NoMachine() from error
-        with connection.makefile("rw", encoding="utf-8") as stream:
-            stream.write(json.dumps({"do": wish, **arguments}) + "\n")
-            stream.flush()
-            return _last_answer(stream, progress or Silent())
+            with connection.makefile("rw", encoding="utf-8") as stream:
+                stream.write(json.dumps({"do": wish, **arguments}) + "\n")
+                stream.flush()
+                return _last_answer(stream, progress or Silent())
+    except (FileNotFoundError, ConnectionError) as error:  # not there, or about to end
+        raise NoMachine() from error
 
 
 def status() -> Optional[dict[str, Any]]:
@@ -85,6 +85,11 @@ def status() -> Optional[dict[str, Any]]:
     except NoMachine:
         return None
     return answer
+
+
+def stub(port: Optional[int]) -> int:
+    """Have the machine's gdb stub listen, on a free port unless one is given; its port."""
+    return int(ask("stub", port=str(port or 0)))
 
 
 def debugger(text: str) -> str:
@@ -114,4 +119,4 @@ def _last_answer(lines: Iterable[str], progress: Progress) -> Any:
         if "error" in message:
             raise LabError(message["error"])
         relay(message, progress)
-    raise LabError("the machine's process ended without an answer")
+    raise NoMachine("the machine's process ended without an answer")

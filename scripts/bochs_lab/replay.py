@@ -49,6 +49,10 @@ class Stub:
         """What gdb's `target remote` takes."""
         return str(self.path) if self.path else f"{LOOPBACK}:{self.port}"
 
+    def gdb_lines(self) -> list[str]:
+        """What to type into gdb."""
+        return ["set architecture i386:x86-64", f"target remote {self.target}"]
+
     def clean_up(self) -> None:
         """Remove the socket, which QEMU leaves behind."""
         if self.path:
@@ -193,7 +197,7 @@ class Replay:
 
     def gdb_lines(self) -> list[str]:
         """What to type into gdb."""
-        return ["set architecture i386:x86-64", f"target remote {self.stub.target}"]
+        return self.stub.gdb_lines()
 
     def _await_monitor(self) -> None:
         """The monitor answers when all options have been taken, the gdbstub's too."""

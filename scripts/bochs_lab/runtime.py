@@ -98,6 +98,11 @@ def socket_path() -> Path:
     return folder() / "machine.sock"
 
 
+def last_words() -> Path:
+    """Where a machine that ended of itself has left why."""
+    return folder() / "machine.ended"
+
+
 @contextmanager
 def _guard() -> Iterator[None]:
     """One process at a time makes locks or tries them: a trial takes the lock for a moment."""

@@ -49,8 +49,11 @@ def ensure(options: LabOptions, progress: Optional[Progress] = None, force: bool
 
 
 def _is_up(wanted: Image) -> bool:
+    """Whether the machine that is up is the one wanted, and still stands at its park point."""
     status = machine.status()
-    return status is not None and status.get("snapshot_key") == wanted.snapshot_key
+    if status is None or status["snapshot_key"] != wanted.snapshot_key:
+        return False
+    return bool(status["park"] == status["options"]["park"])
 
 
 def take(parked: Machine, target: Path, progress: Progress) -> None:

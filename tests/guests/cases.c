@@ -21,6 +21,8 @@
 #define PAGE_CODE_IMMEDIATE	(PAGE_CODE_OFFSET + 1)
 #define VALUE_WRITTEN		0x1122334455667788ull
 #define MAX_PATCHES		16
+#define CROSS_CODE_SIZE		10	/* l2_cross_code and its operand */
+#define FRAME			0x000ffffffffff000ull	/* of an EPT entry */
 
 extern const char l2_code[], l2_read[], l2_write[], l2_rmw[], l2_outs[], l2_ins[], l2_park[];
 extern const char l2_code_end[];
@@ -202,8 +204,11 @@ void pages_sign(void)
 }
 
 /* Where a patch goes; NULL if the tables have no such entry. */
-static u64 *patched_entry(const struct scenario_patch *patch, const struct guest_walk *walk)
+static u64 *patched_entry(const struct scenario_patch *patch, const struct guest_walk *walk,
+			  u64 linear)
 {
+	struct guest_walk next;
+
 	switch (patch->space) {
 	case PATCH_EPT:
 		return ept_entry(walk->gpa, patch->level);
@@ -211,6 +216,9 @@ static u64 *patched_entry(const struct scenario_patch *patch, const struct guest
 		return ept_entry(walk->entry_gpa[patch->walk], patch->level);
 	case PATCH_GUEST:
 		return walk->entry[patch->level];
+	case PATCH_NEXT:
+		guest_walk(linear + PAGE_SIZE, &next);
+		return ept_entry(next.gpa, patch->level);
 	}
 	return NULL;
 }
@@ -228,7 +236,7 @@ static void apply_patches(const struct scenario_case *c, struct change *changes)
 	patch += c->patch;
 	guest_walk(c->linear, &walk);
 	for (u32 i = 0; i < c->patches; i++) {
-		changes[i].entry = patched_entry(&patch[i], &walk);
+		changes[i].entry = patched_entry(&patch[i], &walk, c->linear);
 		if (!changes[i].entry)
 			fail("a patch for an entry that does not exist", c->linear);
 		changes[i].before = *changes[i].entry;
@@ -237,6 +245,24 @@ static void apply_patches(const struct scenario_case *c, struct change *changes)
 		*changes[i].entry = (*changes[i].entry & patch[i].keep) | patch[i].set
 			| (patch[i].beyond ? beyond_maxphyaddr() : 0);
 	invept_context(eptp);
+}
+
+/*
+ * Bochs keeps an instruction over the end of a page as it once decoded it, and runs it again with no
+ * look at the second page.  A write to the first page makes it forget.
+ */
+static void forget_crossing_code(u64 linear)
+{
+	struct guest_walk walk;
+	volatile u8 *code;
+	u64 *leaf;
+
+	guest_walk(linear, &walk);
+	leaf = ept_entry(walk.gpa, 1);
+	if (!leaf)
+		fail("code over the end of a page that is no small one", linear);
+	code = (volatile u8 *)((*leaf & FRAME) | linear % PAGE_SIZE);
+	*code = *code;
 }
 
 static void undo_patches(const struct scenario_case *c, const struct change *changes)
@@ -350,6 +376,8 @@ static void run_case(u32 number, bool park)
 		return;
 	}
 	use_eptp(ept_pointer(c->flags & CASE_AD));
+	if (c->op == OP_FETCH && c->linear % PAGE_SIZE > PAGE_SIZE - CROSS_CODE_SIZE)
+		forget_crossing_code(c->linear);
 	apply_patches(c, changes);
 	access(c->op, c->linear, VALUE_WRITTEN, c->flags & CASE_USER);
 	read_exit(&record);

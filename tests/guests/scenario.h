@@ -101,6 +101,7 @@ struct scenario_case {
 #define PATCH_EPT		0	/* EPT12, path of the data's L2 GPA */
 #define PATCH_WALK		1	/* EPT12, path of L2's paging entry of level `walk` */
 #define PATCH_GUEST		2	/* L2's own paging entry */
+#define PATCH_NEXT		3	/* EPT12, path of the L2 GPA of the page behind the data's */
 
 struct scenario_patch {
 	u64 keep;

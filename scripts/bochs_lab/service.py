@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a daemon does with its machine: status, snapshots, debugger commands, the gdb stub."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from . import snapshot
+from .boot import Machine
+from .errors import LabError
+from .live import Live
+from .progress import Progress
+from .server import StubServer
+
+
+class Service:
+    """A parked machine and what was opened on it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.stub: Optional[StubServer] = None
+        self._live = Live(machine)
+        self._started = time.time()
+
+    def close(self) -> None:
+        """Hang up; the machine is not this object's to end."""
+        if self.stub is not None:
+            self.stub.close()
+
+    def done(self, request: dict[str, Any], progress: Progress) -> Any:
+        """The answer to a request; raises LabError."""
+        wish = request.get("do")
+        if wish == "status":
+            return {**self.status(), "seconds": round(time.time() - self._started, 1)}
+        if wish == "stub":
+            return self._open_stub(int(request.get("port") or 0))
+        if self._live.running:
+            raise LabError("the machine runs; stop it in gdb first")
+        if wish == "snapshot":
+            return self._snapshot(Path(request["target"]), progress)
+        if wish == "command":
+            return self.machine.bochs.command(str(request["text"]))
+        raise LabError(f"no request {wish!r}")
+
+    def status(self) -> dict[str, Any]:
+        """The machine in JSON; `park` is null when it runs, or ran on from its park point."""
+        machine = self.machine
+        return {
+            "release": machine.image.kernel.release,
+            "park": machine.park,
+            "running": self._live.running,
+            "gdb_port": self.stub.port if self.stub else None,
+            "gdb_attached": self.stub.attached if self.stub else False,
+            "machine_key": machine.image.machine_key,
+            "snapshot_key": machine.image.snapshot_key,
+            "bochs_pid": machine.bochs.pid,
+            "daemon_pid": os.getpid(),
+            "folder": str(machine.bochs.folder),
+            "options": machine.options.as_json(),
+        }
+
+    def _open_stub(self, port: int) -> int:
+        """The port of the stub, which is opened if there is none."""
+        if self.stub is None:
+            self.stub = StubServer(self._live, port)
+        elif port not in (0, self.stub.port):
+            raise LabError(f"the machine's gdb stub listens on port {self.stub.port} already")
+        return self.stub.port
+
+    def _snapshot(self, target: Path, progress: Progress) -> str:
+        if self.machine.park != self.machine.options.park:
+            raise LabError(f"the machine does not stand at {self.machine.options.park} any more")
+        snapshot.take(self.machine, target, progress)
+        return str(target)

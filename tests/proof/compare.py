@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A record against a prediction, and a case as a request that reproduces it."""
+
+from __future__ import annotations
+
+from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION
+from gdb_nept.predict.linear import LinearPrediction
+from gdb_nept.predict.model import Model
+from gdb_nept.predict.outcome import Outcome
+from tests.proof.log import TRANSLATED, CaseLine, Record
+from tests.proof.machine import Machine
+
+EXCEPTION = 0
+PAGE_FAULT = 14
+NOTHING = (1 << 64) - 1  # what a bare machine reads where nothing is
+FLAGS = 0x300  # accessed and dirty, which the processor sets behind our back
+OUTCOMES = {
+    EPT_VIOLATION: Outcome.VIOLATION,
+    EPT_MISCONFIGURATION: Outcome.MISCONFIG,
+}
+
+
+def seen(record: Record) -> Outcome:
+    """The outcome of a record."""
+    if record.outcome == TRANSLATED:
+        return Outcome.TRANSLATED
+    if record.reason == EXCEPTION:
+        fault = record.value & 0xFF == PAGE_FAULT
+        return Outcome.PAGE_FAULT if fault else Outcome.GENERAL_PROTECTION
+    return OUTCOMES.get(record.reason, Outcome.UNKNOWN)
+
+
+def differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
+    """What the record says otherwise: names of fields, of the qualification with the bits."""
+    outcome = seen(record)
+    if outcome is not found.outcome:
+        return (f"outcome {outcome.value} not {found.outcome.value}",)
+    if outcome is Outcome.TRANSLATED:
+        return ()
+    if found.fault is not None:
+        return tuple(
+            name
+            for name, one, other in (
+                ("error code", record.value >> 32, found.fault.code.value),
+                ("CR2", record.qualification, found.linear),
+            )
+            if one != other
+        )
+    return _exit_differences(record, found)
+
+
+def _exit_differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
+    prediction = found.prediction
+    assert prediction is not None
+    names = []
+    bits = (record.qualification ^ prediction.qualification) & prediction.mask
+    if bits:
+        names.append(f"qualification bits {bits:#x}")
+    if prediction.gpa is not None and prediction.gpa != record.gpa:
+        names.append("guest-physical address")
+    if prediction.gla is not None and prediction.gla != record.gla:
+        names.append("guest-linear address")
+    if not names and not _same_path(record, found):
+        names.append("entries of EPT12")
+    return tuple(names)
+
+
+def keeps(promised: LinearPrediction, found: LinearPrediction) -> bool:
+    """Whether `found` says all that `promised` says, with the same bits and addresses."""
+    one, other = promised.prediction, found.prediction
+    if promised.outcome is not found.outcome:
+        return False
+    if one is None or other is None or promised.fault is not None:
+        return (promised.fault, promised.linear) == (found.fault, found.linear)
+    return not (
+        one.mask & ~other.mask
+        or (one.qualification ^ other.qualification) & one.mask
+        or one.gpa not in (None, other.gpa)
+        or one.gla not in (None, other.gla)
+    )
+
+
+def _same_path(record: Record, found: LinearPrediction) -> bool:
+    """Whether L1 saw the entries that the prediction was made from."""
+    assert found.prediction is not None
+    used = [step.entry.value for step in found.prediction.walk.steps]
+    if used[-1:] == [NOTHING]:
+        used.pop()  # read where there is no memory, into which L1 does not look
+    return [one & ~FLAGS for one in used] == [one & ~FLAGS for one in record.entries]
+
+
+def request(
+    machine: Machine, case: CaseLine, record: Record, model: Model, name: str
+) -> dict[str, object]:
+    """A request of predict/request.py for the access that decides, with what was seen instead."""
+    found = machine.predict(case, model)
+    answer: dict[str, object] = {
+        "id": name,
+        "eptp": hex(machine.eptp_of(case).value),
+        "ept_caps": hex(machine.cpu.ept_vpid_cap.value),
+        "maxphyaddr": machine.cpu.maxphyaddr,
+        "mbec": machine.cpu.mbec,
+        "memory": {},
+        "model": model.name,
+        "seen": _as_seen(record),
+        "differs": list(differences(record, found)),
+    }
+    access, prediction = found.access, found.prediction
+    if access is None or prediction is None:
+        answer["linear"] = {"address": hex(case.linear), "flags": case.flags, "op": case.op}
+        answer["fault"] = hex(found.fault.code.value) if found.fault else None
+        return answer
+    answer["memory"] = {hex(one.address): hex(one.entry.value) for one in prediction.walk.steps}
+    answer["access"] = {
+        "gpa": hex(access.gpa),
+        "op": access.op.value,
+        "user": access.user,
+        "stage": access.stage.value,
+        "gla": None if access.gla is None else hex(access.gla),
+        "linear_writable": access.linear_writable,
+        "linear_execute_disable": access.linear_execute_disable,
+        "emulated": access.emulated,
+    }
+    return answer
+
+
+def _as_seen(record: Record) -> dict[str, object]:
+    return {
+        "outcome": seen(record).value,
+        "exit_reason": record.reason,
+        "exit_qualification": hex(record.qualification),
+        "guest_physical_address": hex(record.gpa),
+        "guest_linear_address": hex(record.gla),
+        "value": hex(record.value),
+        "entries": [hex(entry) for entry in record.entries],
+    }
