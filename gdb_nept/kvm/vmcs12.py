@@ -218,14 +218,23 @@ def judge(name: str, now: Situation) -> Judgement:
         return Judgement(Authority.STALE, "no vmcs12 is loaded")
     if known is None:
         return Judgement(Authority.MAYBE_STALE, "a field that this program does not know")
-    if known.keeper == "exit":
-        return Judgement(Authority.LAST_EXIT, "written at the last exit to L1")
+    if known.keeper in WRITTEN_AT:
+        return Judgement(Authority.LAST_EXIT, WRITTEN_AT[known.keeper])
     if now.l2_active:
         return _while_l2_runs(known.keeper, now.run_pending)
     return _while_l1_runs(known.keeper, known.shadowed, now)
 
 
+#: Fields that report: when KVM writes them.
+WRITTEN_AT = {
+    "exit": "written at the last exit to L1",
+    "ept-exit": "written at the last exit to L1 because of EPT, whatever exits came since",
+    "vmfail": "written when a VMX instruction of L1's failed last",
+}
 OWN = Judgement(Authority.AUTHORITATIVE, "L1 alone writes it")
+SHARED = Judgement(
+    Authority.AUTHORITATIVE, "L1 writes it, and KVM changes it here as hardware would"
+)
 IN_VMCS02 = Judgement(Authority.STALE, "L2 runs: the value is in vmcs02; this is the last entry's")
 
 
@@ -240,7 +249,7 @@ def _while_l2_runs(keeper: str, run_pending: bool) -> Judgement:
     if keeper == "entry":
         why = "L1 alone writes it, but for bit 9 (IA-32e mode guest): the last entry's"
         return Judgement(Authority.AUTHORITATIVE, why)
-    return OWN
+    return SHARED if keeper == "kvm" else OWN
 
 
 def _while_l1_runs(keeper: str, shadowed: str, now: Situation) -> Judgement:
@@ -255,4 +264,4 @@ def _while_l1_runs(keeper: str, shadowed: str, now: Situation) -> Judgement:
         return Judgement(Authority.MAYBE_STALE, why)
     if keeper in ("guest", "rare"):
         return Judgement(Authority.AUTHORITATIVE, "refreshed from vmcs02 at the last exit to L1")
-    return OWN
+    return SHARED if keeper == "kvm" else OWN

@@ -9,7 +9,6 @@ merged in that form; the first merged one is in Linux 3.12.)
 from __future__ import annotations
 
 from gdb_nept.address import Out
-from gdb_nept.arch.bits import Word, bit
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
@@ -18,21 +17,8 @@ from gdb_nept.predict.case import FETCH, SDM, WRITE, Case
 from gdb_nept.predict.hardware import explain
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.paging import PageFault
 from gdb_nept.walk.result import Cause
-
-
-class PageFaultError(Word):
-    """A page fault's error code (SDM vol. 3, 4.7; PFERR_* in KVM)."""
-
-    title = "page-fault error code"
-
-    present = bit(0, "protection violation, not a page that is not present", "P")
-    write = bit(1, "write", "W")
-    user = bit(2, "user-mode access", "U")
-    reserved = bit(3, "a reserved bit was set in an entry", "RSVD")
-    fetch = bit(4, "instruction fetch", "I/D")
-    protection_key = bit(5, "protection key", "PK")
-    shadow_stack = bit(6, "shadow-stack access", "SS")
 
 
 def inject(
@@ -53,14 +39,14 @@ def inject(
         return Prediction(Outcome.TRANSLATED, walk, "EPT12 allows it")
     why, change = (stop.why, "") if stop is not None else explain(case, lacking)
     reserved = stop is not None and stop.cause is Cause.MISCONFIGURED
-    code = PageFaultError.build(
+    code = PageFault.build(
         present=int(stop is None or reserved),
         write=int(bool(case.needed & WRITE)),
         user=int(access.emulated),
         reserved=int(reserved),
     )
     # FETCH was set only where L2 has NX or SMEP on: not known here
-    mask = ~PageFaultError.fetch.mask if case.needed & FETCH else ~0
+    mask = ~PageFault.fetch.mask if case.needed & FETCH else ~0
     why = f"{why}; the 2012 series injects the error code of a page fault"
     return Prediction(
         Outcome.VIOLATION, walk, why, code, mask & ((1 << 64) - 1), access.gpa, None, change

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.predict.case import FETCH, READ, WRITE
-from gdb_nept.predict.nept_v2 import PageFaultError
+from gdb_nept.walk.paging import PageFault
 
 KINDS = {
     READ: "a data read",
@@ -21,7 +21,7 @@ KINDS = {
 }
 KIND = READ | WRITE | FETCH
 OTHER_RULES = EptViolation.shadow_stack_access.mask | EptViolation.guest_paging.mask
-ERROR_CODE = sum(field.mask for field in PageFaultError.fields())
+ERROR_CODE = sum(field.mask for field in PageFault.fields())
 
 
 def in_words(value: int) -> str:
@@ -66,9 +66,9 @@ def impossible(value: int) -> tuple[str, ...]:
 def error_code(value: int) -> str:
     """What `value` says if it is a page fault's error code in the wrong place; '' if it cannot be,
     or reads well as a qualification."""
-    if value & ~ERROR_CODE or not (impossible(value) or value == PageFaultError.present.mask):
+    if value & ~ERROR_CODE or not (impossible(value) or value == PageFault.present.mask):
         return ""
-    code = PageFaultError(value)
+    code = PageFault(value)
     names = ", ".join(row.short for row in code.named()) or "no bit"
     kind = "fetch" if code.fetch else "write" if code.write else "read"
     if kind == "read" and code.present:

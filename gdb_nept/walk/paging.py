@@ -74,8 +74,8 @@ class PageFault(Word):
     title = "page-fault error code"
 
     present = bit(0, "a protection violation; clear: an entry is not present", "P")
-    write = bit(1, "the access was a write", "W/R")
-    user = bit(2, "the access was a user-mode access", "U/S")
+    write = bit(1, "the access was a write", "W")
+    user = bit(2, "the access was a user-mode access", "U")
     reserved = bit(3, "a reserved bit is set in an entry", "RSVD")
     fetch = bit(4, "the access was an instruction fetch", "I/D")
     protection_key = bit(5, "protection key", "PK")

@@ -210,3 +210,19 @@ def test_reading_the_cache_of_a_vcpu() -> None:
     vmcs12 = read_vmcs12(kernel, read_nested(vmx))
     assert (vmcs12.address, vmcs12.pointer, len(vmcs12.fields)) == (cache, 0x9000, 141)
     assert vmcs12.eptp.value == 0x505E
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ept_pointer", "KVM changes it here"),  # nested_vmx_eptp_switching()
+        ("guest_pml_index", "KVM changes it here"),  # nested_vmx_write_pml_buffer()
+        ("vm_entry_intr_info_field", "KVM changes it here"),  # prepare_vmcs12()
+        ("pml_address", "L1 alone writes it"),
+        ("guest_physical_address", "because of EPT"),  # nested_ept_inject_page_fault()
+        ("vm_instruction_error", "failed last"),  # nested_vmx_failValid()
+        ("vm_exit_reason", "the last exit to L1"),
+    ],
+)
+def test_who_else_writes_a_field(name: str, says: str) -> None:
+    assert says in judge(name, Situation(loaded=True, l2_active=True)).why
