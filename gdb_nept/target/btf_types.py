@@ -27,13 +27,16 @@ class BtfReader:
         self.btf = blob
         self._elsewhere = elsewhere
         self._types: dict[int, CType] = {}
+        self._named: dict[str, CType | None] = {}
         self._members: dict[int, dict[str, Member]] = {}
         self._unfinished: set[int] = set()
 
     def named(self, name: str) -> CType | None:
         """struct, union or typedef `name` of this BTF itself, not of its base."""
-        records = self.btf.named(name)
-        return self.type(records[0].number) if records else None
+        if name not in self._named:  # the search goes through all strings
+            records = self.btf.named(name)
+            self._named[name] = self.type(records[0].number) if records else None
+        return self._named[name]
 
     def type(self, number: int) -> CType:
         """Type `number`, with typedefs and qualifiers taken off.  Raises BadInput."""
