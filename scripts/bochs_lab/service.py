@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-from . import snapshot
+from . import console, snapshot
 from .boot import Machine
 from .errors import LabError
 from .live import Live
@@ -41,6 +41,8 @@ class Service:
             raise LabError("the machine runs; stop it in gdb first")
         if wish == "snapshot":
             return self._snapshot(Path(request["target"]), progress)
+        if wish == "facts":
+            return list(console.facts(self.machine.console.text()).objects)
         if wish == "command":
             return self.machine.bochs.command(str(request["text"]))
         raise LabError(f"no request {wish!r}")
