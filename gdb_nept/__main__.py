@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gdb_nept.address import HostPhys
@@ -23,6 +24,7 @@ from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
+from gdb_nept.target.running import Running
 
 EPILOG = f"""\
 commands (with or without {PREFIX!r}; COMMAND --help is its manual):
@@ -59,6 +61,12 @@ class DumpContext:
 
     def number(self, written: str) -> int:
         return plain_number(written)
+
+    def running(self) -> AbstractContextManager[Running]:
+        raise Usage("a dump does not run", "This command follows a live target: use it in gdb.")
+
+    def tell(self, line: str) -> None:
+        print(line, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,9 +12,20 @@ from gdb_nept.commands.target import target
 from gdb_nept.commands.vmcs12 import vmcs12
 from gdb_nept.commands.vms import vms
 from gdb_nept.commands.walk import walk
+from gdb_nept.commands.watch import watch
 
 PREFIX = "nept-"
-COMMANDS: tuple[Command, ...] = (target, vms, vmcs12, ept, walk, predict, check, decode)
+COMMANDS: tuple[Command, ...] = (
+    target,
+    vms,
+    vmcs12,
+    ept,
+    walk,
+    predict,
+    check,
+    watch,
+    decode,
+)
 
 
 def listing() -> str:

@@ -12,7 +12,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, Protocol
 
@@ -22,6 +22,7 @@ from gdb_nept.nested.session import Session
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
+from gdb_nept.target.running import Running
 
 
 class Context(Protocol):
@@ -37,6 +38,14 @@ class Context(Protocol):
 
     def number(self, written: str) -> int:
         """The number that a user wrote; raises BadInput."""
+        ...
+
+    def running(self) -> AbstractContextManager[Running]:
+        """The target, to be let run; raises NeptError where it cannot."""
+        ...
+
+    def tell(self, line: str) -> None:
+        """Show a line at once, before the answer."""
         ...
 
 

@@ -19,7 +19,7 @@ from gdb_nept.nested.session import Session
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.elf import read_btf_file
-from gdb_nept.target.gdb import GdbTarget
+from gdb_nept.target.gdb import GdbRunning, GdbTarget
 
 
 class GdbContext:
@@ -37,6 +37,13 @@ class GdbContext:
 
     def attachment(self) -> Attachment:
         return self.target.attachment()
+
+    def running(self) -> GdbRunning:
+        return self.target.running()
+
+    def tell(self, line: str) -> None:
+        gdb.write(line + "\n")
+        gdb.flush()
 
     def number(self, written: str) -> int:
         """A number, or any expression of gdb's; a function or an array stands for its address."""

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, TypeMissing
-from gdb_nept.kvm.containers import Entries, Entry, list_nodes, xarray_entries
+from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_entries
 from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.variables import variable, variable_address
 from gdb_nept.kvm.vcpu import Vcpu, read_vcpu
-from gdb_nept.target.ports import Kernel, Value, container_of
+from gdb_nept.target.ports import Kernel, Value, container_of, object_at
 
 TDX_VM = 5  # KVM_X86_TDX_VM: its vCPUs are no vcpu_vmx
 
@@ -85,25 +85,42 @@ def vms(kernel: Kernel) -> VmList:
     not to be had.
     """
     _require_intel(kernel)
+    found = _listed(kernel, vm_list(kernel))
+    notes = [found.problem] if found.problem else []
+    if _lock_held(kernel):
+        notes.append("kvm_lock is held: the list of VMs may be in the middle of a change")
+    return VmList(
+        tuple(
+            read_vm(object_at(kernel, address, "kvm", "kvm"), index)
+            for index, address in enumerate(found.addresses)
+        ),
+        tuple(notes),
+        found.problem,
+    )
+
+
+def vm_places(kernel: Kernel, head: KernelVirt) -> dict[KernelVirt, int]:
+    """Each struct kvm of the list at `head`, and its index; nothing more is read."""
+    return {address: index for index, address in enumerate(_listed(kernel, head).addresses)}
+
+
+def vm_list(kernel: Kernel) -> KernelVirt:
+    """Where the head of the list lies.  Raises NoGuest."""
     head = variable_address(kernel, "vm_list", "kvm")
     if head is None:
         raise NoGuest(
             "kvm is loaded, but its variable 'vm_list' has no symbol",
             "The kernel needs CONFIG_KALLSYMS_ALL, or give gdb the debug symbols of kvm.ko.",
         )
-    found = list_nodes(kernel, head)
-    notes = [found.problem] if found.problem else []
-    if _lock_held(kernel):
-        notes.append("kvm_lock is held: the list of VMs may be in the middle of a change")
-    oldest_first = tuple(reversed(found.addresses))  # list_add() puts a new VM in front
-    return VmList(
-        tuple(
-            read_vm(container_of(kernel, node, "kvm", "vm_list", "kvm"), index)
-            for index, node in enumerate(oldest_first)
-        ),
-        tuple(notes),
-        found.problem,
-    )
+    return head
+
+
+def _listed(kernel: Kernel, head: KernelVirt) -> Found:
+    """Every struct kvm of the list at `head`, the oldest first: list_add() puts a new one in
+    front."""
+    nodes = list_nodes(kernel, head)
+    vms = (container_of(kernel, node, "kvm", "vm_list", "kvm") for node in nodes.addresses[::-1])
+    return replace(nodes, addresses=tuple(vm.address for vm in vms))
 
 
 def read_vm(kvm: Value, index: int = 0) -> Vm:

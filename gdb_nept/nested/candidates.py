@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
+from gdb_nept.arch.exits import EptViolation
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
@@ -25,15 +26,28 @@ from gdb_nept.walk.paging import GuestPaging, LinearWalk, Reference, walk_linear
 from gdb_nept.walk.result import Walk
 
 PLACE_FIELDS = ("guest_physical_address", "guest_linear_address", "guest_rip")
+NOT_TOLD = L2Virt(0)  # for a model, which only says whether it leaves the field defined
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the access went, as vmcs12 says; the fields with how far each can be trusted."""
+    """Where the access went, as vmcs12 says; the fields with how far each can be trusted.
+
+    Before KVM has written vmcs12, `gla` is None and there are no fields."""
 
     gpa: L2Phys
-    gla: L2Virt
-    fields: tuple[Field, ...]
+    gla: L2Virt | None
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the processor reported of an access when it left L2 for L0: the kind of it and what the
+    address was to it, bits 2:0 and 8:7 of its own qualification.  Its other bits are about EPT02,
+    and never used."""
+
+    op: Op
+    stage: Stage
 
 
 class Lead(Enum):
@@ -65,6 +79,9 @@ class Link:
         return STAGES.get(self.lead)
 
 
+UNLINKED = Link(Lead.UNKNOWN, "(the guest-linear address is not told yet)")
+
+
 @dataclass(frozen=True)
 class Foreseen:
     access: Access
@@ -81,26 +98,48 @@ def place_of(vmcs12: Vmcs12) -> Place:
     return Place(L2Phys(gpa.value), L2Virt(gla.value), (gpa, gla, rip))
 
 
-def foresee(base: Ground, place: Place, link: Link, models: Iterable[Model]) -> Foresight:
+def foresee(
+    base: Ground, place: Place, link: Link, models: Iterable[Model], seen: Seen | None = None
+) -> Foresight:
     """What each candidate access leads to, by each model: complete when it returns."""
-    accesses = tuple(candidates(place, link))
+    accesses = tuple(candidates(place, link, seen))
     return {
         model.name: tuple(Foreseen(each, base.predict(each, model)) for each in accesses)
         for model in models
     }
 
 
-def candidates(place: Place, link: Link) -> Iterator[Access]:
+def candidates(place: Place, link: Link, seen: Seen | None = None) -> Iterator[Access]:
     """Every kind of access to `place`, the likeliest first: made by the processor, and at the
-    stage that L2's page tables tell."""
+    stage that L2's page tables tell.  If the processor's access was seen, it alone is the
+    processor's; L0's emulator may still have made another for it."""
     stages = sorted((Stage.FINAL, Stage.WALK), key=lambda stage: stage is not link.stage)
     users = (False, True) if link.user is None else (link.user,)
+    kinds = [(op, stage) for stage in stages for op in OPS[stage]]
     for emulated in (False, True):
-        for stage in stages:
-            for op in Op if stage is Stage.FINAL else (Op.READ, Op.RMW):
-                for user in users:
-                    yield _candidate(place, link, op, stage, user, emulated)
-    yield Access(place.gpa, Op.READ, stage=Stage.PDPTE)
+        for op, stage in [(seen.op, seen.stage)] if seen and not emulated else kinds:
+            for user in users:
+                yield _candidate(place, link, op, stage, user, emulated)
+    if not seen:
+        yield _candidate(place, link, Op.READ, Stage.PDPTE, False, False)
+
+
+OPS = {Stage.FINAL: tuple(Op), Stage.WALK: (Op.READ, Op.RMW)}
+
+
+def seen_by(qualification: int) -> Seen:
+    """The access that the processor's own qualification of an EPT violation tells of (SDM vol. 3,
+    table 30-7).  A read-modify-write may be reported as a write, which fails alike."""
+    told = EptViolation(qualification)
+    if not told.linear_valid:
+        return Seen(Op.READ, Stage.PDPTE)
+    if not told.translated:
+        return Seen(Op.RMW if told.write else Op.READ, Stage.WALK)
+    if told.fetch:
+        return Seen(Op.FETCH, Stage.FINAL)
+    if told.write:
+        return Seen(Op.RMW if told.read else Op.WRITE, Stage.FINAL)
+    return Seen(Op.READ, Stage.FINAL)
 
 
 def _candidate(
@@ -112,7 +151,7 @@ def _candidate(
         op,
         user,
         stage,
-        place.gla,
+        NOT_TOLD if place.gla is None else place.gla,
         linear_writable=link.writable if final else None,
         linear_execute_disable=link.execute_disable if final else None,
         emulated=emulated,
@@ -124,6 +163,8 @@ def _candidate(
 
 def link_of(base: Ground, place: Place, paging: GuestPaging) -> Link:
     """Follow L2's page tables, through EPT12 whatever its rights, from the one to the other."""
+    if place.gla is None:
+        return UNLINKED
     # a supervisor's read with SMAP lifted: L2's rights have no say in where an address leads
     walker = walk_linear(replace(paging, ac=True), Reference(place.gla, write=False))
     try:

@@ -10,19 +10,21 @@ from enum import Enum
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.candidates import (
+    UNLINKED,
     Foreseen,
     Foresight,
     Lead,
     Link,
     Place,
+    Seen,
     foresee,
     link_of,
     place_of,
 )
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.features import KvmModel, kvm_model
-from gdb_nept.nested.ground import ground
-from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.ground import Ground, ground
+from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.suspects import Suspect, suspects_for
 from gdb_nept.predict.case import SDM
@@ -91,26 +93,53 @@ class Check:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Foretold:
+    """All that was predicted for the accesses to a place, before what KVM wrote was read."""
+
+    base: Ground
+    kvm: KvmModel
+    asked: Model
+    suspects: tuple[Suspect, ...]
+    foresight: Foresight
+
+
 def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check:
     """Compare; `model` is the attached KVM if not given.
 
-    The order is the point: `foresight` is complete before the reason and the qualification are
-    read from the target.  Raises NoGuest where L1 runs no L2 with EPT.
+    The order is the point: all is foretold before the reason and the qualification are read from
+    the target.  Raises NoGuest where L1 runs no L2 with EPT.
     """
-    kvm = kvm_model(session, chosen)
-    asked = model or kvm.model
     base = ground(session, chosen)
     place = place_of(session.vmcs12(chosen))
     registers = guest_registers(session, chosen)
     link = link_of(base, place, registers.paging)
+    foretold = foretell(session, chosen, base, place, link, model)
+    return compare(foretold, session.vmcs12(chosen), link, registers)
+
+
+def foretell(
+    session: Session,
+    chosen: Chosen,
+    base: Ground,
+    place: Place,
+    link: Link = UNLINKED,
+    model: Model | None = None,
+    seen: Seen | None = None,
+) -> Foretold:
+    """By the model asked, by the SDM's processor, and by all that is known to go wrong."""
+    kvm = kvm_model(session, chosen)
+    asked = model or kvm.model
     suspects = tuple(suspects_for(asked))
     models = (asked, Processor(SDM), *(each.model for each in suspects))
-    foresight = foresee(base, place, link, models)
+    return Foretold(base, kvm, asked, suspects, foresee(base, place, link, models, seen))
 
-    vmcs12 = session.vmcs12(chosen)
-    case = Case(place, link, foresight, told_by(vmcs12), suspects)
-    notes = (*kvm.doubts, *_notes(vmcs12, registers.doubts))
-    return _judge(case, asked.name, kvm, notes)
+
+def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:
+    """What KVM told L1, in `vmcs12`, against what was foretold."""
+    case = Case(place_of(vmcs12), link, foretold.foresight, told_by(vmcs12), foretold.suspects)
+    notes = (*foretold.kvm.doubts, *_notes(vmcs12, registers.doubts))
+    return _judge(case, foretold.asked.name, foretold.kvm, notes)
 
 
 def told_by(vmcs12: Vmcs12) -> Told:
@@ -164,11 +193,12 @@ class Case:
         ]
 
     def departures(self, agreeing: Comparison) -> Iterator[str]:
-        """The single rules that would have made KVM report what the SDM's processor does."""
+        """The single rules that this KVM has not, and that would have made it report what the SDM's
+        processor does."""
         wanted = self._foreseen(SDM.name, agreeing)
         for suspect in self.suspects:
             other = self._foreseen(suspect.model.name, agreeing)
-            if wanted and other and suspect.says and _same(wanted, other):
+            if wanted and other and suspect.later and _same(wanted, other):
                 yield suspect.says
 
     def _foreseen(self, model: str, like: Comparison) -> Foreseen | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
-from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
+from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L1Phys, L2Phys
 from gdb_nept.arch.cpu import HOST, Capabilities
 from gdb_nept.arch.ept import WB, WIDEST, Eptp
 from gdb_nept.errors import BadInput, MemberMissing, MemoryUnreadable, NoGuest
@@ -22,14 +22,14 @@ from gdb_nept.kvm.shadow_page import ShadowPage, shadow_mmu_pages, shadow_page
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.kvm.vcpu import in_force
-from gdb_nept.kvm.vm import Vm, VmList, vms
+from gdb_nept.kvm.vm import Vm, VmList, read_vm, vm_list, vm_places, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
 from gdb_nept.memory.guest import GuestMemory, Span
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.nested.choice import Chosen, choose
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.target.pagetable import Translation
-from gdb_nept.target.ports import Kernel
+from gdb_nept.target.ports import Kernel, object_at
 from gdb_nept.walk.ept import Scan, walk_ept
 from gdb_nept.walk.result import Walk
 
@@ -56,6 +56,7 @@ class Session:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._vms: VmList | None = None
+        self._vm_list: KernelVirt | None = None  # stays where it is while the target runs
 
     def drop(self) -> None:
         self._vms = None
@@ -73,6 +74,20 @@ class Session:
         VMX operation.  Raises NoGuest, which says what there is to choose from.
         """
         return choose(self.vms(), vm, vcpu)
+
+    def at(self, address: KernelVirt) -> Chosen:
+        """The vCPU whose struct kvm_vcpu lies at `address`, as a register of KVM's has it.  Its VM
+        alone is read.  Raises NoGuest if no VM has it, TypeMissing, MemoryUnreadable."""
+        kvm = object_at(self.kernel, address, "kvm_vcpu", "kvm").member("kvm").pointer()
+        if self._vm_list is None:
+            self._vm_list = vm_list(self.kernel)
+        places = vm_places(self.kernel, self._vm_list)
+        if kvm in places:
+            owner = read_vm(object_at(self.kernel, kvm, "kvm", "kvm"), places[kvm])
+            for vcpu in owner.vcpus:
+                if vcpu.address == address:
+                    return Chosen(owner, vcpu)
+        raise NoGuest(f"no VM has a vCPU at {address:#x}", "List them with nept-vms.")
 
     def vmcs12(self, chosen: Chosen) -> Vmcs12:
         """Raises NoGuest where L1 has loaded no VMCS."""

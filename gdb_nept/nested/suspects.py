@@ -13,11 +13,13 @@ from gdb_nept.predict.reflected import Feature, Kvm
 
 @dataclass(frozen=True)
 class Suspect:
-    """A model that stands for a known bug: `says` names it, or `release` the Linux that had it."""
+    """A model that stands for a known bug: `says` names it, or `release` the Linux that had it.
+    `later` is a rule that the model asked has not, and this one has."""
 
     model: Model
     says: str = ""
     release: str = ""
+    later: Feature | None = None
 
 
 def suspects_for(asked: Model) -> Iterator[Suspect]:
@@ -29,7 +31,8 @@ def suspects_for(asked: Model) -> Iterator[Suspect]:
         name = f"{base.name}{'-' if had else '+'}{feature.name}"
         verb = "does not have this rule" if had else "already has this rule"
         changed = Kvm(name, base.features ^ {feature}, base.hardware)
-        yield Suspect(Reflecting(changed), f"a KVM that {verb}: {feature.value}")
+        says = f"a KVM that {verb}: {feature.value}"
+        yield Suspect(Reflecting(changed), says, later=None if had else feature)
     for release, features in KERNELS.items():
         whole = Kvm(f"{release} as a whole", features, base.hardware)
         yield Suspect(Reflecting(whole), release=release.partition("-")[2])

@@ -31,7 +31,7 @@ def check_page(found: Check) -> Page:
     ]
     blocks += _body(found)
     blocks += [f"note: {note}" for note in found.notes]
-    return Page(tuple(blocks), _data(found))
+    return Page(tuple(blocks), check_data(found))
 
 
 def verdict(found: Check) -> str:
@@ -147,7 +147,7 @@ def _processor(found: Check) -> list[str]:
     return ["\n".join([text, *causes])]
 
 
-def _data(found: Check) -> dict[str, Data]:
+def check_data(found: Check) -> dict[str, Data]:
     told = found.told
     data: dict[str, Data] = {
         "finding": found.finding.value,

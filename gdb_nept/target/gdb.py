@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable
 
 import gdb
 
-from gdb_nept.address import HostPhys
+from gdb_nept.address import HostPhys, KernelVirt
 from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing, TargetGone
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.reader import PageCache
@@ -177,6 +177,16 @@ class GdbTarget:
             finally:
                 self._scope = None
 
+    def running(self) -> GdbRunning:
+        """The target, to be let run: the stub's mode is put back before each run, and switched
+        again at the next read."""
+        _check_target(connected())
+        return GdbRunning(self._let_go)
+
+    def _let_go(self) -> None:
+        if self._scope is not None:
+            self._scope.close()
+
     def take_types_from(self, files: tuple[Path, ...]) -> None:
         """BTF, .ko or vmlinux files for types that memory lacks: the kernel is looked at anew."""
         self._btf_files = files
@@ -322,3 +332,91 @@ def _extent(memory: QemuMemory) -> str:
         return "; the extent of RAM is not known (no monitor)"
     total = sum(one.end - one.start for one in memory.ranges) >> 20
     return f", {total} MiB of RAM and ROM"
+
+
+class GdbRunning:
+    """gdb's target let run to places in the kernel (target.running.Running), by breakpoints of our
+    own, which gdb neither lists nor announces.
+
+    Hardware breakpoints, since a software one is an instruction in the target's memory, which its
+    stub writes; where the stub has none, software ones.  `before` is called before each run.
+    """
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+        self._points: dict[KernelVirt, gdb.Breakpoint] = {}
+        self._kind = gdb.BP_HARDWARE_BREAKPOINT
+        self._stopped: Any = None
+        self._why = ""
+
+    def __enter__(self) -> GdbRunning:
+        events: Any = gdb.events
+        events.stop.connect(self._stops)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """No breakpoint stays, whatever comes in between."""
+        events: Any = gdb.events
+        interrupted: KeyboardInterrupt | None = None
+        while self._points:
+            try:
+                self._keep(())
+            except KeyboardInterrupt as error:
+                interrupted = error
+        events.stop.disconnect(self._stops)
+        if interrupted:
+            raise interrupted
+
+    @property
+    def why(self) -> str:
+        return self._why
+
+    def run_to(self, places: Collection[KernelVirt]) -> KernelVirt | None:
+        self._before()
+        self._why = ""
+        try:
+            self._continue(places)
+        except gdb.error as error:
+            if self._kind == gdb.BP_BREAKPOINT or "breakpoint" not in str(error):
+                raise _gone(error) from None
+            self._kind = gdb.BP_BREAKPOINT
+            self._keep(())
+            self._continue(places)
+        if not connected():
+            raise TargetGone("the target has ended", "Attach again: target remote HOST:PORT")
+        here = KernelVirt(self.register("rip"))
+        if here in places and getattr(self._stopped, "stop_signal", "") in ("", "SIGTRAP"):
+            return here
+        self._why = self._reason(here)
+        return None
+
+    def register(self, name: str) -> int:
+        try:
+            return int(gdb.parse_and_eval(f"(unsigned long)${name}")) & ((1 << 64) - 1)
+        except gdb.error as error:
+            raise _gone(error) from None
+
+    def _continue(self, places: Collection[KernelVirt]) -> None:
+        self._keep(places)
+        for place in places:
+            if place not in self._points:
+                self._points[place] = gdb.Breakpoint(f"*{place:#x}", type=self._kind, internal=True)
+                self._points[place].silent = True
+        gdb.execute("continue", to_string=True)
+
+    def _keep(self, places: Collection[KernelVirt]) -> None:
+        for place in [place for place in self._points if place not in places]:
+            self._points[place].delete()
+            del self._points[place]
+
+    def _stops(self, event: object) -> None:
+        self._stopped = event
+
+    def _reason(self, here: int) -> str:
+        signal = getattr(self._stopped, "stop_signal", "")
+        if signal == "SIGINT":
+            return "interrupted"
+        hit = [str(one.number) for one in getattr(self._stopped, "breakpoints", ())]
+        if hit:
+            return f"breakpoint {', '.join(hit)} at {here:#x}"
+        return f"the target stopped at {here:#x} ({signal or 'no signal'})"

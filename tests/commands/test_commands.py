@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
+from gdb_nept.target.running import Running
 
 PLACE = Path(commands.__file__ or "").parent
 
@@ -41,6 +43,12 @@ class NoTarget:
 
     def number(self, written: str) -> int:
         return plain_number(written)
+
+    def running(self) -> AbstractContextManager[Running]:
+        raise NeptError("not attached", "Attach.")
+
+    def tell(self, line: str) -> None:
+        raise AssertionError("nothing to tell")
 
 
 HERE = NoTarget()

@@ -303,6 +303,12 @@ class InLab:
     def attachment(self) -> Any:
         raise NotImplementedError
 
+    def running(self) -> Any:
+        raise NotImplementedError
+
+    def tell(self, line: str) -> None:
+        raise NotImplementedError
+
     def number(self, written: str) -> int:
         return int(written, 0)
 

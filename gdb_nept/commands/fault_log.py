@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where nept-watch tells of each fault at once: the terminal, and a file of JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from gdb_nept.commands.command import Context
+from gdb_nept.errors import BadInput
+from gdb_nept.nested.watch import Watch
+from gdb_nept.render.watch import Tally, heading
+
+NO_LIMIT = 0
+
+
+class FaultLog:
+    """`context` is told each line, if it is given; `file` gets each fault as JSON."""
+
+    def __init__(self, context: Context | None, file: TextIO | None) -> None:
+        self.tally = Tally()
+        self._context = context
+        self._file = file
+
+    def follow(self, watching: Watch, count: int, until_mismatch: bool) -> str:
+        """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
+        self._tell(heading())
+        try:
+            for event in watching.events():
+                self._tell(self.tally.take(event))
+                if self._file is not None:
+                    self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
+                if until_mismatch and not event.agrees:
+                    return "stopped at the first that differs"
+                if len(self.tally.faults) == count:
+                    return "stopped after as many as were asked for"
+        except KeyboardInterrupt:  # while we read or predicted, and not the target ran
+            return "interrupted"
+        return watching.machine.why
+
+    def _tell(self, line: str) -> None:
+        if self._context is not None:
+            self._context.tell(line)
+
+
+@contextmanager
+def written(name: str | None) -> Iterator[TextIO | None]:
+    """The file, line by line; None without a name.  Raises BadInput where it cannot be written."""
+    if name is None:
+        yield None
+        return
+    try:
+        file = Path(name).expanduser().open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise BadInput(f"cannot write {name}: {error}", "Name a file: --json-lines FILE") from None
+    with file:
+        yield file

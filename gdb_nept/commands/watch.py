@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-watch"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.fault_log import NO_LIMIT, FaultLog, written
+from gdb_nept.nested.features import ATTACHED, model_names
+from gdb_nept.nested.watch import Watch
+from gdb_nept.render.page import Page
+from gdb_nept.render.watch import watch_page
+
+
+@command(
+    "nept-watch",
+    argument("--count", type="address", metavar="N"),
+    argument("--until-mismatch", action="store_true"),
+    argument("--follow", action="store_true"),
+    argument("--model", default=ATTACHED, metavar="M", complete=model_names),
+    argument("--json-lines", metavar="FILE"),
+    VM,
+    VCPU,
+)
+def watch(context: Context, args: Namespace) -> Page:
+    """Let the target run, and hold each EPT exit that KVM makes for L1 against the prediction.
+
+    Usage: nept-watch [--count N] [--until-mismatch] [--follow] [--model M] [--json-lines FILE]
+                      [--vm N] [--vcpu N] [--json] [--no-color]
+
+    The target runs until Ctrl-C, until another breakpoint of yours, or as the options say.  Where
+    KVM is about to make an EPT exit for L1 it stops for a moment: there the exit is predicted from
+    EPT12 as it stands.  Of the access nothing is taken but what the processor reported when it left
+    L2 (read, write or fetch; of a page walk or not), and its guest-physical address.  Then KVM goes
+    on until vmcs12 is complete, and exit reason, qualification, guest-physical and guest-linear
+    address are compared.  A line is printed for each, and a table of counts at the end.
+
+    "agree, not SDM": KVM did what the model says, and the SDM says something else.  A cause is told
+    in full once, and named by its letter after that.
+
+    --count N stops after N faults.  --until-mismatch stops at the first that differs; vmcs12 is as
+    KVM has just written it then.  --follow also shows the faults of L2 that L0 deals with alone
+    (shadow entry made, write tracking, MMIO), and why L1 never sees them; it stops at each EPT
+    fault of L1, too, and is slower.
+
+    --model is that of nept-predict; the default is the attached kernel.  --json-lines FILE writes
+    each fault as a line of JSON.  --vm N and --vcpu N (both) watch that vCPU alone.
+
+    The breakpoints are hardware breakpoints where the stub has them.  None is left at the end.
+
+    Examples:
+      (gdb) nept-watch
+      (gdb) nept-watch --until-mismatch --model sdm
+
+    See also: nept-check, nept-predict
+    """
+    only = None
+    if args.vm is not None or args.vcpu is not None:
+        only = context.session().pick(args.vm, args.vcpu).vcpu.address
+    with written(args.json_lines) as file, context.running() as machine:
+        watching = Watch(context.session, machine, args.model, only, args.follow)
+        watching.prepare()
+        log = FaultLog(None if args.json else context, file)
+        ended = log.follow(watching, args.count or NO_LIMIT, args.until_mismatch)
+    return watch_page(log.tally, watching.points, args.model, ended)

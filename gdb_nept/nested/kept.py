@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fault of L2 that L0 deals with alone, and why L1 never sees it.
+
+The processor faults in EPT02.  Where EPT12 allows the access, KVM mends its shadow, or emulates the
+instruction, and lets L2 go on (arch/x86/kvm/mmu/mmu.c kvm_mmu_page_fault()).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.arch.exits import ExitReason
+from gdb_nept.kvm.spte import SpteKind
+from gdb_nept.nested.candidates import Seen
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.features import named_model
+from gdb_nept.nested.ground import ground
+from gdb_nept.nested.injection import Call
+from gdb_nept.nested.journey import Journey
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.verdict import Verdict, verdict
+from gdb_nept.predict.access import Access
+from gdb_nept.predict.outcome import Outcome, Prediction
+from gdb_nept.walk.result import Step
+
+TO_VMM = 0  # what kvm_mmu_page_fault() returns where KVM_RUN returns to the VMM
+
+
+@dataclass(frozen=True)
+class Following:
+    """A call of kvm_mmu_page_fault() that has begun, with the tables as it found them."""
+
+    call: Call
+    reason: ExitReason
+    seen: Seen | None
+    before: Journey
+    foreseen: Prediction[L1Phys] | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`foreseen` is what the access must lead to by EPT12; None if it is not known which access it
+    was.  `old` and `new` are the last entry of EPT02 on the way, before and after; `meant` is what
+    the old one meant to KVM."""
+
+    vm: int
+    vcpu: int
+    gpa: L2Phys
+    reason: ExitReason
+    seen: Seen | None
+    verdict: Verdict
+    foreseen: Prediction[L1Phys] | None
+    meant: SpteKind | None
+    old: Step[HostPhys] | None
+    new: Step[HostPhys] | None
+    to_vmm: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether L0 was right to keep it."""
+        return self.foreseen is None or self.foreseen.outcome is Outcome.TRANSLATED
+
+
+def begin_following(
+    session: Session, chosen: Chosen, call: Call, seen: Seen | None, model: str
+) -> Following | None:
+    """None for a fault of L1's own, or of an L2 that L1 runs without EPT."""
+    nested, last = chosen.vcpu.nested, chosen.vcpu.last_exit
+    if nested is None or not nested.l2_active or last is None:
+        return None
+    if not session.vmcs12(chosen).ept_enabled:
+        return None
+    gpa = L2Phys(call.second)
+    foreseen = None
+    if seen is not None:
+        access = Access(gpa, seen.op, stage=seen.stage)
+        foreseen = ground(session, chosen).predict(access, named_model(session, chosen, model))
+    return Following(call, last.reason, seen, session.journey(chosen, gpa), foreseen)
+
+
+def end_following(session: Session, begun: Following, returned: int) -> Kept:
+    """At the return of kvm_mmu_page_fault(), which made no exit for L1."""
+    chosen = session.at(begun.call.vcpu)
+    after = session.journey(chosen, begun.before.asked)
+    return Kept(
+        chosen.vm,
+        chosen.place,
+        begun.before.asked,
+        begun.reason,
+        begun.seen,
+        verdict(begun.before),
+        begun.foreseen,
+        _meaning(begun.before),
+        _last(begun.before),
+        _last(after),
+        returned & 0xFFFFFFFF == TO_VMM,
+    )
+
+
+def _meaning(journey: Journey) -> SpteKind | None:
+    last = journey.shadow.last if journey.shadow else None
+    return last.kind if last else None
+
+
+def _last(journey: Journey) -> Step[HostPhys] | None:
+    steps = journey.shadow.walk.steps if journey.shadow else ()
+    return steps[-1] if steps else None

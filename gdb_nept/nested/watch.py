@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every exit that KVM makes for L1 because of EPT12, as it happens, against the prediction.
+
+At the first instruction of KVM's injection point EPT12 is as the access found it, and vmcs12 still
+tells of an older exit.  There everything is predicted.  Then KVM is let go on until it returns from
+there, and only then is read what it has written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Union
+
+from gdb_nept.address import KernelVirt, L2Phys
+from gdb_nept.arch.exits import EPT_VIOLATION
+from gdb_nept.errors import NeptError, TargetGone
+from gdb_nept.nested.candidates import Place, Seen, link_of, place_of, seen_by
+from gdb_nept.nested.check import Check, Finding, Foretold, compare, foretell
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.features import named_model
+from gdb_nept.nested.ground import ground
+from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.injection import (
+    Call,
+    Point,
+    call_at,
+    faulting_address,
+    injection_point,
+    page_fault_point,
+)
+from gdb_nept.nested.kept import Following, Kept, begin_following, end_following
+from gdb_nept.nested.session import Session
+from gdb_nept.target.running import Running
+
+
+@dataclass(frozen=True)
+class Reflected:
+    """An exit that KVM made for L1.  `seen` is what the processor reported of the access, None if
+    it left L2 for another reason, or KVM keeps no note of it."""
+
+    vm: int
+    vcpu: int
+    gpa: L2Phys
+    seen: Seen | None
+    check: Check
+
+    @property
+    def agrees(self) -> bool:
+        return self.check.finding is Finding.AGREE
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An exit that could not be predicted or compared, and why."""
+
+    vm: int
+    vcpu: int
+    why: str
+    agrees: bool = False
+
+
+Event = Union[Reflected, Kept, Unread]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A call of the injection point that has begun."""
+
+    call: Call
+    gpa: L2Phys
+    seen: Seen | None
+    foretold: Foretold
+
+
+@dataclass
+class Watch:
+    """`attach` gives the session on the target as it stands now.  `only` is the struct kvm_vcpu of
+    the vCPU to watch, None for all; `follow`: also the faults of L2 that L0 deals with alone."""
+
+    attach: Callable[[], Session]
+    machine: Running
+    model: str
+    only: KernelVirt | None = None
+    follow: bool = False
+    points: tuple[Point, ...] = ()
+    _begun: dict[tuple[KernelVirt, int], Pending | Following | Unread] = field(default_factory=dict)
+    _reflected: set[KernelVirt] = field(default_factory=set)  # vCPUs, since their page fault began
+
+    def prepare(self) -> None:
+        """Find the functions to stop at.  Raises NoGuest, SymbolMissing."""
+        session = self.attach()
+        self.points = (injection_point(session.kernel, session.vms()),)
+        if self.follow:
+            self.points += (page_fault_point(session.kernel),)
+
+    def events(self) -> Iterator[Event]:
+        """Each as it ends, until the machine stands for another reason (`machine.why`)."""
+        while True:
+            places = {point.address for point in self.points} | {back for back, _ in self._begun}
+            place = self.machine.run_to(places)
+            if place is None:
+                return
+            session = self.attach()
+            if any(place == point.address for point in self.points):
+                self._begins(session, place)
+                continue
+            begun = self._begun.pop((place, self.machine.register("rsp")), None)
+            event = None if begun is None else self._ends(session, begun)
+            if event is not None:
+                yield event
+
+    def _begins(self, session: Session, place: KernelVirt) -> None:
+        call = call_at(session.kernel, self.machine)
+        if self.only not in (None, call.vcpu):
+            return
+        begun: Pending | Following | Unread | None
+        try:
+            injects = place == self.points[0].address
+            begun = self._injects(session, call) if injects else self._faults(session, call)
+        except TargetGone:
+            raise
+        except NeptError as error:
+            begun = Unread(*_numbers(session, call.vcpu), f"not predicted: {error.message}")
+        if begun is not None:
+            self._begun[call.end] = begun
+
+    def _injects(self, session: Session, call: Call) -> Pending:
+        self._reflected.add(call.vcpu)
+        chosen = session.at(call.vcpu)
+        gpa = faulting_address(session.kernel, call)
+        seen = seen_access(chosen)
+        base, model = ground(session, chosen), named_model(session, chosen, self.model)
+        place = Place(gpa, None)
+        return Pending(
+            call, gpa, seen, foretell(session, chosen, base, place, model=model, seen=seen)
+        )
+
+    def _faults(self, session: Session, call: Call) -> Following | None:
+        self._reflected.discard(call.vcpu)
+        chosen = session.at(call.vcpu)
+        return begin_following(session, chosen, call, seen_access(chosen), self.model)
+
+    def _ends(self, session: Session, begun: Pending | Following | Unread) -> Event | None:
+        if isinstance(begun, Unread):
+            return begun
+        vcpu = begun.call.vcpu
+        try:
+            if isinstance(begun, Pending):
+                return _reflected(session, begun)
+            if vcpu in self._reflected:
+                return None
+            return end_following(session, begun, self.machine.register("rax"))
+        except TargetGone:
+            raise
+        except NeptError as error:
+            return Unread(*_numbers(session, vcpu), f"not compared: {error.message}")
+
+
+def seen_access(chosen: Chosen) -> Seen | None:
+    """The access that made the processor leave L2, if it left because of one."""
+    last = chosen.vcpu.last_exit
+    if last is None or last.qualification is None or last.reason.basic != EPT_VIOLATION:
+        return None
+    return seen_by(last.qualification)
+
+
+def _reflected(session: Session, begun: Pending) -> Reflected:
+    """KVM has written vmcs12: only now is it looked at."""
+    chosen = session.at(begun.call.vcpu)
+    vmcs12 = session.vmcs12(chosen)
+    registers = guest_registers(session, chosen)
+    link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging)
+    found = compare(begun.foretold, vmcs12, link, registers)
+    return Reflected(chosen.vm, chosen.place, begun.gpa, begun.seen, found)
+
+
+def _numbers(session: Session, vcpu: KernelVirt) -> tuple[int, int]:
+    """Those of nept-vms, -1 where even they cannot be read."""
+    try:
+        chosen = session.at(vcpu)
+    except TargetGone:
+        raise
+    except NeptError:
+        return -1, -1
+    return chosen.vm, chosen.place

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One fault that was watched: a line, what is named as the cause of a difference, and its data.
+
+JSON, also a line of --json-lines: number, vm, vcpu, kind ("reflected", "kept", "unread"), agrees,
+verdict (a sentence).  Reflected: guest_physical_address, seen (null, or op and stage as the
+processor reported them), told, finding, nearest, agreeing, explanations, processor, departures,
+link, model (as in nept-check), rules [deviations of the processor that took part].  Kept:
+guest_physical_address, seen, exit_reason (the processor's), cause (as nept-walk's verdict), spte,
+before and after (what KVM meant by the last entry of EPT02, and that entry; null if there is none),
+to_vmm, foreseen (null, or an outcome).
+"""
+
+from __future__ import annotations
+
+from gdb_nept.address import HostPhys
+from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.arch.exits import (
+    EPT_MISCONFIGURATION,
+    EPT_VIOLATION,
+    EXIT_REASONS,
+    PML_FULL,
+)
+from gdb_nept.kvm.spte import SpteKind
+from gdb_nept.nested.candidates import Seen
+from gdb_nept.nested.check import Check, Told
+from gdb_nept.nested.kept import Kept
+from gdb_nept.nested.verdict import Agreement
+from gdb_nept.nested.watch import Event, Reflected, Unread
+from gdb_nept.predict.access import Op, Stage
+from gdb_nept.predict.case import Deviation
+from gdb_nept.render.check import check_data, verdict
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data
+from gdb_nept.walk.result import Step
+
+HEADERS = ("#", "vCPU", "access", "L2 physical", "L2 linear", "exit made for L1")
+WIDTHS = (5, 5, 14, 14, 18, 18)
+OPS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "rmw"}
+SHORT = {
+    EPT_VIOLATION: "violation",
+    EPT_MISCONFIGURATION: "misconfig",
+    PML_FULL: "PML full",
+}
+L0_ALONE = "none: L0 alone"
+UNNAMED = "no bug known here leads to just that"
+EMULATED = (
+    "KVM's instruction emulator made the access, and walks EPT12 with other flags than the "
+    "processor (mmu/paging_tmpl.h walk_addr_generic() for nested_mmu, mmu.c translate_nested_gpa())"
+)
+INDENT = " " * 7
+
+
+def columns(cells: tuple[str, ...]) -> str:
+    """The cells at their places, all but the verdict."""
+    first, *others = cells
+    padded = [first.rjust(WIDTHS[0]), *(c.ljust(w) for c, w in zip(others, WIDTHS[1:]))]
+    return "  ".join(padded)
+
+
+def cells_of(number: int, event: Event) -> tuple[str, ...]:
+    head = (str(number), f"{event.vm}.{event.vcpu}")
+    if isinstance(event, Unread):
+        return (*head, "-", "-", "-", "-")
+    if isinstance(event, Kept):
+        return (*head, _seen_in_words(event.seen), f"{event.gpa:#x}", "-", L0_ALONE)
+    gla = event.check.place.gla
+    linear = "-" if gla is None else f"{gla:#x}"
+    return (*head, _access(event), f"{event.gpa:#x}", linear, _exit_made(event.check.told))
+
+
+def _exit_made(told: Told) -> str:
+    """'violation 0x182'; a qualification of 0 is told of a violation alone."""
+    name = SHORT.get(told.reason.basic, f"reason {told.reason.basic}")
+    expected = told.reason.basic == EPT_VIOLATION or told.qualification
+    return f"{name} {told.qualification:#x}" if expected else name
+
+
+def _access(event: Reflected) -> str:
+    """That of the processor, unless the exit is one that only L0's emulator can have led to."""
+    if event.agrees:
+        first = event.check.agreeing[0].foreseen.access
+        if first.emulated:
+            return f"emulated {OPS[first.op]}"
+    return _seen_in_words(event.seen)
+
+
+def _seen_in_words(seen: Seen | None) -> str:
+    """'write', 'walk: read'; '-' where the processor left L2 for no EPT violation."""
+    if seen is None:
+        return "-"
+    if seen.stage is Stage.PDPTE:
+        return "load of PDPTEs"
+    if seen.stage is Stage.FINAL:
+        return OPS[seen.op]
+    return "walk: read" if seen.op is Op.READ else "walk: update"
+
+
+def outcome_of(event: Event) -> str:
+    if isinstance(event, Unread):
+        return "not read"
+    if isinstance(event, Kept):
+        return L0_ALONE
+    return EXIT_REASONS.get(event.check.told.reason.basic, "another")
+
+
+def short_verdict(event: Event, names: tuple[str, ...]) -> str:
+    if isinstance(event, Unread):
+        return "not read"
+    if isinstance(event, Kept):
+        return "kept" if event.agrees else "DIFFER"
+    if event.agrees:
+        return "agree, not SDM" if names else "agree"
+    return "DIFFER"
+
+
+def why_differs(event: Event) -> str:
+    if isinstance(event, Unread):
+        return event.why
+    if isinstance(event, Kept):
+        why = event.foreseen.why if event.foreseen else ""
+        return f"L1 must see this fault, and KVM has not told it: {why}"
+    return verdict(event.check)
+
+
+def causes_of(event: Event) -> tuple[str, ...]:
+    """What is named as the cause of a difference from the model, or else from the SDM."""
+    if isinstance(event, Unread):
+        return ()
+    if isinstance(event, Kept):
+        return (_kept_because(event),) if event.agrees else (UNNAMED,)
+    check = event.check
+    if not event.agrees:
+        return check.explanations or (UNNAMED,)
+    if check.processor is None or check.processor.agrees:
+        return ()
+    return check.departures or _rules(check) or (UNNAMED,)
+
+
+def _rules(check: Check) -> tuple[str, ...]:
+    """The rules of KVM's emulator, or the deviations of the processor, that took part, in words."""
+    first = check.agreeing[0].foreseen
+    if first.access.emulated:
+        return (EMULATED,)
+    named = {each.name: each.value for each in Deviation}
+    return tuple(named[rule] for rule in first.prediction.rules)
+
+
+def _kept_because(event: Kept) -> str:
+    """Why L1 never saw it, without this fault's own addresses, so that it counts with its like."""
+    if event.meant is SpteKind.ACCESS_TRACKED and event.verdict.agreement is Agreement.AGREE:
+        because = TRACKED
+    else:
+        because = KEPT[event.verdict.agreement]
+    return because + ("; KVM_RUN returns to the VMM" if event.to_vmm else "")
+
+
+TRACKED = (
+    "KVM has the shadow entry, prefetched or aged, and withholds its rights to see the next access "
+    "(access tracking, without EPT's own accessed flags): it gives them back"
+)
+KEPT = {
+    Agreement.NOT_SHADOWED: "EPT12 allows it and the shadow had no entry yet: KVM makes one",
+    Agreement.WRITE_TRACKED: "the page holds a table of L1's that KVM shadows: KVM emulates "
+    "the write, or drops the shadow",
+    Agreement.NO_SLOT: "no memslot holds the L1 physical address: MMIO, which L0 or the "
+    "VMM emulates",
+    Agreement.NOT_BACKED: "the host had no page there: it brings one in",
+    Agreement.STALE: "the shadow was older than EPT12: KVM takes the new entry",
+    Agreement.AGREE: "EPT12 allows more than the shadow did: KVM adds the right, or waits for "
+    "the dirty flag",
+    Agreement.BROKEN: "the shadow led to another page than EPT12: KVM drops it",
+    Agreement.NOT_MAPPED: "EPT12 does not map it",
+    Agreement.MISCONFIGURED: "EPT12 is misconfigured there",
+    Agreement.UNREADABLE: "EPT12 cannot be followed",
+}
+
+
+def fault_data(number: int, event: Event) -> dict[str, Data]:
+    """A JSON line."""
+    data: dict[str, Data] = {"number": number, "vm": event.vm, "vcpu": event.vcpu}
+    if isinstance(event, Unread):
+        return {**data, "kind": "unread", "agrees": False, "verdict": event.why}
+    data["agrees"] = event.agrees
+    data["guest_physical_address"] = hexed(event.gpa)
+    seen = event.seen
+    data["seen"] = None if seen is None else {"op": seen.op.value, "stage": seen.stage.value}
+    return {**data, **(_kept_data(event) if isinstance(event, Kept) else _reflected_data(event))}
+
+
+def _reflected_data(event: Reflected) -> dict[str, Data]:
+    found = event.check
+    rules = found.agreeing[0].foreseen.prediction.rules if found.agreeing else ()
+    return {"kind": "reflected", **check_data(found), "rules": list[Data](rules)}
+
+
+def _kept_data(event: Kept) -> dict[str, Data]:
+    return {
+        "kind": "kept",
+        "verdict": event.verdict.sentence,
+        "cause": event.verdict.agreement.value,
+        "spte": None if event.meant is None else event.meant.name.lower(),
+        "exit_reason": event.reason.basic,
+        "before": _step_data(event.old),
+        "after": _step_data(event.new),
+        "to_vmm": event.to_vmm,
+        "foreseen": None if event.foreseen is None else event.foreseen.outcome.value,
+    }
+
+
+def _step_data(step: Step[HostPhys] | None) -> Data:
+    if step is None:
+        return None
+    return {
+        "level": LEVEL_NAMES[step.level],
+        "address": hexed(step.address),
+        "entry": hexed(step.entry.value),
+    }

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What nept-watch shows: a line for each fault as it happens, and their counts at the end.
+
+JSON: watched [name, address, how], model, ended (why), counts [outcome, faults, agree, as_sdm,
+differ], causes [key, text, faults], faults [as in render/fault.py].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gdb_nept.nested.injection import Point
+from gdb_nept.nested.kept import Kept
+from gdb_nept.nested.watch import Event
+from gdb_nept.render import text
+from gdb_nept.render.fault import (
+    HEADERS,
+    INDENT,
+    WIDTHS,
+    causes_of,
+    cells_of,
+    columns,
+    fault_data,
+    outcome_of,
+    short_verdict,
+    why_differs,
+)
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+
+
+def heading() -> str:
+    """Two lines above the first."""
+    rule = columns(tuple("-" * width for width in WIDTHS))
+    return f"{columns(HEADERS)}  verdict\n{rule}  -------"
+
+
+@dataclass
+class Count:
+    """The faults of one outcome."""
+
+    faults: int = 0
+    agree: int = 0
+    as_sdm: int = 0
+
+
+@dataclass
+class Tally:
+    """What was watched so far.  A cause is told in full once, and by its letter from then on."""
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    causes: dict[str, int] = field(default_factory=dict)
+    faults: list[Data] = field(default_factory=list)
+
+    def take(self, event: Event) -> str:
+        """Count it; its line, with what is new about it below."""
+        number = len(self.faults) + 1
+        self.faults.append(fault_data(number, event))
+        outcome, names = outcome_of(event), causes_of(event)
+        count = self.counts.setdefault(outcome, Count())
+        count.faults += 1
+        count.agree += event.agrees
+        count.as_sdm += event.agrees and (isinstance(event, Kept) or not names)
+        told = [] if event.agrees else [why_differs(event)]
+        for name in names:
+            if name not in self.causes:
+                told.append(f"[{self._letter(name)}] {name}")
+            self.causes[name] = self.causes.get(name, 0) + 1
+        letters = "".join(f" [{self._letter(name)}]" for name in names)
+        line = columns(cells_of(number, event)) + f"  {short_verdict(event, names)}{letters}"
+        return "\n".join([line, *(text.paragraph(INDENT + each) for each in told)])
+
+    def _letter(self, name: str) -> str:
+        """a to z, then aa, ab, ..."""
+        place = list(self.causes).index(name) if name in self.causes else len(self.causes)
+        letters = chr(ord("a") + place % 26)
+        return letters if place < 26 else chr(ord("a") + place // 26 - 1) + letters
+
+
+def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> Page:
+    rows = [
+        (
+            name,
+            *(str(n) for n in (one.faults, one.agree, one.as_sdm, one.faults - one.agree)),
+        )
+        for name, one in tally.counts.items()
+    ]
+    blocks: list[str | Table] = [f"{text.count(len(tally.faults), 'fault')} watched; {ended}"]
+    if rows:
+        headers = ("exit made for L1", "faults", "agree", "of these as the SDM", "differ")
+        blocks.append(Table((*headers, ""), tuple((*row, "") for row in rows), right=(1, 2, 3, 4)))
+    if tally.causes:
+        causes = [(f"[{tally._letter(name)}]", str(n), name) for name, n in tally.causes.items()]
+        blocks.append(Table(("", "faults", "cause"), tuple(causes), right=(1,)))
+    return Page(tuple(blocks), _data(tally, points, model, ended))
+
+
+def _data(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> dict[str, Data]:
+    return {
+        "watched": [
+            {"name": point.name, "address": hexed(point.address), "how": point.how}
+            for point in points
+        ],
+        "model": model,
+        "ended": ended,
+        "counts": [
+            {
+                "outcome": name,
+                "faults": one.faults,
+                "agree": one.agree,
+                "as_sdm": one.as_sdm,
+                "differ": one.faults - one.agree,
+            }
+            for name, one in tally.counts.items()
+        ],
+        "causes": [
+            {"key": tally._letter(name), "text": name, "faults": number}
+            for name, number in tally.causes.items()
+        ],
+        "faults": list[Data](tally.faults),
+    }

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The order of a watch, with a debugger of our own over a real memory.
+
+L1 stands in its exit handler, just after an EPT exit.  The moment at which KVM began to make that
+exit is played by the same memory with another exit in vmcs12's fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from gdb_nept.address import KernelVirt
+from gdb_nept.errors import NeptError
+from gdb_nept.kvm.vmcs12 import Vmcs12
+from gdb_nept.nested.candidates import Seen, seen_by
+from gdb_nept.nested.check import Finding
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.injection import INJECT, injection_point
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.watch import Event, Reflected, Unread, Watch
+from gdb_nept.predict.access import Op, Stage
+from tests.nested.test_check_in_lab import Overlay, opened
+
+pytestmark = pytest.mark.bochs
+
+BACK, FAULT, STACK = 0xFFFFFFFF81234567, 0x1000, 0x1800
+POISON = {
+    "vm_exit_reason": 0x31,
+    "exit_qualification": 0xDEAD,
+    "guest_physical_address": 0x1234000,
+    "guest_linear_address": 0x4321000,
+}
+
+
+@dataclass
+class Debugger:
+    """Goes from place to place of a script: (place, registers, what happens to memory before)."""
+
+    script: list[tuple[KernelVirt, dict[str, int], Callable[[], None]]]
+    asked: list[set[KernelVirt]] = field(default_factory=list)
+    why: str = ""
+    _registers: dict[str, int] = field(default_factory=dict)
+
+    def run_to(self, places: Collection[KernelVirt]) -> KernelVirt | None:
+        self.asked.append(set(places))
+        if not self.script:
+            self.why = "the script ended"
+            return None
+        place, self._registers, happens = self.script.pop(0)
+        happens()
+        assert place in places
+        return place
+
+    def register(self, name: str) -> int:
+        return self._registers[name]
+
+
+@dataclass
+class Scene:
+    """The memory, and what is in it for a watch."""
+
+    session: Session
+    chosen: Chosen
+    memory: Overlay
+    vmcs12: Vmcs12
+
+    @property
+    def inject(self) -> KernelVirt:
+        return self.session.kernel.symbols.address(INJECT, "kvm_intel")
+
+    def lies(self, physical: int) -> KernelVirt:
+        """A kernel address of it, by the direct map."""
+        kernel = self.session.kernel
+        base = kernel.read(kernel.symbols.address("page_offset_base"), 8)
+        return KernelVirt(int.from_bytes(base, "little") + physical)
+
+    def place(self, address: int, size: int, number: int) -> None:
+        self.memory.put(self.session.kernel.to_physical(KernelVirt(address)), number, size)
+
+    def call(self, stack: int) -> dict[str, int]:
+        """Registers at the injection point; what they point to is put into memory."""
+        fault = self.session.kernel.types.struct("x86_exception", "kvm")
+        for place in range(fault.size):
+            self.place(self.lies(FAULT) + place, 1, 0xA5)
+        gpa = self.vmcs12.field("guest_physical_address").value
+        self.place(self.lies(FAULT) + fault.member("address").offset, 8, gpa)
+        self.place(self.lies(stack), 8, BACK)
+        vcpu = self.chosen.vcpu.address
+        return {"rdi": vcpu, "rsi": self.lies(FAULT), "rsp": self.lies(stack)}
+
+    def poison(self) -> None:
+        assert self.vmcs12.address is not None
+        for name, number in POISON.items():
+            one = self.vmcs12.field(name)
+            self.place(self.vmcs12.address + one.offset, one.size, number)
+
+    def written(self) -> None:
+        """KVM has made the exit: the fields are the snapshot's own again."""
+        assert self.vmcs12.address is not None
+        for name in POISON:
+            one = self.vmcs12.field(name)
+            self.place(self.vmcs12.address + one.offset, one.size, one.value)
+
+    def left(self, stack: int) -> tuple[KernelVirt, dict[str, int], Callable[[], None]]:
+        return KernelVirt(BACK), {"rsp": self.lies(stack) + 8}, self.written
+
+    def watch(self, debugger: Debugger, only: KernelVirt | None = None) -> list[Event]:
+        def attach() -> Session:
+            self.session.drop()
+            return self.session
+
+        watching = Watch(attach, debugger, "kvm", only)
+        watching.prepare()
+        return list(watching.events())
+
+
+@pytest.fixture
+def scene(exit_snapshot: Path) -> Scene:
+    session, chosen = opened(exit_snapshot)
+    memory = session.kernel.physical
+    assert isinstance(memory, Overlay)
+    return Scene(session, chosen, memory, session.vmcs12(chosen))
+
+
+def test_all_is_predicted_before_the_answer_is_there(scene: Scene) -> None:
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    debugger = Debugger([begins, scene.left(STACK)])
+    (event,) = scene.watch(debugger)
+    assert isinstance(event, Reflected)
+    assert event.check.finding is Finding.AGREE
+    assert event.gpa == scene.vmcs12.field("guest_physical_address").value
+    assert event.check.told.qualification == scene.vmcs12.field("exit_qualification").value
+    inject = scene.inject
+    assert debugger.asked == [{inject}, {inject, BACK}, {inject}]
+    assert debugger.why == "the script ended"
+
+
+def test_an_answer_that_is_another_differs(scene: Scene) -> None:
+    begins = (scene.inject, scene.call(STACK), lambda: None)
+    place, registers, _ = scene.left(STACK)
+    (event,) = scene.watch(Debugger([begins, (place, registers, scene.poison)]))
+    assert isinstance(event, Reflected)
+    assert event.check.finding is Finding.DIFFER
+    assert not event.agrees
+
+
+def test_two_calls_at_once_are_told_apart_by_the_stack(scene: Scene) -> None:
+    other = STACK + 0x100
+    first = (scene.inject, scene.call(STACK), scene.poison)
+    second = (scene.inject, scene.call(other), scene.poison)
+    stranger = (KernelVirt(BACK), {"rsp": scene.lies(STACK) - 0x40}, lambda: None)
+    debugger = Debugger([first, second, stranger, scene.left(other), scene.left(STACK)])
+    events = scene.watch(debugger)
+    assert len(events) == 2
+    assert all(event.agrees for event in events)
+
+
+def test_another_vcpu_is_left_alone(scene: Scene) -> None:
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    assert scene.watch(Debugger([begins]), KernelVirt(scene.chosen.vcpu.address + 64)) == []
+
+
+def test_what_cannot_be_read_is_an_event_of_its_own(scene: Scene) -> None:
+    registers = {**scene.call(STACK), "rsi": 0xFFFFFFFFFFFFF000}
+    debugger = Debugger([(scene.inject, registers, scene.poison), scene.left(STACK)])
+    (event,) = scene.watch(debugger)
+    assert isinstance(event, Unread)
+    assert "not predicted" in event.why
+    assert (event.vm, event.vcpu) == (scene.chosen.vm, scene.chosen.place)
+
+
+def test_a_register_that_is_no_vcpu_is_no_end(scene: Scene) -> None:
+    registers = {**scene.call(STACK), "rdi": scene.lies(FAULT)}
+    debugger = Debugger([(scene.inject, registers, scene.poison), scene.left(STACK)])
+    (event,) = scene.watch(debugger)
+    assert isinstance(event, Unread)
+    assert not event.agrees
+
+
+def test_without_a_symbol_a_nested_vcpu_shows_the_place(
+    plain_snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = opened(plain_snapshot)
+    kernel = session.kernel
+    by_symbol = injection_point(kernel, session.vms())
+    monkeypatch.setattr("gdb_nept.nested.injection.INJECT", "no_such_function")
+    by_pointer = injection_point(kernel, session.vms())
+    assert by_pointer.address == by_symbol.address
+    assert "inject_page_fault" in by_pointer.how
+    assert by_pointer.how != by_symbol.how
+
+
+def test_without_either_it_says_what_to_do(
+    exit_snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = opened(exit_snapshot)
+    monkeypatch.setattr("gdb_nept.nested.injection.INJECT", "no_such_function")
+    with pytest.raises(NeptError, match="let L2 run first"):
+        injection_point(session.kernel, session.vms())
+
+
+@pytest.mark.parametrize(
+    ("qualification", "seen"),
+    [
+        (0x181, Seen(Op.READ, Stage.FINAL)),
+        (0x182, Seen(Op.WRITE, Stage.FINAL)),
+        (0x183, Seen(Op.RMW, Stage.FINAL)),
+        (0x19C, Seen(Op.FETCH, Stage.FINAL)),
+        (0x81, Seen(Op.READ, Stage.WALK)),
+        (0x82, Seen(Op.RMW, Stage.WALK)),
+        (0x83, Seen(Op.RMW, Stage.WALK)),
+        (0x1, Seen(Op.READ, Stage.PDPTE)),
+    ],
+)
+def test_the_processors_access_is_read_from_bits_2_to_0_and_8_to_7(
+    qualification: int, seen: Seen
+) -> None:
+    assert seen_by(qualification) == seen
+    assert seen_by(qualification ^ 0x38) == seen, "what EPT02 allowed is not looked at"
