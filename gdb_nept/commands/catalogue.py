@@ -6,6 +6,7 @@ from __future__ import annotations
 from gdb_nept.commands.check import check
 from gdb_nept.commands.command import Command
 from gdb_nept.commands.decode import decode
+from gdb_nept.commands.diff import diff
 from gdb_nept.commands.ept import ept
 from gdb_nept.commands.predict import predict
 from gdb_nept.commands.target import target
@@ -24,6 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     predict,
     check,
     watch,
+    diff,
     decode,
 )
 

@@ -16,9 +16,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, Protocol
 
+from gdb_nept.address import KernelVirt
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.nested.session import Session
+from gdb_nept.nested.state import State
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
@@ -26,7 +28,11 @@ from gdb_nept.target.running import Running
 
 
 class Context(Protocol):
-    """Where a command runs: in gdb, or on a dump."""
+    """Where a command runs: in gdb, or on a dump.
+
+    `states` is what nept-diff keeps of each vCPU, for the kernel of `session` alone."""
+
+    states: dict[KernelVirt, State]
 
     def session(self) -> Session:
         """The kernel that is attached; raises NeptError where there is none."""

@@ -12,10 +12,12 @@ from typing import Any
 
 import gdb
 
+from gdb_nept.address import KernelVirt
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.nested.session import Session
+from gdb_nept.nested.state import State
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.elf import read_btf_file
@@ -27,12 +29,14 @@ class GdbContext:
 
     def __init__(self) -> None:
         self.target = GdbTarget(self._dropped)
+        self.states: dict[KernelVirt, State] = {}
         self._session: Session | None = None
 
     def session(self) -> Session:
         kernel = self.target.kernel()
         if self._session is None or self._session.kernel is not kernel:
             self._session = Session(kernel)
+            self.states.clear()
         return self._session
 
     def attachment(self) -> Attachment:

@@ -53,7 +53,7 @@ def watch(context: Context, args: Namespace) -> Page:
       (gdb) nept-watch
       (gdb) nept-watch --until-mismatch --model sdm
 
-    See also: nept-check, nept-predict
+    See also: nept-check, nept-predict, nept-diff
     """
     only = None
     if args.vm is not None or args.vcpu is not None:

@@ -107,6 +107,7 @@ class Scan(Generic[In, Out]):
 
     `limit` bounds the entries listed; a table reached twice on one path is a loop that the
     processor would follow, and that we name instead.  What was given up stands in `notes`.
+    `references`: list the entries that reference a table, too, each before what is below it.
     """
 
     memory: PhysicalMemory[Out]
@@ -116,6 +117,7 @@ class Scan(Generic[In, Out]):
     high: int = 1 << 57
     limit: int = 1 << 20
     table_limit: int = 1 << 16
+    references: bool = False
     notes: list[str] = field(default_factory=list)
     tables: int = 0
     listed: int = 0
@@ -170,6 +172,9 @@ class Scan(Generic[In, Out]):
             return
         rights = EptEntry(rights.value & entry.value)
         if stop is None and not entry.leaf_at(level):
+            if self.references:
+                self.listed += 1
+                yield Mapping(cast(In, start), page_size(level), level, place, entry, rights, stop)
             if entry.address in path:
                 self.notes.append(
                     f"the {LEVEL_NAMES[level]} for {start:#x} leads back to a table above it "

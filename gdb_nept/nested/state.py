@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The nested state of a vCPU as a whole, to be held against itself at another stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gdb_nept.errors import NoGuest
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
+
+COMPARED = (Which.L1, Which.SHADOW)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A present entry: where it lies (L1 physical of EPT12, host physical of EPT02), and it."""
+
+    place: int
+    value: int
+
+
+#: By level and by the first L2 physical address that the entry is for.
+Entries = Mapping["tuple[int, int]", Listed]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All present entries of an EPT.  `missing` says why there is none; `notes` what of it could
+    not be read."""
+
+    eptp: int | None
+    entries: Entries
+    missing: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """`taken` is in seconds of a clock that only goes forward."""
+
+    vm: int
+    vcpu: int
+    vmcs12_at: int | None  # L1 physical, current_vmptr
+    fields: Mapping[str, int]
+    epts: Mapping[Which, Tables]
+    taken: float = field(default_factory=time.monotonic)
+
+
+def state_of(session: Session, chosen: Chosen) -> State:
+    """vmcs12, EPT12 and EPT02 as they stand.  Raises NoGuest where L1 has loaded no VMCS."""
+    vmcs12 = session.vmcs12(chosen)
+    return State(
+        chosen.vm,
+        chosen.place,
+        vmcs12.pointer,
+        {each.name: each.value for each in vmcs12.fields},
+        {which: _tables(session, chosen, which) for which in COMPARED},
+    )
+
+
+def _tables(session: Session, chosen: Chosen, which: Which) -> Tables:
+    try:
+        ept = session.ept(chosen, which)
+    except NoGuest as error:
+        return Tables(None, {}, error.message)
+    scan = session.scan(ept, 0, 1 << 57)
+    scan.references = True
+    entries = {
+        (found.level, int(found.start)): Listed(int(found.place), found.entry.value)
+        for found in scan.mappings()
+    }
+    return Tables(ept.eptp.value, entries, notes=tuple(scan.notes))
+
+
+# -- two states ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class EntryChange:
+    """`before` or `after` is None where the entry is not present."""
+
+    level: int
+    start: int
+    before: Listed | None
+    after: Listed | None
+
+
+@dataclass(frozen=True)
+class EptChange:
+    """`entries` are those that differ, by address, a table's entry before what is below it."""
+
+    which: Which
+    before: Tables
+    after: Tables
+    entries: tuple[EntryChange, ...]
+
+    @property
+    def same(self) -> bool:
+        return not self.entries and self.before.eptp == self.after.eptp
+
+
+@dataclass(frozen=True)
+class Difference:
+    before: State
+    after: State
+    fields: tuple[FieldChange, ...]
+    epts: tuple[EptChange, ...]
+
+
+def difference(before: State, after: State) -> Difference:
+    """What changed between two stops."""
+    fields = tuple(
+        FieldChange(name, before.fields[name], value)
+        for name, value in after.fields.items()
+        if before.fields.get(name, value) != value
+    )
+    epts = tuple(_changed(which, before.epts[which], after.epts[which]) for which in COMPARED)
+    return Difference(before, after, fields, epts)
+
+
+def _changed(which: Which, before: Tables, after: Tables) -> EptChange:
+    keys = sorted({*before.entries, *after.entries}, key=lambda key: (key[1], -key[0]))
+    pairs = ((key, before.entries.get(key), after.entries.get(key)) for key in keys)
+    changes = (EntryChange(*key, old, new) for key, old, new in pairs if old != new)
+    return EptChange(which, before, after, tuple(changes))

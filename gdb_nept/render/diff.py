@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What changed between two stops: what nept-diff answers.
+
+JSON: vm, vcpu, seconds (since the state that is compared with), vmcs12_before, vmcs12_after (where
+it lies in L1), fields [name, before, after], epts [ept, eptp_before, eptp_after, missing_before,
+missing_after, entries [level, l2_physical, before, after (null: not present), before_at, after_at],
+notes].  Of a first state: vm, vcpu, marked (counts).
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry
+from gdb_nept.nested.session import Which
+from gdb_nept.nested.state import Difference, EntryChange, EptChange, Listed, State
+from gdb_nept.render import text
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+
+SHOWN = 40  # entries of one EPT, unless all are asked for
+SPACES = {Which.L1: "L1 physical", Which.SHADOW: "host physical"}
+
+
+def marked_page(state: State) -> Page:
+    counts = ", ".join(_counted(which, state) for which in state.epts)
+    blocks = (
+        f"VM {state.vm}, vCPU {state.vcpu}: kept for the next nept-diff: "
+        f"{text.count(len(state.fields), 'field')} of vmcs12; {counts}",
+    )
+    marked: dict[str, Data] = {which.value: len(one.entries) for which, one in state.epts.items()}
+    marked["fields"] = len(state.fields)
+    return Page(blocks, {"vm": state.vm, "vcpu": state.vcpu, "marked": marked})
+
+
+def _counted(which: Which, state: State) -> str:
+    tables = state.epts[which]
+    return tables.missing or f"{text.count(len(tables.entries), 'entry')} of {which.value}"
+
+
+def diff_page(found: Difference, everything: bool) -> Page:
+    after, seconds = found.after, found.after.taken - found.before.taken
+    head = f"VM {after.vm}, vCPU {after.vcpu}, against {seconds:.1f} s ago:"
+    blocks: list[str | Table] = [head, *_fields(found)]
+    for change in found.epts:
+        blocks += _ept(change, everything)
+    return Page(tuple(blocks), _data(found, seconds))
+
+
+def _fields(found: Difference) -> list[str | Table]:
+    blocks: list[str | Table] = []
+    if found.before.vmcs12_at != found.after.vmcs12_at:
+        old, new = found.before.vmcs12_at, found.after.vmcs12_at
+        blocks.append(
+            f"vmcs12: another one is loaded: at L1 physical {_at(new)}, before {_at(old)}"
+        )
+    if not found.fields:
+        return [*blocks, "vmcs12: no field changed"]
+    rows = [(each.name, f"{each.before:#x}", f"{each.after:#x}") for each in found.fields]
+    blocks.append(f"vmcs12: {text.count(len(rows), 'field')} changed:")
+    return [*blocks, Table(("field", "before", "after"), tuple(rows), right=(1, 2))]
+
+
+def _at(address: int | None) -> str:
+    return "none" if address is None else f"{address:#x}"
+
+
+def _ept(change: EptChange, everything: bool) -> list[str | Table]:
+    name, old, new = change.which.value, change.before, change.after
+    blocks: list[str | Table] = [f"note: {name}: {note}" for note in new.notes]
+    if new.missing:
+        return [*blocks, f"{name}: {new.missing}"]
+    if old.eptp != new.eptp:
+        blocks.append(f"{name}: EPTP {_at(new.eptp)}, before {_at(old.eptp)}")
+    if not change.entries:
+        return [*blocks, f"{name}: no entry changed"]
+    count = len(change.entries)
+    shown = change.entries if everything else change.entries[:SHOWN]
+    blocks.append(f"{name}: {text.count(count, 'entry')} changed:")
+    headers = ("L2 physical", "entry", "at " + SPACES[change.which], "before", "after", "what")
+    blocks.append(Table(headers, tuple(_row(each) for each in shown)))
+    if len(shown) < count:
+        blocks.append(f"... and {count - len(shown)} more: nept-diff --all shows them")
+    return blocks
+
+
+def _row(change: EntryChange) -> tuple[str, ...]:
+    place = change.after or change.before
+    return (
+        text.address(change.start),
+        LEVEL_NAMES[change.level],
+        text.address(place.place if place else None),
+        _value(change.before),
+        _value(change.after),
+        _what(change),
+    )
+
+
+def _value(listed: Listed | None) -> str:
+    return "-" if listed is None else f"{listed.value:#x}"
+
+
+def _what(change: EntryChange) -> str:
+    """'new', 'gone', or each bit that came (+) or went (-)."""
+    if change.before is None:
+        return "new"
+    if change.after is None:
+        return "gone"
+    old, new = change.before.value, change.after.value
+    parts = [_bit(field.short, field.mask, old, new) for field in EptEntry.fields()]
+    known = sum(field.mask for field in EptEntry.fields())
+    if (old ^ new) & ~known:
+        parts.append(f"other bits {(old ^ new) & ~known:#x}")
+    if change.before.place != change.after.place:
+        parts.append("in another table")
+    return " ".join(part for part in parts if part)
+
+
+def _bit(name: str, mask: int, old: int, new: int) -> str:
+    if not (old ^ new) & mask:
+        return ""
+    if mask & (mask - 1):  # more than one bit: a number
+        return f"{name}"
+    return f"+{name}" if new & mask else f"-{name}"
+
+
+def _data(found: Difference, seconds: float) -> dict[str, Data]:
+    return {
+        "vm": found.after.vm,
+        "vcpu": found.after.vcpu,
+        "seconds": round(seconds),
+        "vmcs12_before": hexed(found.before.vmcs12_at),
+        "vmcs12_after": hexed(found.after.vmcs12_at),
+        "fields": [
+            {"name": each.name, "before": hexed(each.before), "after": hexed(each.after)}
+            for each in found.fields
+        ],
+        "epts": [_ept_data(change) for change in found.epts],
+    }
+
+
+def _ept_data(change: EptChange) -> Data:
+    return {
+        "ept": change.which.value,
+        "eptp_before": hexed(change.before.eptp),
+        "eptp_after": hexed(change.after.eptp),
+        "missing_before": change.before.missing,
+        "missing_after": change.after.missing,
+        "entries": [
+            {
+                "level": each.level,
+                "l2_physical": hexed(each.start),
+                "before": hexed(each.before.value if each.before else None),
+                "after": hexed(each.after.value if each.after else None),
+                "before_at": hexed(each.before.place if each.before else None),
+                "after_at": hexed(each.after.place if each.after else None),
+            }
+            for each in change.entries
+        ],
+        "notes": list[Data](change.after.notes),
+    }
