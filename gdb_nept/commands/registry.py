@@ -16,20 +16,23 @@ from gdb_nept.address import KernelVirt
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, plain_number
 from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.state import State
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.elf import read_btf_file
-from gdb_nept.target.gdb import GdbRunning, GdbTarget
+from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunning
+from gdb_nept.target.live import LiveTarget
 
 
 class GdbContext:
     """The session on what gdb is attached to; kept from one command to the next."""
 
     def __init__(self) -> None:
-        self.target = GdbTarget(self._dropped)
         self.states: dict[KernelVirt, State] = {}
+        self.target = LiveTarget(GdbRemote(), self._dropped)
+        self.events = GdbEvents(self.target)
         self._session: Session | None = None
 
     def session(self) -> Session:
@@ -43,7 +46,8 @@ class GdbContext:
         return self.target.attachment()
 
     def running(self) -> GdbRunning:
-        return self.target.running()
+        self.target.remote.check()
+        return GdbRunning(self.target.let_go)
 
     def tell(self, line: str) -> None:
         gdb.write(line + "\n")
@@ -127,7 +131,7 @@ class NeptReload(gdb.Command):
         self.context = context
 
     def invoke(self, line: str, from_tty: bool) -> None:
-        self.context.target.close()
+        self.context.events.close()
         ours = [name for name in sys.modules if name.partition(".")[0] == "gdb_nept"]
         before = {name: sys.modules.pop(name) for name in ours}
         try:
@@ -185,6 +189,33 @@ class BtfParameter(gdb.Parameter):
         return f"gdb_nept also takes types from: {value or 'no file'}."
 
 
+class MemoryParameter(gdb.Parameter):
+    """How the target's physical memory is read.
+
+    auto     the first of these that the target offers; nept-target tells which
+    phymem   QEMU's physical memory mode, through the stub
+    direct   the kernel's direct map, through the stub (kgdb)
+    """
+
+    set_doc = "Set how the target's physical memory is read."
+    show_doc = "Show how the target's physical memory is read."
+
+    def __init__(self, context: GdbContext) -> None:
+        kinds = (AUTO, *KINDS)
+        super().__init__("nept memory", gdb.COMMAND_DATA, gdb.PARAM_ENUM, kinds)
+        self.context = context
+        self.value = AUTO
+
+    def get_set_string(self) -> str:
+        self.context.target.read_memory_by(str(self.value))
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        choice = self.context.target.memory.choice
+        used = f"; used now: {choice.transport.describe()}" if choice else ""
+        return f"gdb_nept reads physical memory by: {value}{used}."
+
+
 def _type_files(written: str) -> tuple[Path, ...]:
     """The files named; raises BadInput for one that holds no BTF."""
     names = tuple(Path(name).expanduser() for name in written.split(os.pathsep) if name)
@@ -215,6 +246,7 @@ def register() -> None:
         gdb.Command(f"{verb} nept", gdb.COMMAND_SUPPORT, gdb.COMPLETE_COMMAND, prefix=True)
     TracebackParameter()
     BtfParameter(context)
+    MemoryParameter(context)
     for one in COMMANDS:
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)

@@ -13,7 +13,7 @@ from typing import Callable
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
 from gdb_nept.errors import MemoryUnreadable
-from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
+from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory, grain_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class GuestMemory:
         self.spans = spans
         self._translate = translate
         self._host = host
+        self.grain = grain_of(host)
 
     def host_virtual(self, address: L1Phys) -> HostVirt:
         """Where `address` lies in the host process; raises MemoryUnreadable outside all slots."""

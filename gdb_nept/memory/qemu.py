@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 from gdb_nept.address import HostPhys
-from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
+from gdb_nept.errors import MemoryUnreadable, TargetGone
+from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.memory.stub import Stub
+from gdb_nept.memory.transport import NotOffered, Range, covers, extent, joined
 
 QUERY = "qqemu.PhyMemMode"
 SWITCH = "Qqemu.PhyMemMode:"
@@ -26,36 +27,8 @@ _VIEW = re.compile(r'^\s*AS "memory"', re.MULTILINE)
 _RANGE = re.compile(r"^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (ram|rom)\)", re.MULTILINE)
 
 
-class Stub(Protocol):
-    """What a debugger does for us over its connection.  All raise TargetGone when it is lost."""
-
-    def packet(self, text: str) -> str:
-        """The stub's answer to a packet; '' if it does not know it."""
-        ...
-
-    def monitor(self, text: str) -> str:
-        """What QEMU's monitor answers; '' if there is none behind the stub."""
-        ...
-
-    def read(self, address: int, size: int) -> bytes:
-        """Memory as the stub gives it now; raises MemoryUnreadable."""
-        ...
-
-    def forget(self) -> None:
-        """Drop what the debugger itself cached of the target's memory."""
-        ...
-
-
-class NoPhysicalMode(NeptError):
+class NoPhysicalMode(NotOffered):
     """The target has no way to read physical memory that we know."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """`start` up to, not including, `end`."""
-
-    start: HostPhys
-    end: HostPhys
 
 
 class QemuMemory:
@@ -65,6 +38,9 @@ class QemuMemory:
     device's registers, which may change the device: such an address is refused instead.  Without
     a monitor they are not known, `ranges` is empty and everything is asked for.
     """
+
+    kind = "phymem"
+    grain = PAGE_SIZE
 
     def __init__(self, stub: Stub, owed: str = "") -> None:
         """`owed` is the mode that a lost connection to this machine did not put back, or ''."""
@@ -80,7 +56,7 @@ class QemuMemory:
         if self._holders:
             yield
             return
-        found = self._mode()
+        found = self.mode()
         self._holders += 1
         try:
             self._switch("1", found)
@@ -92,34 +68,23 @@ class QemuMemory:
     def read(self, address: HostPhys, size: int) -> bytes:
         if not self._holders:
             raise MemoryUnreadable(address, size, "physical memory mode is not switched on")
-        if self.ranges and not self._inside(address, size):
+        if self.ranges and not covers(self.ranges, address, size):
             raise MemoryUnreadable(address, size, "no RAM there (QEMU's `info mtree -f`)")
         pieces = range(address, address + size, PIECE)
         return b"".join(
             self._stub.read(start, min(PIECE, address + size - start)) for start in pieces
         )
 
-    @property
-    def size(self) -> int:
-        """Bytes from 0 to the end of the last range; 0 if that is not known."""
-        return max((found.end for found in self.ranges), default=0)
+    def describe(self) -> str:
+        return "QEMU's physical memory mode" + extent(self.ranges)
 
-    def _inside(self, address: int, size: int) -> bool:
-        place = address
-        for found in self.ranges:
-            if found.start <= place < found.end:
-                place = found.end
-            if place >= address + size:
-                return True
-        return False
-
-    def _mode(self) -> str:
+    def mode(self) -> str:
+        """The stub's mode, '0' or '1'.  Raises NoPhysicalMode where it has none."""
         mode = self._stub.packet(QUERY)
         if mode not in ("0", "1"):
             raise NoPhysicalMode(
-                "the target cannot read physical memory: it does not know the packet " + QUERY,
-                "QEMU has it since 4.1. For another kind of target take a dump of its memory, and "
-                "use: python3 -m gdb_nept --dump FILE",
+                f"the target does not know the packet {QUERY}",
+                "QEMU has it since 4.1.",
             )
         return mode
 
@@ -152,18 +117,8 @@ def ram_ranges(mtree: str) -> tuple[Range, ...]:
     where the text holds none."""
     for view in mtree.split("FlatView #"):
         if _VIEW.search(view):
-            return _joined(
+            return joined(
                 Range(HostPhys(int(first, 16)), HostPhys(int(last, 16) + 1))
                 for first, last, _ in _RANGE.findall(view)
             )
     return ()
-
-
-def _joined(ranges: Iterator[Range]) -> tuple[Range, ...]:
-    found: list[Range] = []
-    for one in sorted(ranges, key=lambda one: one.start):
-        if found and found[-1].end == one.start:
-            found[-1] = Range(found[-1].start, one.end)
-        else:
-            found.append(one)
-    return tuple(found)

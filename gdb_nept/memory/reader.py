@@ -30,51 +30,55 @@ def read_u64(memory: PhysicalMemory[Space], address: Space) -> int:
     return word
 
 
+def grain_of(memory: object) -> int:
+    """Bytes worth reading at once from a memory: what it tells, or a page."""
+    return int(getattr(memory, "grain", PAGE_SIZE))
+
+
 class PageCache(Generic[Space]):
     """Reads whole pages once and keeps them until `drop()` (the target ran).
 
-    A page costs hardly more than a word on every transport that we know, and a walk comes back to
-    the same table pages again and again.
+    A page costs hardly more than a word on most transports, and a walk comes back to the same table
+    pages again and again.  Over a slow link the memory asks for a smaller `grain`.
     """
 
     def __init__(self, memory: PhysicalMemory[Space]) -> None:
         self.memory = memory
-        self._pages: dict[int, bytes] = {}
+        self.grain = grain_of(memory)
+        self._grains: dict[int, bytes] = {}
 
     def drop(self) -> None:
-        self._pages.clear()
+        self._grains.clear()
 
     def read(self, address: Space, size: int) -> bytes:
         start = int(address)
-        first, last = start // PAGE_SIZE, (start + max(size, 1) - 1) // PAGE_SIZE
+        first, last = start // self.grain, (start + max(size, 1) - 1) // self.grain
+        offset = start - first * self.grain
         if first == last:
-            offset = start & PAGE_MASK
-            return self._page(first)[offset : offset + size]
+            return self._one(first)[offset : offset + size]
         self._fetch(first, last)
-        whole = b"".join(self._pages[number] for number in range(first, last + 1))
-        offset = start - first * PAGE_SIZE
+        whole = b"".join(self._grains[number] for number in range(first, last + 1))
         return whole[offset : offset + size]
 
-    def _page(self, number: int) -> bytes:
-        page = self._pages.get(number)
-        if page is None:
-            page = self._pages[number] = self.memory.read(
-                cast(Space, number * PAGE_SIZE), PAGE_SIZE
-            )
-        return page
+    def _one(self, number: int) -> bytes:
+        found = self._grains.get(number)
+        if found is None:
+            start = cast(Space, number * self.grain)
+            found = self._grains[number] = self.memory.read(start, self.grain)
+        return found
 
     def _fetch(self, first: int, last: int) -> None:
-        """Read the pages that are missing, neighbours with one request."""
+        """Read what is missing, neighbours with one request."""
         number = first
         while number <= last:
-            if number in self._pages:
+            if number in self._grains:
                 number += 1
                 continue
             end = number
-            while end < last and end + 1 not in self._pages:
+            while end < last and end + 1 not in self._grains:
                 end += 1
-            start = cast(Space, number * PAGE_SIZE)
-            data = self.memory.read(start, (end - number + 1) * PAGE_SIZE)
-            for place in range(end - number + 1):
-                self._pages[number + place] = data[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
+            start = cast(Space, number * self.grain)
+            data = self.memory.read(start, (end - number + 1) * self.grain)
+            for place in range(0, len(data), self.grain):
+                self._grains[number + place // self.grain] = data[place : place + self.grain]
             number = end + 1

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is attached and what is missing: what nept-target answers.
 
-JSON: target, memory, kernel (null if none was found) {release, types, symbols, modules [name, base,
-size]}, missing [what, advice], notes [text].
+JSON: target, memory, transport (phymem, direct; null for a dump), not_used
+[transport, why] (the faster ways), kernel (null if none was found) {release, types, symbols,
+modules [name, base, size]}, missing [what, advice], notes [text].
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def target_page(found: Attachment) -> Page:
         *_kernel_lines(found.kernel),
     ]
     lines += [f"note:     {note}" for note in found.notes]
+    lines += [f"note:     memory is not read by {refusal}" for refusal in found.refused]
     problems = [_missing(one) for one in found.missing]
     return Page(("\n".join(lines), *problems), _data(found))
 
@@ -45,6 +47,8 @@ def _data(found: Attachment) -> dict[str, Data]:
     return {
         "target": found.target or None,
         "memory": found.memory or None,
+        "transport": found.transport or None,
+        "not_used": [{"transport": one.kind, "why": one.error.message} for one in found.refused],
         "kernel": None if kernel is None else _kernel_data(kernel),
         "missing": [{"what": one.what, "advice": one.advice or None} for one in found.missing],
         "notes": list[Data](found.notes),

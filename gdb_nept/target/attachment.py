@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.errors import NeptError
+from gdb_nept.memory.transport import Refusal
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.ports import Kernel
 
@@ -25,6 +26,8 @@ class Attachment:
     kernel: Kernel | None
     missing: tuple[Missing, ...]
     notes: tuple[str, ...] = ()
+    transport: str = ""  # one of memory.transport.KINDS where a debugger is attached
+    refused: tuple[Refusal, ...] = ()  # the faster ways, and why they are not used
 
 
 def missing(error: NeptError) -> Missing:

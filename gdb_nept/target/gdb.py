@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What gdb is attached to, as memory and a kernel; the only file that asks gdb about its target.
+"""What gdb is attached to (target.remote.Remote); the only file that asks gdb about its target.
 
 Nothing is ever written: memory is read with m packets, and `maint packet` sends nothing but the
 three packets of physical memory mode (`memory/qemu.py`).
@@ -10,24 +10,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Callable
 
 import gdb
 
-from gdb_nept.address import HostPhys, KernelVirt
-from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing, TargetGone
-from gdb_nept.memory.qemu import QemuMemory
-from gdb_nept.memory.reader import PageCache
-from gdb_nept.target.attachment import Attachment, Missing, circumstances, lacking, missing
-from gdb_nept.target.dwarf import DebugType, DwarfKernel, DwarfMismatch, with_dwarf
-from gdb_nept.target.kernel import LinuxKernel
-from gdb_nept.target.linux import attach
+from gdb_nept.address import KernelVirt
+from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
+from gdb_nept.memory.transport import NotOffered
+from gdb_nept.target.dwarf import DebugType
+from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.locate import Progress
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
 _SIXTY_FOUR = "i386:x86-64"
+_QWORD = (1 << 64) - 1
 
 KINDS = {
     gdb.TYPE_CODE_INT: "int",
@@ -87,17 +84,6 @@ def _gone(error: gdb.error) -> TargetGone:
     )
 
 
-def connected() -> str:
-    """'remote 127.0.0.1:1234', or '' where gdb is attached to nothing that runs."""
-    inferior = gdb.selected_inferior()
-    if not inferior.pid:
-        return ""
-    connection = getattr(inferior, "connection", None)  # gdb 12
-    if connection is None:
-        return "remote target"
-    return f"{connection.type} {connection.details or ''}".strip()
-
-
 class GdbDebugger:
     """gdb's own view of a vmlinux (target.dwarf.Debugger)."""
 
@@ -122,174 +108,82 @@ class GdbDebugger:
 
     def symbol(self, name: str) -> int | None:
         try:
-            return int(gdb.parse_and_eval(f"&{name}")) & ((1 << 64) - 1)
+            return int(gdb.parse_and_eval(f"&{name}")) & _QWORD
         except gdb.error:
             return None
 
 
-def loaded_vmlinux() -> gdb.Objfile | None:
-    """The object file with a kernel's debug info, if the user loaded one."""
-    for objfile in gdb.objfiles():
-        if objfile.is_valid() and objfile.lookup_global_symbol("init_task") is not None:
-            return objfile
-    return None
+class GdbRemote:
+    """The machine that gdb is connected to (target.remote.Remote)."""
+
+    def __init__(self) -> None:
+        self.stub = GdbStub()
+
+    def connected(self) -> str:
+        return connected()
+
+    def connection(self) -> str:
+        number = getattr(gdb.selected_inferior(), "connection_num", None)  # gdb 10
+        return f"{connected()} ({number})"
+
+    def check(self) -> None:
+        _check_target(connected())
+
+    def cr3s(self) -> tuple[int, ...]:
+        try:
+            return (int(gdb.parse_and_eval("$cr3")) & _QWORD,)
+        except gdb.error:
+            return ()
+
+    def direct_map(self) -> int:
+        try:
+            return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & _QWORD
+        except gdb.error as error:
+            raise NotOffered(
+                f"gdb cannot tell the kernel's page_offset_base: {error}",
+                "Load the running kernel's vmlinux in gdb: file vmlinux",
+            ) from None
+
+    def vmlinux(self) -> GdbDebugger | None:
+        """The object file with a kernel's debug info, if the user loaded one."""
+        for objfile in gdb.objfiles():
+            if objfile.is_valid() and objfile.lookup_global_symbol("init_task") is not None:
+                return GdbDebugger(objfile)
+        return None
+
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        return _progress()
 
 
-class GdbTarget:
-    """The kernel behind gdb's target, found when first asked and kept until the target changes.
+class GdbEvents:
+    """Tells a target when it ran, or is another one."""
 
-    `dropped` is called when the target ran: what was read is stale then.
-    """
-
-    def __init__(self, dropped: Callable[[], None]) -> None:
-        self._dropped = dropped
-        self._scope: ExitStack | None = None
-        self._where = ""  # what gdb is connected to, and which of its connections it is
-        self._connection = ""
-        self._memory: QemuMemory | None = None
-        self._cache: PageCache[HostPhys] | None = None
-        self._kernel: LinuxKernel | DwarfKernel | None = None
-        self._banner = b""
-        self._notes: list[Missing] = []
-        self._btf_files: tuple[Path, ...] = ()
+    def __init__(self, target: LiveTarget) -> None:
         events: Any = gdb.events
-        self._events = [
-            (events.cont, self._ran),
-            (events.memory_changed, self._ran),
-            (events.exited, self._changed),
-            (events.new_objfile, self._changed),
-            (events.clear_objfiles, self._changed),
+        self._listeners: list[tuple[Any, Callable[[object], None]]] = [
+            (events.cont, lambda event: target.ran()),
+            (events.memory_changed, lambda event: target.ran()),
+            (events.exited, lambda event: target.forget()),
+            (events.new_objfile, lambda event: target.forget_kernel()),
+            (events.clear_objfiles, lambda event: target.forget_kernel()),
         ]
-        for registry, listener in self._events:
+        for registry, listener in self._listeners:
             registry.connect(listener)
 
     def close(self) -> None:
-        for registry, listener in self._events:
+        for registry, listener in self._listeners:
             registry.disconnect(listener)
 
-    @contextmanager
-    def command(self) -> Iterator[None]:
-        """One command: the stub's mode is switched at its first read and put back at its end."""
-        with ExitStack() as scope:
-            self._scope = scope
-            try:
-                yield
-            finally:
-                self._scope = None
 
-    def running(self) -> GdbRunning:
-        """The target, to be let run: the stub's mode is put back before each run, and switched
-        again at the next read."""
-        _check_target(connected())
-        return GdbRunning(self._let_go)
-
-    def _let_go(self) -> None:
-        if self._scope is not None:
-            self._scope.close()
-
-    def take_types_from(self, files: tuple[Path, ...]) -> None:
-        """BTF, .ko or vmlinux files for types that memory lacks: the kernel is looked at anew."""
-        self._btf_files = files
-        self._kernel = None
-        self._dropped()
-
-    def kernel(self) -> LinuxKernel | DwarfKernel:
-        """Raises NeptError where nothing is attached, or no Linux is found in it."""
-        memory, cache, cr3s = self._physical()
-        if self._kernel is not None and _banner(self._kernel) != self._banner:
-            self._kernel = None  # the machine was booted again
-        if self._kernel is None:
-            self._notes.clear()
-            ram = [range(one.start, one.end) for one in memory.ranges]
-            self._kernel = self._prefer_dwarf(self._attach(cache, ram, cr3s))
-            self._banner = _banner(self._kernel)
-        return self._kernel
-
-    def _attach(
-        self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]
-    ) -> LinuxKernel:
-        """A file of types that does not fit this kernel is left out and told: the kernel is there
-        all the same."""
-        with _progress() as progress:
-            try:
-                return attach(cache, ram, btf_files=self._btf_files, cr3s=cr3s, progress=progress)
-            except BadInput as error:
-                self._notes.append(missing(error))
-                return attach(cache, ram, cr3s=cr3s, progress=progress)
-
-    def attachment(self) -> Attachment:
-        try:
-            kernel = self.kernel()
-        except NeptError as error:
-            return Attachment(connected(), self._how(), None, (missing(error),))
-        running = kernel.running if isinstance(kernel, DwarfKernel) else kernel
-        problems = (*self._notes, *lacking(running))
-        return Attachment(connected(), self._how(), kernel, problems, circumstances(running))
-
-    def _how(self) -> str:
-        if self._memory is None or not connected():
-            return ""
-        return "QEMU's physical memory mode" + _extent(self._memory)
-
-    def _physical(self) -> tuple[QemuMemory, PageCache[HostPhys], tuple[int, ...]]:
-        """The memory, held for this command; CR3 of the CPU is read before, since gdb may read
-        the stack along with a register, which is at a virtual address."""
-        where = connected()
-        _check_target(where)
-        number = getattr(gdb.selected_inferior(), "connection_num", None)  # gdb 10
-        connection = f"{where} ({number})"
-        if connection != self._connection or self._memory is None or self._cache is None:
-            lost = self._memory if where == self._where else None
-            self._forget()
-            self._memory = QemuMemory(GdbStub(), lost.owed if lost else "")
-            self._cache = PageCache(self._memory)
-            self._where, self._connection = where, connection
-        cr3s = _cr3s() if self._kernel is None else ()
-        if self._scope is not None:
-            self._scope.enter_context(self._memory.held())
-        return self._memory, self._cache, cr3s
-
-    def _prefer_dwarf(self, running: LinuxKernel) -> LinuxKernel | DwarfKernel:
-        vmlinux = loaded_vmlinux()
-        if vmlinux is None:
-            return running
-        try:
-            return with_dwarf(running, GdbDebugger(vmlinux))
-        except DwarfMismatch as error:
-            self._notes.append(missing(error))
-            return running
-
-    def _forget(self) -> None:
-        """All but the memory itself: it knows which mode is still to be put back."""
-        self._cache = self._kernel = None
-        self._connection = ""
-        self._notes.clear()
-
-    def _ran(self, event: object) -> None:
-        if self._cache is not None:
-            self._cache.drop()
-        if self._kernel is not None:
-            self._kernel.forget()
-        self._dropped()
-
-    def _changed(self, event: object) -> None:
-        self._forget()
-
-
-def _banner(kernel: LinuxKernel | DwarfKernel) -> bytes:
-    """The kernel's version text where it should be; b"" if it is not there (any more)."""
-    try:
-        return kernel.read(kernel.symbols.address("linux_banner"), 64)
-    except (MemoryUnreadable, SymbolMissing):
-        return b""
-
-
-def _cr3s() -> tuple[int, ...]:
-    """CR3 of the selected CPU, if the stub gives it."""
-    try:
-        return (int(gdb.parse_and_eval("$cr3")) & ((1 << 64) - 1),)
-    except gdb.error:
-        return ()
+def connected() -> str:
+    """'remote 127.0.0.1:1234', or '' where gdb is attached to nothing that runs."""
+    inferior = gdb.selected_inferior()
+    if not inferior.pid:
+        return ""
+    connection = getattr(inferior, "connection", None)  # gdb 12
+    if connection is None:
+        return "remote target"
+    return f"{connection.type} {connection.details or ''}".strip()
 
 
 @contextmanager
@@ -325,13 +219,6 @@ def _check_target(where: str) -> None:
         raise NeptError(
             f"gdb takes the target for '{width}'", f"Tell it: set architecture {_SIXTY_FOUR}"
         )
-
-
-def _extent(memory: QemuMemory) -> str:
-    if not memory.ranges:
-        return "; the extent of RAM is not known (no monitor)"
-    total = sum(one.end - one.start for one in memory.ranges) >> 20
-    return f", {total} MiB of RAM and ROM"
 
 
 class GdbRunning:

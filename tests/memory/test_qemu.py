@@ -7,7 +7,8 @@ import pytest
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, TargetGone
-from gdb_nept.memory.qemu import PIECE, NoPhysicalMode, QemuMemory, Range, ram_ranges
+from gdb_nept.memory.qemu import PIECE, NoPhysicalMode, QemuMemory, ram_ranges
+from gdb_nept.memory.transport import Range
 
 MTREE = """\
 FlatView #0
@@ -172,7 +173,7 @@ def test_large_reads_come_in_pieces() -> None:
 
 def test_a_stub_without_the_mode_is_told() -> None:
     with (
-        pytest.raises(NoPhysicalMode, match="cannot read physical memory"),
+        pytest.raises(NoPhysicalMode, match="does not know the packet"),
         QemuMemory(FakeStub(mode="")).held(),
     ):
         pass

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel of the machine that a debugger is connected to: found when first asked, and kept until
+the target changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Callable
+
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing
+from gdb_nept.memory.reader import PageCache
+from gdb_nept.target.attachment import Attachment, Missing, circumstances, lacking, missing
+from gdb_nept.target.dwarf import DwarfKernel, DwarfMismatch, with_dwarf
+from gdb_nept.target.kernel import LinuxKernel
+from gdb_nept.target.linux import attach
+from gdb_nept.target.live_memory import LiveMemory
+from gdb_nept.target.ports import Kernel
+from gdb_nept.target.remote import Remote
+
+
+class LiveTarget:
+    """`dropped` is called when the target ran: what was read is stale then."""
+
+    def __init__(self, remote: Remote, dropped: Callable[[], None]) -> None:
+        self.remote = remote
+        self.memory = LiveMemory(remote)
+        self._dropped = dropped
+        self._scope: ExitStack | None = None
+        self._kernel: LinuxKernel | DwarfKernel | None = None
+        self._banner = b""
+        self._notes: list[Missing] = []
+        self._btf_files: tuple[Path, ...] = ()
+
+    @contextmanager
+    def command(self) -> Iterator[None]:
+        """One command: memory is held from its first read to its end."""
+        with ExitStack() as scope:
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+
+    def let_go(self) -> None:
+        """The machine is about to run within a command: memory is held again at its next read."""
+        if self._scope is not None:
+            self._scope.close()
+
+    def take_types_from(self, files: tuple[Path, ...]) -> None:
+        """BTF, .ko or vmlinux files for types that memory lacks: the kernel is looked at anew."""
+        self._btf_files = files
+        self._kernel = None
+        self._dropped()
+
+    def read_memory_by(self, kind: str) -> None:
+        """One of memory.transport.KINDS, or `auto`.  Raises BadInput."""
+        self.memory.want(kind)
+        self.forget()
+
+    def kernel(self) -> LinuxKernel | DwarfKernel:
+        """Raises NeptError where nothing is attached, or no Linux is found in it."""
+        cache, ram, cr3s = self._physical()
+        if self._kernel is not None and _banner(self._kernel) != self._banner:
+            self._kernel = None  # the machine was booted again
+        if self._kernel is None:
+            self._notes.clear()
+            self._kernel = self._prefer_dwarf(self._attach(cache, ram, cr3s))
+            self._banner = _banner(self._kernel)
+        return self._kernel
+
+    def attachment(self) -> Attachment:
+        try:
+            kernel = self.kernel()
+        except NeptError as error:
+            return self._attached(None, (missing(error),))
+        running = kernel.running if isinstance(kernel, DwarfKernel) else kernel
+        return self._attached(kernel, (*self._notes, *lacking(running)), circumstances(running))
+
+    def _attached(
+        self, kernel: Kernel | None, problems: tuple[Missing, ...], notes: tuple[str, ...] = ()
+    ) -> Attachment:
+        where, choice = self.remote.connected(), self.memory.choice
+        if choice is None:
+            return Attachment(where, "", kernel, problems, notes)
+        used = choice.transport
+        return Attachment(
+            where, used.describe(), kernel, problems, notes, used.kind, choice.refusals
+        )
+
+    def ran(self) -> None:
+        """The machine ran, or somebody wrote to its memory."""
+        self.memory.drop()
+        if self._kernel is not None:
+            self._kernel.forget()
+        self._dropped()
+
+    def forget(self) -> None:
+        """Another machine: everything is looked for anew."""
+        self.memory.forget()
+        self.forget_kernel()
+
+    def forget_kernel(self) -> None:
+        """Other files in the debugger."""
+        self._kernel = None
+        self._notes.clear()
+
+    def _attach(
+        self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]
+    ) -> LinuxKernel:
+        """A file of types that does not fit this kernel is left out and told: the kernel is there
+        all the same."""
+        with self.remote.progress() as progress:
+            try:
+                return attach(cache, ram, btf_files=self._btf_files, cr3s=cr3s, progress=progress)
+            except BadInput as error:
+                self._notes.append(missing(error))
+                return attach(cache, ram, cr3s=cr3s, progress=progress)
+
+    def _physical(self) -> tuple[PageCache[HostPhys], list[range], tuple[int, ...]]:
+        """The memory, held for this command, its ranges, and CR3 of the CPU.  That is read before,
+        since a debugger may read the stack along with a register, which is at a virtual address."""
+        transport, cache = self.memory.ready()
+        if self._kernel is not None and self._kernel.physical is not cache:
+            self._kernel = None  # of another connection
+        cr3s = self.remote.cr3s() if self._kernel is None else ()
+        if self._scope is not None:
+            self._scope.enter_context(transport.held())
+        return cache, [range(one.start, one.end) for one in transport.ranges], cr3s
+
+    def _prefer_dwarf(self, running: LinuxKernel) -> LinuxKernel | DwarfKernel:
+        vmlinux = self.remote.vmlinux()
+        if vmlinux is None:
+            return running
+        try:
+            return with_dwarf(running, vmlinux)
+        except DwarfMismatch as error:
+            self._notes.append(missing(error))
+            return running
+
+
+def _banner(kernel: LinuxKernel | DwarfKernel) -> bytes:
+    """The kernel's version text where it should be; b"" if it is not there (any more)."""
+    try:
+        return kernel.read(kernel.symbols.address("linux_banner"), 64)
+    except (MemoryUnreadable, SymbolMissing):
+        return b""

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The physical memory of the machine that a debugger is connected to: chosen once a connection,
+kept, cached while the machine stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable
+
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import BadInput
+from gdb_nept.memory.direct import DirectMapMemory
+from gdb_nept.memory.qemu import QemuMemory
+from gdb_nept.memory.reader import PageCache
+from gdb_nept.memory.transport import AUTO, KINDS, Choice, Transport, choose
+from gdb_nept.target.remote import Remote
+
+
+class LiveMemory:
+    """`cache` reads through the transport that was chosen; both are of one connection."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._wanted = AUTO
+        self._where = ""  # what we were connected to last, and by which connection
+        self._connection = ""
+        self._mode: QemuMemory | None = None  # outlasts a connection: it may owe the stub a mode
+        self._choice: Choice | None = None
+        self._cache: PageCache[HostPhys] | None = None
+
+    def want(self, kind: str) -> None:
+        """Read memory in this way only, or `auto`.  Raises BadInput."""
+        if kind not in (AUTO, *KINDS):
+            raise BadInput(f"no way '{kind}' to read memory", f"There are {AUTO}, {words(KINDS)}.")
+        self._wanted = kind
+        self.forget()
+
+    @property
+    def choice(self) -> Choice | None:
+        """What is used, if anything was read from the machine that we are connected to."""
+        return self._choice if self._connection == self._remote.connection() else None
+
+    def ready(self) -> tuple[Transport, PageCache[HostPhys]]:
+        """What to read with now.  Raises and NeptError where nothing is attached."""
+        self._remote.check()
+        connection = self._remote.connection()
+        if self._choice is None or self._cache is None or connection != self._connection:
+            self.forget()
+            self._choice = choose(self._ways(self._physical_mode()), self._wanted)
+            self._cache = PageCache(self._choice.transport)
+            self._connection = connection
+        return self._choice.transport, self._cache
+
+    def drop(self) -> None:
+        """The machine ran: what was read is stale."""
+        if self._cache is not None:
+            self._cache.drop()
+
+    def forget(self) -> None:
+        """Choose anew before the next read."""
+        self._choice = self._cache = None
+        self._connection = ""
+
+    def _physical_mode(self) -> QemuMemory:
+        """Of this connection, with what a lost one to the same machine left undone."""
+        where = self._remote.connected()
+        owed = self._mode.owed if self._mode and where == self._where else ""
+        self._where = where
+        self._mode = QemuMemory(self._remote.stub, owed)
+        if owed:
+            with self._mode.held():
+                pass  # puts it back
+        return self._mode
+
+    def _ways(self, mode: QemuMemory) -> Mapping[str, Callable[[], Transport]]:
+        def by_mode() -> Transport:
+            mode.mode()
+            return mode
+
+        def direct() -> Transport:
+            base = self._remote.direct_map()
+            return DirectMapMemory(self._remote.stub, base, mode.ranges)
+
+        return {"phymem": by_mode, "direct": direct}
+
+
+def words(kinds: Mapping[str, str]) -> str:
+    """The names, with what they mean."""
+    return ", ".join(f"{kind} ({meaning})" for kind, meaning in kinds.items())

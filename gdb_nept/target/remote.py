@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What we ask of the debugger about the machine that it is connected to (`target/gdb.py`)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from gdb_nept.memory.stub import Stub
+from gdb_nept.target.dwarf import Debugger
+from gdb_nept.target.locate import Progress
+
+
+class Remote(Protocol):
+    """A debugger with a remote target, or none.  All may raise TargetGone."""
+
+    @property
+    def stub(self) -> Stub: ...
+
+    def connected(self) -> str:
+        """'remote 127.0.0.1:1234', or '' where the debugger is attached to nothing that runs."""
+        ...
+
+    def connection(self) -> str:
+        """The same, with what tells this connection from those before it."""
+        ...
+
+    def check(self) -> None:
+        """Raises NeptError where the target's memory cannot be read as things stand."""
+        ...
+
+    def cr3s(self) -> tuple[int, ...]:
+        """CR3 of the selected CPU, if the stub gives it."""
+        ...
+
+    def direct_map(self) -> int:
+        """What the kernel's `page_offset_base` holds.  Raises NotOffered if that is not known."""
+        ...
+
+    def vmlinux(self) -> Debugger | None:
+        """The kernel with debug information that the user loaded, if there is one."""
+        ...
+
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        """Tells the user how far a search is."""
+        ...
