@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from .live import ROMS, Live
-from .ram import HOLE
 
 HELP = """\
 This is a Debian kernel with KVM in Bochs, which emulates VMX, behind the lab's gdb stub.
   info mtree -f   RAM and ROM of the machine, as QEMU shows them
+  gpa2hva ADDRESS where RAM lies in the Bochs process, a child of the stub's
   info registers  the processor
   info status     whether it runs; at which park point it stands
   bochs COMMAND   a command of Bochs' debugger that only looks, as: bochs page 0xffffffff81000000
@@ -36,6 +36,8 @@ def answer(live: Live, text: str) -> str:
         return _bochs(live, words[1:])
     if words == ["info", "mtree", "-f"]:
         return _memory_tree(live)
+    if words[:1] == ["gpa2hva"] and len(words) == 2:
+        return _host_address(live, words[1])
     if words == ["info", "registers"]:
         return _registers(live)
     if words == ["info", "status"]:
@@ -53,13 +55,25 @@ def _bochs(live: Live, words: list[str]) -> str:
 
 def _memory_tree(live: Live) -> str:
     """As QEMU's `info mtree -f`: the one address space that matters."""
-    ram = (range(HOLE.start), range(HOLE.stop, live.machine.ram.size))
-    parts = [(part, "ram", "ram0") for part in ram] + [(part, "rom", "bios") for part in ROMS]
+    parts = [(part, "ram", "ram0") for part, _ in live.machine.ram.runs()]
+    parts += [(part, "rom", "bios") for part in ROMS]
     lines = ["FlatView #0", ' AS "memory", root: system', " Root memory region: system"]
     for part, kind, name in sorted(parts, key=lambda each: each[0].start):
         offset = f" @{part.start:016x}" if part.start and kind == "ram" else ""
         lines.append(f"  {part.start:016x}-{part.stop - 1:016x} (prio 0, {kind}): {name}{offset}")
     return "\n".join([*lines, "", ""])
+
+
+def _host_address(live: Live, written: str) -> str:
+    """As QEMU's `gpa2hva`; the address is one of the Bochs process, a child of the stub's."""
+    try:
+        address = int(written, 0)
+    except ValueError:
+        return f"no address: '{written}'\n"
+    place = live.machine.ram.place(address)
+    if place is None:
+        return f"Memory at address {address:#x} is not RAM\n"
+    return f"Host virtual address for {address:#x} (ram0) is {place:#x}\n"
 
 
 def _registers(live: Live) -> str:

@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Optional
 
 from .bochs import Bochs
 from .errors import LabError
@@ -38,6 +39,24 @@ class GuestRam:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def runs(self) -> Iterator[tuple[range, int]]:
+        """The stretches of RAM that are contiguous in the process too, and where each lies."""
+        run, place = range(0), 0
+        for start in sorted(self._blocks):
+            if start == run.stop and self._blocks[start] == place + len(run):
+                run = range(run.start, start + BLOCK)
+                continue
+            if run:
+                yield run, place
+            run, place = range(start, start + BLOCK), self._blocks[start]
+        yield run, place
+
+    def place(self, address: int) -> Optional[int]:
+        """Where RAM lies in the process; None where there is no RAM."""
+        offset = address % BLOCK
+        block = self._blocks.get(address - offset)
+        return None if block is None else block + offset
 
     def read_block(self, address: int) -> bytes:
         """One whole block; zeros where there is no RAM."""

@@ -185,6 +185,9 @@ def test_registers_are_those_of_the_snapshot(live: Live, client: Client) -> None
 def test_the_monitor_is_qemus_where_it_matters(client: Client) -> None:
     assert "at the park point l1-exit" in client.monitor("info status")
     assert "0000000000100000-000000001fffffff (prio 0, ram)" in client.monitor("info mtree -f")
+    assert "(ram0) is 0x" in client.monitor("gpa2hva 0x100000")
+    assert "0xc0000 is not RAM" in client.monitor("gpa2hva 0xc0000")
+    assert "no address" in client.monitor("gpa2hva somewhere")
     assert re.search(r"RIP=[0-9a-f]{16} ", client.monitor("info registers"))
     assert "bochs COMMAND" in client.monitor("help")
     assert "CR0=0x8" in client.monitor("bochs creg")
