@@ -193,6 +193,8 @@ class MemoryParameter(gdb.Parameter):
     """How the target's physical memory is read.
 
     auto     the first of these that the target offers; nept-target tells which
+    process  the memory of the process that emulates it, on this computer
+    file     the file that holds its RAM: a memory-backend-file with share=on
     phymem   QEMU's physical memory mode, through the stub
     direct   the kernel's direct map, through the stub (kgdb)
     """
@@ -214,6 +216,30 @@ class MemoryParameter(gdb.Parameter):
         choice = self.context.target.memory.choice
         used = f"; used now: {choice.transport.describe()}" if choice else ""
         return f"gdb_nept reads physical memory by: {value}{used}."
+
+
+class MemoryFileParameter(gdb.Parameter):
+    """The file that holds the target's RAM, where gdb sees it.
+
+    QEMU tells the path of its memory-backend-file.  Where gdb sees the file at another path (QEMU
+    in a container, say), name that here.  Without FILE: what QEMU tells.
+    """
+
+    set_doc = "Set the file that holds the target's RAM."
+    show_doc = "Show the file that holds the target's RAM."
+
+    def __init__(self, context: GdbContext) -> None:
+        super().__init__("nept memory-file", gdb.COMMAND_DATA, gdb.PARAM_OPTIONAL_FILENAME)
+        self.context = context
+        self.value = ""
+
+    def get_set_string(self) -> str:
+        named = str(self.value or "")
+        self.context.target.read_memory_from(Path(named).expanduser() if named else None)
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"gdb_nept takes the target's RAM to be in: {value or 'what QEMU tells'}."
 
 
 def _type_files(written: str) -> tuple[Path, ...]:
@@ -247,6 +273,7 @@ def register() -> None:
     TracebackParameter()
     BtfParameter(context)
     MemoryParameter(context)
+    MemoryFileParameter(context)
     for one in COMMANDS:
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)

@@ -8,12 +8,12 @@ physical, for every client and until it is set back.  So the mode that was found
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, TargetGone
+from gdb_nept.memory.blocks import Block, flat_view
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.memory.stub import Stub
 from gdb_nept.memory.transport import NotOffered, Range, covers, extent, joined
@@ -22,9 +22,6 @@ QUERY = "qqemu.PhyMemMode"
 SWITCH = "Qqemu.PhyMemMode:"
 PIECE = 1 << 20  # bytes asked at once, so that Ctrl-C is answered in time
 RESTORE_ATTEMPTS = 5
-
-_VIEW = re.compile(r'^\s*AS "memory"', re.MULTILINE)
-_RANGE = re.compile(r"^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (ram|rom)\)", re.MULTILINE)
 
 
 class NoPhysicalMode(NotOffered):
@@ -47,7 +44,8 @@ class QemuMemory:
         self._stub = stub
         self._holders = 0
         self.owed = owed
-        self.ranges: tuple[Range, ...] = ram_ranges(stub.monitor("info mtree -f"))
+        self.blocks: tuple[Block, ...] = flat_view(stub.monitor("info mtree -f"))
+        self.ranges: tuple[Range, ...] = joined(block.range for block in self.blocks)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -68,12 +66,16 @@ class QemuMemory:
     def read(self, address: HostPhys, size: int) -> bytes:
         if not self._holders:
             raise MemoryUnreadable(address, size, "physical memory mode is not switched on")
-        if self.ranges and not covers(self.ranges, address, size):
-            raise MemoryUnreadable(address, size, "no RAM there (QEMU's `info mtree -f`)")
+        self.inside(address, size)
         pieces = range(address, address + size, PIECE)
         return b"".join(
             self._stub.read(start, min(PIECE, address + size - start)) for start in pieces
         )
+
+    def inside(self, address: int, size: int) -> None:
+        """Raises MemoryUnreadable where the machine is known to have no memory."""
+        if self.ranges and not covers(self.ranges, address, size):
+            raise MemoryUnreadable(address, size, "no RAM there (QEMU's `info mtree -f`)")
 
     def describe(self) -> str:
         return "QEMU's physical memory mode" + extent(self.ranges)
@@ -110,15 +112,3 @@ class QemuMemory:
                 interrupted = error
         if interrupted:
             raise interrupted
-
-
-def ram_ranges(mtree: str) -> tuple[Range, ...]:
-    """RAM and ROM of the address space "memory" in QEMU's `info mtree -f`, neighbours joined; ()
-    where the text holds none."""
-    for view in mtree.split("FlatView #"):
-        if _VIEW.search(view):
-            return joined(
-                Range(HostPhys(int(first, 16)), HostPhys(int(last, 16) + 1))
-                for first, last, _ in _RANGE.findall(view)
-            )
-    return ()

@@ -18,6 +18,8 @@ from gdb_nept.errors import NeptError
 AUTO = "auto"
 #: What `set nept memory` takes besides `auto`, and the words for it.
 KINDS = {
+    "process": "the memory of the emulator's process",
+    "file": "a shared memory-backend-file",
     "phymem": "QEMU's physical memory mode",
     "direct": "the kernel's direct map",
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is attached and what is missing: what nept-target answers.
 
-JSON: target, memory, transport (phymem, direct; null for a dump), not_used
+JSON: target, memory, transport (process, file, phymem, direct; null for a dump), not_used
 [transport, why] (the faster ways), kernel (null if none was found) {release, types, symbols,
 modules [name, base, size]}, missing [what, advice], notes [text].
 """

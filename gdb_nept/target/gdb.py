@@ -122,6 +122,10 @@ class GdbRemote:
     def connected(self) -> str:
         return connected()
 
+    def address(self) -> str:
+        connection = getattr(gdb.selected_inferior(), "connection", None)  # gdb 12
+        return str(connection.details or "") if connection else ""
+
     def connection(self) -> str:
         number = getattr(gdb.selected_inferior(), "connection_num", None)  # gdb 10
         return f"{connected()} ({number})"

@@ -61,6 +61,11 @@ class LiveTarget:
         self.memory.want(kind)
         self.forget()
 
+    def read_memory_from(self, file: Path | None) -> None:
+        """The file that holds the machine's memory, where gdb sees it."""
+        self.memory.name_file(file)
+        self.forget()
+
     def kernel(self) -> LinuxKernel | DwarfKernel:
         """Raises NeptError where nothing is attached, or no Linux is found in it."""
         cache, ram, cr3s = self._physical()

@@ -6,13 +6,16 @@ kept, cached while the machine stands.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Callable
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.direct import DirectMapMemory
+from gdb_nept.memory.process import process_memory
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.reader import PageCache
+from gdb_nept.memory.shared_file import file_memory
 from gdb_nept.memory.transport import AUTO, KINDS, Choice, Transport, choose
 from gdb_nept.target.remote import Remote
 
@@ -23,6 +26,7 @@ class LiveMemory:
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
         self._wanted = AUTO
+        self._file: Path | None = None
         self._where = ""  # what we were connected to last, and by which connection
         self._connection = ""
         self._mode: QemuMemory | None = None  # outlasts a connection: it may owe the stub a mode
@@ -34,6 +38,11 @@ class LiveMemory:
         if kind not in (AUTO, *KINDS):
             raise BadInput(f"no way '{kind}' to read memory", f"There are {AUTO}, {words(KINDS)}.")
         self._wanted = kind
+        self.forget()
+
+    def name_file(self, file: Path | None) -> None:
+        """The file that holds the machine's memory, where QEMU's own name for it does not do."""
+        self._file = file
         self.forget()
 
     @property
@@ -74,15 +83,22 @@ class LiveMemory:
         return self._mode
 
     def _ways(self, mode: QemuMemory) -> Mapping[str, Callable[[], Transport]]:
+        stub = self._remote.stub
+
         def by_mode() -> Transport:
             mode.mode()
             return mode
 
         def direct() -> Transport:
             base = self._remote.direct_map()
-            return DirectMapMemory(self._remote.stub, base, mode.ranges)
+            return DirectMapMemory(stub, base, mode.ranges)
 
-        return {"phymem": by_mode, "direct": direct}
+        return {
+            "process": lambda: process_memory(stub, mode, self._remote.address()),
+            "file": lambda: file_memory(stub, mode, self._file),
+            "phymem": by_mode,
+            "direct": direct,
+        }
 
 
 def words(kinds: Mapping[str, str]) -> str:

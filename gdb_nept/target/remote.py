@@ -21,6 +21,11 @@ class Remote(Protocol):
         """'remote 127.0.0.1:1234', or '' where the debugger is attached to nothing that runs."""
         ...
 
+    def address(self) -> str:
+        """What the debugger is connected to: '127.0.0.1:1234', a socket's path, '| COMMAND'; ''
+        if it does not tell."""
+        ...
+
     def connection(self) -> str:
         """The same, with what tells this connection from those before it."""
         ...

@@ -16,6 +16,12 @@ FlatView #0
 """
 
 
+def gpa2hva(place: int, host: int) -> dict[str, str]:
+    """The monitor's answer about RAM at `place`."""
+    text = f"Host virtual address for {place:#x} (ram0) is {host:#x}\n"
+    return {f"gpa2hva {place:#x}": text}
+
+
 class Machine:
     """`answers` are the monitor's.  `mode` None: there is no physical memory mode (as in kgdb)."""
 

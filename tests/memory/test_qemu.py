@@ -7,7 +7,8 @@ import pytest
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, TargetGone
-from gdb_nept.memory.qemu import PIECE, NoPhysicalMode, QemuMemory, ram_ranges
+from gdb_nept.memory.blocks import flat_view
+from gdb_nept.memory.qemu import PIECE, NoPhysicalMode, QemuMemory
 from gdb_nept.memory.transport import Range
 
 MTREE = """\
@@ -69,7 +70,7 @@ class FakeStub:
 
 
 def test_ranges_of_ram_and_rom_are_joined() -> None:
-    assert ram_ranges(MTREE) == (
+    assert QemuMemory(FakeStub()).ranges == (
         Range(HostPhys(0), HostPhys(0xA0000)),
         Range(HostPhys(0xC0000), HostPhys(0x20000000)),
         Range(HostPhys(0x100000000), HostPhys(0x140000000)),
@@ -78,7 +79,7 @@ def test_ranges_of_ram_and_rom_are_joined() -> None:
 
 @pytest.mark.parametrize("text", ["", "unknown command: 'info'", "FlatView #0\n nonsense"])
 def test_other_text_has_no_ranges(text: str) -> None:
-    assert ram_ranges(text) == ()
+    assert flat_view(text) == ()
 
 
 def test_the_mode_is_switched_once_and_put_back() -> None:

@@ -28,6 +28,9 @@ class Remote:
     def connected(self) -> str:
         return self.where
 
+    def address(self) -> str:
+        return "/dev/ttyS0"
+
     def connection(self) -> str:
         return f"{self.where} ({self.number})"
 
