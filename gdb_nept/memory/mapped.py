@@ -54,6 +54,7 @@ class MappedMemory:
         if self._scope is not None:
             yield
             return
+        self._mode.mode()  # the stub still answers: what is read belongs to a machine that is there
         with ExitStack() as scope:
             self._scope = scope
             try:

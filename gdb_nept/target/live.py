@@ -97,9 +97,12 @@ class LiveTarget:
         )
 
     def ran(self) -> None:
-        """The machine ran, or somebody wrote to its memory."""
-        self.memory.drop()
-        if self._kernel is not None:
+        """The machine ran, or somebody wrote to its memory.  While it has no kernel, its firmware
+        may have moved ROM and RAM, and what was empty, and so proved nothing, may be filled."""
+        if self._kernel is None:
+            self.memory.forget()
+        else:
+            self.memory.drop()
             self._kernel.forget()
         self._dropped()
 

@@ -7,6 +7,7 @@ What gdb shows must be what the command line shows on the same memory as a dump.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,13 +71,23 @@ def on_dump(snapshot: Path, line: str) -> str:
     return done.stdout + done.stderr.replace("gdb_nept: ", "")
 
 
-@pytest.fixture(scope="module")
-def shown(replay: Replay) -> dict[str, str]:
+#: How memory may be read here, and what nept-target says of it.
+WAYS = {
+    "auto": r"memory:   process memory of qemu-system-x86 \(process \d+\), 512 MiB",
+    "phymem": "memory:   QEMU's physical memory mode, 512 MiB",
+}
+
+
+@pytest.fixture(scope="module", params=list(WAYS))
+def shown(request: pytest.FixtureRequest, replay: Replay) -> dict[str, str]:
     lines = tuple(f"nept-{line}" for line in LINES)
     mode = "maint packet qqemu.PhyMemMode"
-    outputs, relay = in_gdb(replay, (*lines, mode, "nept-target"))
+    force = f"set nept memory {request.param}"
+    outputs, relay = in_gdb(replay, (*lines, mode, "nept-target"), force)
     found = dict(zip((*LINES, "mode", "target"), outputs))
-    return {**found, "kinds": "".join(sorted(relay.kinds))}
+    switches = sum(packet == "Qqemu.PhyMemMode:1" for packet in relay.packets)
+    kinds = "".join(sorted(relay.kinds))
+    return {**found, "kinds": kinds, "switches": str(switches), "way": str(request.param)}
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -96,9 +107,13 @@ def test_nothing_is_written_or_continued(shown: dict[str, str]) -> None:
     assert not set(shown["kinds"]) & set("MXPGcCsSk")
 
 
+def test_the_mode_is_switched_to_prove_the_process_and_never_again(shown: dict[str, str]) -> None:
+    assert (int(shown["switches"]) == 1) == (shown["way"] == "auto")
+
+
 def test_target_tells_where_everything_came_from(shown: dict[str, str]) -> None:
     output = shown["target"]
-    assert "QEMU's physical memory mode, 512 MiB" in output
+    assert re.search(WAYS[shown["way"]], output)
     assert "kallsyms" in output
     assert "BTF" in output
     assert "kvm_intel at 0x" in output

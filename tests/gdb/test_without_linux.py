@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INIT = ROOT / "gdb_nept" / "init.py"
 NAMES = ("target", "vms", "vmcs12", "ept", "walk", "decode")
 MODE = "maint packet qqemu.PhyMemMode"
+BY_MODE = "set nept memory phymem"
 Gdb = Callable[..., str]
 Address = tuple[str, int]
 
@@ -131,7 +132,7 @@ def test_without_tabulate_and_pygments_output_is_the_same(gdb: Gdb) -> None:
 def test_a_machine_in_its_firmware(gdb: Gdb, firmware: Address) -> None:
     with Relay(firmware) as relay:
         attach = f"target remote 127.0.0.1:{relay.port}"
-        output = gdb(attach, "nept-vms", "nept-target", MODE)
+        output = gdb(BY_MODE, attach, "nept-vms", "nept-target", MODE)
     assert "no Linux kernel in the target's physical memory" in output
     assert "let it boot first" in output
     assert re.search(r"memory: +QEMU's physical memory mode, \d+ MiB", output)
@@ -142,7 +143,7 @@ def test_a_machine_in_its_firmware(gdb: Gdb, firmware: Address) -> None:
 @pytest.mark.qemu
 def test_only_ram_is_read(gdb: Gdb, firmware: Address) -> None:
     with Relay(firmware) as relay:
-        gdb(f"target remote 127.0.0.1:{relay.port}", "nept-vms")
+        gdb(BY_MODE, f"target remote 127.0.0.1:{relay.port}", "nept-vms")
     started = relay.packets.index("Qqemu.PhyMemMode:1")
     ended = relay.packets.index("Qqemu.PhyMemMode:0")
     reads = [p[1:].split(",") for p in relay.packets[started:ended] if p.startswith("m")]
@@ -156,6 +157,7 @@ def test_only_ram_is_read(gdb: Gdb, firmware: Address) -> None:
 def test_the_mode_found_is_the_mode_left(gdb: Gdb, firmware: Address) -> None:
     with Relay(firmware) as relay:
         output = gdb(
+            BY_MODE,
             f"target remote 127.0.0.1:{relay.port}",
             "maint packet Qqemu.PhyMemMode:1",
             "nept-vms",
@@ -178,7 +180,7 @@ def test_a_32_bit_machine_is_told(gdb: Gdb) -> None:
 def test_a_stub_that_goes_away_in_mid_command(gdb: Gdb, firmware: Address) -> None:
     with Relay(firmware, hang_up_after=600) as relay:
         attach = f"target remote 127.0.0.1:{relay.port}"
-        output = gdb(attach, "nept-vms", "nept-vms", attach, MODE, "nept-vms", MODE)
+        output = gdb(BY_MODE, attach, "nept-vms", "nept-vms", attach, MODE, "nept-vms", MODE)
     first, left, put_back = output.partition('received: "1"')
     assert "the target does not answer" in first
     assert "not attached" in first
@@ -195,6 +197,7 @@ def test_ctrl_c_comes_back_to_the_prompt_and_puts_the_mode_back(firmware: Addres
         child = pexpect.spawn("gdb", ["-nx", "-q"], timeout=20, encoding="utf-8", env=plain)
         child.sendline("set confirm off")
         child.sendline(f"source {INIT}")
+        child.sendline(BY_MODE)
         child.sendline(f"target remote 127.0.0.1:{relay.port}")
         child.expect("0x000000000000fff0 in")
         child.sendline("nept-vms")

@@ -16,7 +16,7 @@ from gdb_nept.memory import process
 from gdb_nept.memory.mapped import MappedMemory
 from gdb_nept.memory.owner import Process
 from gdb_nept.memory.process import process_memory
-from gdb_nept.memory.qemu import QemuMemory
+from gdb_nept.memory.qemu import QUERY, QemuMemory
 from gdb_nept.memory.shared_file import file_memory
 from gdb_nept.memory.transport import NotOffered
 from tests.memory.emulator import Emulator, emulator
@@ -67,13 +67,13 @@ def by_process(stub: Machine) -> MappedMemory:
     return memory
 
 
-def test_ram_is_read_from_the_process_and_no_packet_is_sent(other: Emulator) -> None:
+def test_ram_is_read_from_the_process_and_no_mode_is_switched(other: Emulator) -> None:
     stub = at(other)
     memory = by_process(stub)
     with memory.held(), memory.held():
         for place, size in ((0, 8), (0x9FFF8, 8), (0x100000, 4096), (0x17FFF0, 0x20), (MIB, MIB)):
             assert memory.read(HostPhys(place), size) == bytes(stub.memory[place : place + size])
-    assert stub.sent == []
+    assert stub.sent == [QUERY]
     assert memory.describe() == f"process memory of {one_name(other)}, 1 MiB of RAM and ROM"
 
 
@@ -98,7 +98,7 @@ def test_no_device_is_read(other: Emulator) -> None:
     for place, size in ((0xA0000, 8), (0x9FFFC, 8), (SIZE, 8), (0xFEE00000, 8)):
         with memory.held(), pytest.raises(MemoryUnreadable, match="no RAM there"):
             memory.read(HostPhys(place), size)
-    assert stub.sent == []
+    assert stub.modes == []
 
 
 def test_what_differs_from_the_stubs_answer_is_refused(other: Emulator) -> None:
@@ -188,6 +188,14 @@ def test_descriptors_are_given_back(other: Emulator) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
+def test_a_stub_that_is_gone_is_noticed_before_anything_is_read(other: Emulator) -> None:
+    stub = at(other)
+    memory = by_process(stub)
+    stub.gone = True
+    with pytest.raises(TargetGone), memory.held():
+        pytest.fail("held a machine that is not there any more")
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
@@ -214,7 +222,7 @@ def by_file(stub: Machine, named: Path | None = None) -> MappedMemory:
     return memory
 
 
-def test_several_files_with_offsets_are_read_without_a_packet(tmp_path: Path) -> None:
+def test_several_files_with_offsets_are_read(tmp_path: Path) -> None:
     low, high = written(tmp_path, machine())
     stub = with_files(low=low, high=high)
     stub.answers["qom-get /objects/high offset"] = "4096"
@@ -222,7 +230,7 @@ def test_several_files_with_offsets_are_read_without_a_packet(tmp_path: Path) ->
     with memory.held():
         for place, size in ((0, 8), (0x100000, 4096), (0x17FFF0, 0x20), (MIB, MIB)):
             assert memory.read(HostPhys(place), size) == bytes(stub.memory[place : place + size])
-    assert stub.sent == []
+    assert stub.sent == [QUERY]
     assert memory.describe() == f"shared file {low}, {high}, 1 MiB of RAM and ROM"
 
 

@@ -19,7 +19,7 @@ from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.memory.mapped import MappedMemory
 from gdb_nept.memory.process import process_memory
-from gdb_nept.memory.qemu import QemuMemory
+from gdb_nept.memory.qemu import QUERY, QemuMemory
 from gdb_nept.memory.shared_file import file_memory
 from gdb_nept.memory.transport import NotOffered
 from tests.lab.rsp_client import Client
@@ -98,13 +98,13 @@ def _attached(port: int) -> RspStub:
 
 
 def assert_marks(memory: MappedMemory, stub: RspStub, marks: tuple[int, ...]) -> None:
-    """Every mark is where QEMU put it, and no packet was needed to see that."""
+    """Every mark is where QEMU put it, and no mode was switched to see that."""
     stub.packets.clear()
     with memory.held():
         for number, place in enumerate(marks):
             expected = MARK + str(number).encode()
             assert memory.read(HostPhys(place), len(expected)) == expected, hex(place)
-    assert stub.packets == []
+    assert stub.packets == [QUERY]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -3,54 +3,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import pytest
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.transport import NotOffered
-from gdb_nept.target.dwarf import Debugger
 from gdb_nept.target.live_memory import LiveMemory
-from gdb_nept.target.locate import Progress
 from tests.memory.stubs import BASE, Machine
-
-
-class Remote:
-    """A debugger that is connected to `stub`, or to nothing."""
-
-    def __init__(self, stub: Machine, base: int | None = None) -> None:
-        self.stub = stub
-        self.base = base
-        self.where = "remote 127.0.0.1:1234"
-        self.number = 1
-
-    def connected(self) -> str:
-        return self.where
-
-    def address(self) -> str:
-        return "/dev/ttyS0"
-
-    def connection(self) -> str:
-        return f"{self.where} ({self.number})"
-
-    def check(self) -> None:
-        if not self.where:
-            raise NeptError("not attached")
-
-    def cr3s(self) -> tuple[int, ...]:
-        return ()
-
-    def direct_map(self) -> int:
-        if self.base is None:
-            raise NotOffered("page_offset_base is not known")
-        return self.base
-
-    def vmlinux(self) -> Debugger | None:
-        return None
-
-    def progress(self) -> AbstractContextManager[Progress | None]:
-        return nullcontext()
+from tests.target.remotes import Remote
 
 
 def read(memory: LiveMemory, place: int, size: int = 8) -> bytes:
