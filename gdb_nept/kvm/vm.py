@@ -155,9 +155,28 @@ def _require_intel(kernel: Kernel) -> None:
         )
     if variable_address(kernel, "vmx_vcpu_run", "kvm_intel") is not None:
         return  # built in
+    if has_vmx(kernel) is False:
+        raise NoGuest(
+            "the host's processor has no VMX, so that no nested guest can be there",
+            "Its firmware may have switched it off.  QEMU emulates none (TCG); its KVM gives an L0 "
+            "VMX with -cpu host,+vmx (qemu-configs/l0-kvm.cfg).",
+        )
     if "kvm" in loaded:
         raise NoGuest("kvm is loaded without kvm_intel", "Load kvm_intel on the host.")
     raise NoGuest("kvm module is not loaded", "Load kvm_intel on the host, and start a VM.")
+
+
+def has_vmx(kernel: Kernel) -> bool | None:
+    """Whether the boot processor has VMX that the kernel may use (asm/cpufeatures.h,
+    X86_FEATURE_VMX: word 4 is CPUID.1:ECX); None if the kernel does not tell."""
+    address = variable_address(kernel, "boot_cpu_data", "kvm")
+    if address is None:
+        return None
+    try:
+        words = object_at(kernel, address, "cpuinfo_x86").member("x86_capability")
+        return bool(words.index(4).number() >> 5 & 1)
+    except (MemberMissing, MemoryUnreadable, TypeMissing):
+        return None
 
 
 def _lock_held(kernel: Kernel) -> bool:

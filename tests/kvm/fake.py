@@ -19,6 +19,7 @@ NONE = (1 << 64) - 1
 
 # Members whose type matters: "x" struct, "*x" pointer to it, "x[n]" array, "i4" signed number.
 COMMON = {
+    "cpuinfo_x86": {"x86_capability": "u4[22]"},
     "kvm": {
         "mm": "*mm_struct",
         "memslots": "*kvm_memslots[2]",
@@ -83,6 +84,7 @@ MORE = {
     "kvm_vcpu_stat": (1104, {"guest_mode": (800, 8)}),
     "kvm_cpu_role": (8, {"base": (0, 4), "ext": (4, 4)}),
     "kvm_arch_memory_slot": (48, {"lpage_info": (24, 16), "gfn_track": (40, 8)}),
+    "cpuinfo_x86": (160, {"x86_capability": (48, 88)}),
     "kvm_lpage_info": (4, {"disallow_lpage": (0, 4)}),
     "vmx_exit_reason": (4, {"full": (0, 4)}),
     "nested_smm": (2, {"vmxon": (0, 1), "guest_mode": (1, 1)}),

@@ -95,6 +95,20 @@ def test_no_kvm_is_told(modules: list[str], message: str) -> None:
     assert raised.value.advice
 
 
+@pytest.mark.parametrize("modules", [[], ["kvm"]])
+def test_a_processor_without_vmx_is_told(modules: list[str]) -> None:
+    kernel = FakeKernel(debian())
+    kernel.loaded = modules
+    cpu = kernel.new("cpuinfo_x86")
+    kernel.symbols.addresses["boot_cpu_data"] = cpu.address
+    kernel.poke(cpu, "x86_capability", 0xFFFFFFFF & ~(1 << 5), place=4)
+    with pytest.raises(NoGuest, match="no VMX, so that no nested guest"):
+        vms(kernel)
+    kernel.poke(cpu, "x86_capability", 1 << 5, place=4)
+    with pytest.raises(NoGuest, match=r"kvm_intel|not loaded"):
+        vms(kernel)
+
+
 def test_a_list_under_change_is_noted() -> None:
     kernel, _ = host(debian())
     kernel.variable("kvm_lock", 0xFFFF888000123401)
