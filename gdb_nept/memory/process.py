@@ -14,7 +14,7 @@ from pathlib import Path
 from gdb_nept.errors import MemoryUnreadable, TargetGone
 from gdb_nept.memory.blocks import Block, host_address
 from gdb_nept.memory.mapped import MappedBlock, MappedMemory
-from gdb_nept.memory.owner import Process, owners
+from gdb_nept.memory.owner import Process
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.stub import Stub
 from gdb_nept.memory.transport import NotOffered
@@ -52,20 +52,20 @@ class ProcessMemory:
         return MappedBlock(block.range, lambda offset, size: self.read(place + offset, size))
 
 
-def process_memory(stub: Stub, mode: QemuMemory, address: str) -> MappedMemory:
-    """`address` is what the debugger is connected to.  Raises NotOffered, with the reason."""
-    candidates = owners(address)
+def process_memory(stub: Stub, mode: QemuMemory, candidates: Sequence[Process]) -> MappedMemory:
+    """The machine's memory in the first of the candidates that has it.  Raises NotOffered, with
+    the reason."""
     blocks = [(block, host_address(stub, block)) for block in mode.blocks]
     placed = [(block, place) for block, place in blocks if place is not None]
     if not placed:
         raise NotOffered("the stub's monitor does not tell where memory lies (gpa2hva)")
-    refusals: list[NotOffered] = []
+    refusals = []
     for process in candidates:
         try:
             return _proven(process, placed, mode)
         except NotOffered as error:
-            refusals.append(error)
-    raise refusals[0]
+            refusals.append((error.message, error.advice))
+    raise NotOffered(*refusals[0])
 
 
 def _proven(

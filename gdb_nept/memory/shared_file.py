@@ -36,7 +36,7 @@ def file_memory(stub: Stub, mode: QemuMemory, named: Path | None = None) -> Mapp
     regions = dict.fromkeys(block.region for block in mode.blocks)
     backends = {region: found for region in regions if (found := _backend(stub, region))}
     if not backends:
-        raise NotOffered("the machine has no memory-backend-file", NAME_IT)
+        raise NotOffered("the machine has none", NAME_IT)
     if named and len(backends) > 1:
         paths = ", ".join(str(one.path) for one in backends.values())
         raise NotOffered(f"{named} alone was named, but memory lies in {paths}")

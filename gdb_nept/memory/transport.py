@@ -73,10 +73,11 @@ class Refusal:
     """A way that was tried, and why it is not used."""
 
     kind: str
-    error: NotOffered
+    why: str
+    advice: str = ""
 
     def __str__(self) -> str:
-        return f"{KINDS[self.kind]}: {self.error.message}"
+        return f"{KINDS[self.kind]}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def choose(ways: Mapping[str, Callable[[], Transport]], wanted: str = AUTO) -> C
         try:
             return Choice(ways[kind](), tuple(refusals))
         except NotOffered as error:
-            refusals.append(Refusal(kind, error))
+            refusals.append(Refusal(kind, error.message, error.advice))
     if wanted != AUTO:
-        advice = f"{refusals[0].error.advice}\nset nept memory auto".strip()
+        advice = f"{refusals[0].advice}\nset nept memory auto".strip()
         raise NotOffered(f"memory cannot be read by {refusals[0]}", advice)
     reasons = "\n".join(f"Not by {refusal}" for refusal in refusals)
     advice = "Or take a dump of its memory, and use: python3 -m gdb_nept --dump FILE"

@@ -48,7 +48,7 @@ def _data(found: Attachment) -> dict[str, Data]:
         "target": found.target or None,
         "memory": found.memory or None,
         "transport": found.transport or None,
-        "not_used": [{"transport": one.kind, "why": one.error.message} for one in found.refused],
+        "not_used": [{"transport": one.kind, "why": one.why} for one in found.refused],
         "kernel": None if kernel is None else _kernel_data(kernel),
         "missing": [{"what": one.what, "advice": one.advice or None} for one in found.missing],
         "notes": list[Data](found.notes),

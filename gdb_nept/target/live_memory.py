@@ -12,6 +12,7 @@ from typing import Callable
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.direct import DirectMapMemory
+from gdb_nept.memory.owner import owners
 from gdb_nept.memory.process import process_memory
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.reader import PageCache
@@ -94,7 +95,7 @@ class LiveMemory:
             return DirectMapMemory(stub, base, mode.ranges)
 
         return {
-            "process": lambda: process_memory(stub, mode, self._remote.address()),
+            "process": lambda: process_memory(stub, mode, owners(self._remote.address())),
             "file": lambda: file_memory(stub, mode, self._file),
             "phymem": by_mode,
             "direct": direct,

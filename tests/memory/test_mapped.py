@@ -6,13 +6,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, TargetGone
-from gdb_nept.memory import process
+from gdb_nept.memory import owner, process
 from gdb_nept.memory.mapped import MappedMemory
 from gdb_nept.memory.owner import Process
 from gdb_nept.memory.process import process_memory
@@ -23,7 +24,6 @@ from tests.memory.emulator import Emulator, emulator
 from tests.memory.stubs import SIZE, Machine, gpa2hva
 
 MIB = 1 << 20
-PIPE = "| emulator"  # the address of a stub that a child of ours belongs to
 #: Two stretches of one region with a hole between, a ROM, and the rest of RAM of another region.
 MTREE = """\
 FlatView #1
@@ -54,36 +54,38 @@ def other() -> Iterator[Emulator]:
 
 def at(one: Emulator) -> Machine:
     """The machine whose memory that process holds."""
-    found = machine()
+    stub = machine()
     for start, offset in ((0, 0), (0x100000, 0xA0000), (0x180000, LOW)):
-        found.answers.update(gpa2hva(start, one.place + offset))
-    found.answers["gpa2hva 0xc0000"] = "Memory at address 0xc0000 is not RAM\n"
-    return found
+        stub.answers.update(gpa2hva(start, one.place + offset))
+    stub.answers["gpa2hva 0xc0000"] = "Memory at address 0xc0000 is not RAM\n"
+    return stub
 
 
-def by_process(stub: Machine) -> MappedMemory:
-    memory = process_memory(stub, QemuMemory(stub), PIPE)
+def found(one: Emulator) -> tuple[Process]:
+    process = owner.process(one.pid)
+    assert process is not None
+    return (process,)
+
+
+def by_process(stub: Machine, one: Emulator) -> MappedMemory:
+    memory = process_memory(stub, QemuMemory(stub), found(one))
     stub.sent.clear()
     return memory
 
 
 def test_ram_is_read_from_the_process_and_no_mode_is_switched(other: Emulator) -> None:
     stub = at(other)
-    memory = by_process(stub)
+    memory = by_process(stub, other)
     with memory.held(), memory.held():
         for place, size in ((0, 8), (0x9FFF8, 8), (0x100000, 4096), (0x17FFF0, 0x20), (MIB, MIB)):
             assert memory.read(HostPhys(place), size) == bytes(stub.memory[place : place + size])
     assert stub.sent == [QUERY]
-    assert memory.describe() == f"process memory of {one_name(other)}, 1 MiB of RAM and ROM"
-
-
-def one_name(one: Emulator) -> str:
-    return f"{Path(f'/proc/{one.pid}/comm').read_text().strip()} (process {one.pid})"
+    assert memory.describe() == f"process memory of {found(other)[0]}, 1 MiB of RAM and ROM"
 
 
 def test_a_rom_that_is_not_in_the_process_is_read_by_mode(other: Emulator) -> None:
     stub = at(other)
-    memory = by_process(stub)
+    memory = by_process(stub, other)
     with memory.held():
         memory.read(HostPhys(0x1000), 8)
         assert memory.read(HostPhys(0xC0000), 16) == bytes(stub.memory[0xC0000:0xC0010])
@@ -94,7 +96,7 @@ def test_a_rom_that_is_not_in_the_process_is_read_by_mode(other: Emulator) -> No
 
 def test_no_device_is_read(other: Emulator) -> None:
     stub = at(other)
-    memory = by_process(stub)
+    memory = by_process(stub, other)
     for place, size in ((0xA0000, 8), (0x9FFFC, 8), (SIZE, 8), (0xFEE00000, 8)):
         with memory.held(), pytest.raises(MemoryUnreadable, match="no RAM there"):
             memory.read(HostPhys(place), size)
@@ -105,7 +107,7 @@ def test_what_differs_from_the_stubs_answer_is_refused(other: Emulator) -> None:
     stub = at(other)
     stub.memory[0x180000:0x180008] = b"another!"
     with pytest.raises(NotOffered, match="differs from what the stub reads at 0x180000"):
-        process_memory(stub, QemuMemory(stub), PIPE)
+        process_memory(stub, QemuMemory(stub), found(other))
     assert stub.mode == "0"
 
 
@@ -113,7 +115,7 @@ def test_a_process_that_has_no_such_memory_is_refused_without_a_packet(other: Em
     stub = at(other)
     stub.answers.update(gpa2hva(0x180000, 0x10))
     with pytest.raises(NotOffered, match="memory is not where it was told"):
-        process_memory(stub, QemuMemory(stub), PIPE)
+        process_memory(stub, QemuMemory(stub), found(other))
     assert stub.modes == []
 
 
@@ -124,7 +126,7 @@ def test_memory_that_is_empty_proves_nothing() -> None:
         stub = at(other)
         stub.memory[:] = bytes(SIZE)
         with pytest.raises(NotOffered, match="still empty"):
-            process_memory(stub, QemuMemory(stub), PIPE)
+            process_memory(stub, QemuMemory(stub), found(other))
 
 
 def test_a_page_that_is_not_empty_is_looked_for() -> None:
@@ -136,21 +138,21 @@ def test_a_page_that_is_not_empty_is_looked_for() -> None:
         stub = at(other)
         stub.memory[:] = blank.memory
         mode = QemuMemory(stub)
-        process_memory(stub, mode, PIPE)
+        process_memory(stub, mode, found(other))
         assert "m140000,1000" in stub.sent
         stub.memory[0x140000] = 2
         with pytest.raises(NotOffered, match="differs from what the stub reads at 0x140000"):
-            process_memory(stub, mode, PIPE)
+            process_memory(stub, mode, found(other))
 
 
 def test_without_a_monitor_nothing_is_guessed() -> None:
     stub = Machine(answers={})
-    with pytest.raises(NotOffered, match="gpa2hva"), emulator(b"\1" * 4096):
-        process_memory(stub, QemuMemory(stub), PIPE)
+    with pytest.raises(NotOffered, match="gpa2hva"), emulator(b"\1" * 4096) as other:
+        process_memory(stub, QemuMemory(stub), found(other))
 
 
 def test_a_process_that_ends_is_told_as_such(other: Emulator) -> None:
-    memory = by_process(at(other))
+    memory = by_process(at(other), other)
     with memory.held():
         memory.read(HostPhys(0x1000), 8)
         other.end()
@@ -170,7 +172,7 @@ def test_the_right_to_read_is_asked_for(
     monkeypatch.setattr(process, "YAMA", scope)
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(NotOffered, match="may not be read: Operation not permitted") as caught:
-        by_process(at(other))
+        by_process(at(other), other)
     assert caught.value.advice == f"{scope} is 1: run gdb as root, or write 0 there."
 
 
@@ -181,16 +183,19 @@ def test_another_users_process_gets_other_advice(monkeypatch: pytest.MonkeyPatch
 
 
 def test_descriptors_are_given_back(other: Emulator) -> None:
-    stub = at(other)
+    stub, false = at(other), at(other)
+    false.memory[0] ^= 1
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        by_process(stub)
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+        by_process(stub, other)
+        with suppress(NotOffered):
+            by_process(false, other)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_stub_that_is_gone_is_noticed_before_anything_is_read(other: Emulator) -> None:
     stub = at(other)
-    memory = by_process(stub)
+    memory = by_process(stub, other)
     stub.gone = True
     with pytest.raises(TargetGone), memory.held():
         pytest.fail("held a machine that is not there any more")
@@ -276,6 +281,6 @@ def test_a_file_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_such_a_file_is_told() -> None:
-    with pytest.raises(NotOffered, match="no memory-backend-file") as caught:
+    with pytest.raises(NotOffered, match="the machine has none") as caught:
         by_file(machine())
     assert "l0-shared-memory.cfg" in caught.value.advice

@@ -47,14 +47,17 @@ def test_a_pipe_leads_to_what_we_started() -> None:
             child.kill()
 
 
-def test_a_connection_to_ourselves_leads_nowhere() -> None:
+def test_a_connection_to_ourselves_leads_to_what_we_started_alone() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as ours,
         server.accept()[0],
-        pytest.raises(NotOffered, match="not visible"),
+        subprocess.Popen(["sleep", "1000"]) as child,
     ):
-        owners(f"127.0.0.1:{ours.getpeername()[1]}")
+        found = [one.pid for one in owners(f"127.0.0.1:{ours.getpeername()[1]}")]
+        child.kill()
+    assert child.pid in found
+    assert os.getpid() not in found
 
 
 def test_other_connections_are_not_taken_for_it() -> None:

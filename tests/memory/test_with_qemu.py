@@ -18,6 +18,7 @@ import pytest
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.memory.mapped import MappedMemory
+from gdb_nept.memory.owner import owners
 from gdb_nept.memory.process import process_memory
 from gdb_nept.memory.qemu import QUERY, QemuMemory
 from gdb_nept.memory.shared_file import file_memory
@@ -112,7 +113,7 @@ def test_every_block_of_the_process_is_found(tmp_path: Path, layout: str) -> Non
     words, marks = LAYOUTS[layout]
     with qemu(tmp_path, *words, marks=marks) as stub:
         mode = QemuMemory(stub)
-        memory = process_memory(stub, mode, stub.address)
+        memory = process_memory(stub, mode, owners(stub.address))
         assert_marks(memory, stub, marks)
         for block in mode.blocks:
             place, size = block.range.end - 256, 256
@@ -151,12 +152,12 @@ def test_a_private_file_is_refused_and_its_process_is_not(tmp_path: Path) -> Non
         mode = QemuMemory(stub)
         with pytest.raises(NotOffered, match="share=off"):
             file_memory(stub, mode)
-        assert_marks(process_memory(stub, mode, stub.address), stub, (MIB,))
+        assert_marks(process_memory(stub, mode, owners(stub.address)), stub, (MIB,))
 
 
 def test_memory_without_a_file_is_told(tmp_path: Path) -> None:
     with (
         qemu(tmp_path, "pc", "-m", "64M", marks=(MIB,)) as stub,
-        pytest.raises(NotOffered, match="no memory-backend-file"),
+        pytest.raises(NotOffered, match="the machine has none"),
     ):
         file_memory(stub, QemuMemory(stub))
