@@ -18,7 +18,7 @@ from gdb_nept.errors import NeptError
 AUTO = "auto"
 #: What `set nept memory` takes besides `auto`, and the words for it.
 KINDS = {
-    "process": "the memory of the emulator's process",
+    "process": "the emulator's process",
     "file": "a shared memory-backend-file",
     "phymem": "QEMU's physical memory mode",
     "direct": "the kernel's direct map",
@@ -96,8 +96,8 @@ def choose(ways: Mapping[str, Callable[[], Transport]], wanted: str = AUTO) -> C
             refusals.append(Refusal(kind, error.message, error.advice))
     if wanted != AUTO:
         advice = f"{refusals[0].advice}\nset nept memory auto".strip()
-        raise NotOffered(f"memory cannot be read by {refusals[0]}", advice)
-    reasons = "\n".join(f"Not by {refusal}" for refusal in refusals)
+        raise NotOffered(f"memory cannot be read through {refusals[0]}", advice)
+    reasons = "\n".join(f"Not through {refusal}" for refusal in refusals)
     advice = "Or take a dump of its memory, and use: python3 -m gdb_nept --dump FILE"
     raise NotOffered("the target's physical memory cannot be read", f"{reasons}\n{advice}")
 

@@ -21,7 +21,7 @@ def target_page(found: Attachment) -> Page:
         *_kernel_lines(found.kernel),
     ]
     lines += [f"note:     {note}" for note in found.notes]
-    lines += [f"note:     memory is not read by {refusal}" for refusal in found.refused]
+    lines += [f"note:     memory is not read through {refusal}" for refusal in found.refused]
     problems = [_missing(one) for one in found.missing]
     return Page(("\n".join(lines), *problems), _data(found))
 

@@ -79,7 +79,7 @@ def test_the_way_is_told_with_why_not_a_faster_one(gdb: Gdb, firmware: tuple[str
     assert second["transport"] == "phymem"
     assert "by: auto; used now: process memory of qemu-system-x86" in output
     assert "by: phymem; used now: QEMU's physical memory mode" in output
-    assert "by a shared memory-backend-file: the machine has none" in words(output)
+    assert "through a shared memory-backend-file: the machine has none" in words(output)
     assert "Traceback" not in output
 
 

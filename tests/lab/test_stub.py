@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = "---- next ----"
 PHYSICAL = "Qqemu.PhyMemMode"
 BREAKPOINT, INTERRUPT = "T05thread:p01.01;", "T02thread:p01.01;"
+QEMU_NAME = "qemu-system-x86"  # of its process, which has room for 15 letters
 SOON = 0.5  # seconds for Ctrl-C
 RIP, CR0, CR3, CR4, EFER = 0x10, 0x1B, 0x1D, 0x1E, 0x20  # numbers of registers
 
@@ -227,11 +228,22 @@ def gdb(port: int, *lines: str) -> list[str]:
     return [part.lstrip("\n") for part in done.stdout.split(MARK)[1:-1]]
 
 
-def test_our_commands_show_what_they_show_over_qemu(live: Live, qemu: Replay) -> None:
+READERS = {"auto": "process memory of {} (process N)", "phymem": "QEMU's physical memory mode"}
+
+
+@pytest.mark.parametrize("way", list(READERS))
+def test_our_commands_show_what_they_show_over_qemu(live: Live, qemu: Replay, way: str) -> None:
+    """The memory of either is read in the same two ways."""
     lines = ("nept-target", "nept-vms", "nept-walk 0x2000123", "nept-vmcs12", "nept-ept --shadow")
-    ours, theirs = gdb(live.port, *lines), gdb(qemu.port, *lines)
-    for line, here, there in zip(lines, ours, theirs):
-        assert here.replace(str(live.port), "") == there.replace(str(qemu.port), ""), line
+    ours, theirs = (
+        gdb(port, f"set nept memory {way}", *lines)[1:] for port in (live.port, qemu.port)
+    )
+    for shown, port, name in ((ours, live.port, "bochs-bin"), (theirs, qemu.port, QEMU_NAME)):
+        shown[0] = re.sub(r"process \d+", "process N", shown[0].replace(str(port), ""))
+        how = READERS[way].format(name)
+        assert f"memory:   {how}, 512 MiB of RAM and ROM" in shown[0]
+        shown[0] = shown[0].replace(how, "")
+    assert ours == theirs
     assert "kvm_intel at 0x" in ours[0]
 
 

@@ -41,7 +41,7 @@ def test_the_one_that_is_wanted_is_the_only_one_tried() -> None:
     with pytest.raises(NotOffered) as caught:
         choose(ways, "phymem")
     assert caught.value.message == (
-        "memory cannot be read by QEMU's physical memory mode: it is too far away"
+        "memory cannot be read through QEMU's physical memory mode: it is too far away"
     )
     assert caught.value.advice == "Come nearer.\nset nept memory auto"
 

@@ -67,7 +67,7 @@ def test_with_no_target_nothing_is_told_of_the_last_one() -> None:
 def test_a_way_that_does_not_work_is_told_and_another_can_be_chosen() -> None:
     live, _ = target(Machine())
     live.read_memory_by("process")
-    with pytest.raises(NeptError, match="memory cannot be read by the memory of the emulator"):
+    with pytest.raises(NeptError, match="memory cannot be read through the emulator"):
         live.kernel()
     live.read_memory_by("auto")
     look(live)
