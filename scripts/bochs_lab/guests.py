@@ -52,7 +52,7 @@ def _sources_key() -> str:
     if not (SOURCES / "Makefile").is_file():
         raise LabError(f"{SOURCES} has no Makefile: the guests cannot be built")
     sources = [path for path in SOURCES.rglob("*") if path.is_file() and _is_source(path)]
-    return cache.key_of([cache.files_key(sources, SOURCES), _compiler()])
+    return cache.key_of([cache.files_key(sources, SOURCES), compiler()])
 
 
 def _is_source(path: Path) -> bool:
@@ -60,7 +60,8 @@ def _is_source(path: Path) -> bool:
     return not skipped and not path.name.startswith(".")
 
 
-def _compiler() -> str:
+def compiler() -> str:
+    """What the C compiler says it is."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
     try:
         done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)

@@ -28,8 +28,8 @@ APPLETS = (
     *("sh", "echo", "cat", "ls", "mkdir", "mknod", "mount", "sleep", "stty", "sync"),
     *("awk", "dmesg", "grep", "insmod", "tail", "uname"),
 )
+CONSOLE = (5, 1)  # major and minor number of /dev/console
 _TRAILER = "TRAILER!!!"
-_CONSOLE = (5, 1)  # major and minor number of /dev/console
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ def _padded(data: bytes) -> bytes:
 
 
 def _own_files() -> list[Path]:
-    return [INIT, Path(__file__), _busybox()]
+    return [INIT, Path(__file__), busybox()]
 
 
-def _busybox() -> Path:
+def busybox() -> Path:
+    """The machine's own busybox, which is static."""
     found = shutil.which("busybox")
     if found is None:
         raise LabError("no busybox; install the package busybox-static")
@@ -98,22 +99,23 @@ def _overlay_key(options: LabOptions) -> str:
 def _entries(options: LabOptions, kernel: UnpackedKernel, guests: Guests) -> Iterator[Entry]:
     for folder in ("bin", "dev", "lab", "modules"):
         yield Entry(folder, stat.S_IFDIR | 0o755)
-    yield Entry("dev/console", stat.S_IFCHR | 0o600, device=_CONSOLE)
+    yield Entry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE)
     yield Entry("init", stat.S_IFREG | 0o755, INIT.read_bytes())
-    yield Entry("bin/busybox", stat.S_IFREG | 0o755, _busybox().read_bytes())
+    yield Entry("bin/busybox", stat.S_IFREG | 0o755, busybox().read_bytes())
     for applet in APPLETS:
         yield Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     for name in MODULES:
         module = kernel.module(name)
         if module is not None:
-            yield Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, _module_content(module))
+            yield Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, module_content(module))
     for path in guests.files():
         yield Entry(f"lab/{path.name}", stat.S_IFREG | 0o755, path.read_bytes())
     for path in _overlay_files(options):
         yield _copied(path, str(path.relative_to(options.overlay or path)))
 
 
-def _module_content(module: Path) -> bytes:
+def module_content(module: Path) -> bytes:
+    """A module as the kernel takes it: not compressed."""
     data = module.read_bytes()
     return lzma.decompress(data) if module.suffix == ".xz" else data
 
