@@ -3,8 +3,9 @@
 
 Bochs emulates VMX with EPT, so a real nested state comes about on any machine.  The parts, in
 the order a run meets them: `options`, `kernels` and `packages` (which kernel), `guests`,
-`initramfs`, `image` (what is booted), `bochs`, `ram`, `registers`, `console` (the machine),
-`boot` (until the park point), `daemon` and `service` (a machine that stays), `snapshot`, `replay`.
+`linux_l1` (another L1, as an overlay), `initramfs`, `image` (what is booted), `bochs`, `ram`,
+`registers`, `console` (the machine), `boot` (until the park point), `daemon` and `service` (a
+machine that stays), `snapshot`, `replay`.
 
 The gdb stub over a machine that stays: `live` (read, stop, run), with `processor` and
 `translation`; `stub` (the packets' answers), with `target_xml` and `monitor`; `server` (the port),

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Optional
 
-from . import bare, guests, image, kernels, machine, replay, replays, runtime, snapshot
+from . import bare, guests, image, kernels, linux_l1, machine, replay, replays, runtime, snapshot
 from .errors import LabError
 from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
 from .progress import Lines, for_stream
@@ -108,6 +108,12 @@ def _bare(parsed: argparse.Namespace, teller: Lines) -> int:
     return 0
 
 
+def _overlay(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Build an overlay with another L1, for --overlay; it stops at the park point l1"""
+    _say(teller, str(linux_l1.overlay(parsed.kernel, teller)))
+    return 0
+
+
 def _replay(parsed: argparse.Namespace, teller: Lines) -> int:
     """Put a snapshot behind QEMU's gdbstub"""
     taken = parsed.snapshot or snapshot.ensure(_options(parsed), teller)
@@ -190,9 +196,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     shaped = _shaping_options()
-    for run in (_build, _up, _stub, _snapshot, _bare, _replay, _status, _down):
+    for run in (_build, _up, _stub, _snapshot, _bare, _overlay, _replay, _status, _down):
         name = run.__name__.strip("_")
-        parents = [shaped] if run not in (_stub, _bare, _status, _down) else []
+        parents = [shaped] if run not in (_stub, _bare, _overlay, _status, _down) else []
         command = commands.add_parser(
             name, parents=parents, help=run.__doc__, description=run.__doc__
         )
@@ -218,6 +224,9 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
     elif name == "bare":
         add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
         add("--words", default="", metavar="WORDS", help="of L1's command line: quiet=1")
+    elif name == "overlay":
+        add("overlay", choices=["linux-kvm"], help="L1: Linux with KVM, in QEMU")
+        add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L1's kernel")
     elif name == "status":
         add("--json", action="store_true", help="as JSON")
 

@@ -11,7 +11,7 @@ from . import kernels
 from .errors import LabError
 from .kernels import KERNELS, Kernel
 
-PARK_POINTS = ("start", "l1-exit", "l2", "done")  # in the order a run meets them
+PARK_POINTS = ("start", "l1", "l1-exit", "l2", "done")  # in the order a run meets them
 BOCHS_MEMORY_LIMIT = 2048  # MiB; Bochs refuses more
 LEAST_MEMORY = 128  # MiB; below, the initramfs does not unpack
 
