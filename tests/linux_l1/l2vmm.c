@@ -2,8 +2,7 @@
 /*
  * The VMM that runs in a Linux L1 and gives it an L2: a few instructions in 64-bit mode that touch
  * memory in the ways in which KVM, as L1, sets up its EPT.  What L1 makes of it is Linux' doing.
- *
- *	l2vmm		runs L2 to its end; exit status 0 if L2 saw what it should
+ * Exit status 0 if L2 came to its end, and saw what it should.
  *
  * L2 physical (and, with the identity mapping, linear) addresses:
  *
@@ -33,18 +32,18 @@
 #define PDPT		0x2000ull
 #define PD		0x3000ull
 #define PT		0x4000ull
+#define FAR_PD		0x100000ull
 #define CODE		0x10000ull
 #define STACK		0x21000ull
 #define DEVICE_SAYS	0x4e455054u	/* to every read */
 
 #define PTE_RW		3ull
 #define PTE_LARGE	0x80ull
-#define PTE_TABLE	PTE_RW
-
 #define CR0_VALUE	0x80000011ull	/* PG, ET, PE */
 #define CR4_PAE		0x20ull
 #define EFER_LONG	0x500ull	/* LME, LMA */
 #define RFLAGS_FIXED	2
+
 #define PORT_PHASE	0x510		/* L2 tells which phase begins */
 #define PORT_CHECK	0x511		/* what L2 has read from the device */
 #define PHASE_RELOG	5		/* L1 is to log the same pages anew */
@@ -174,18 +173,16 @@ static uint64_t *table(uint64_t gpa)
 /* Linear 0..1 GiB is physical; 1 GiB + n leads to 4 MiB + n through tables used by nothing else. */
 static void write_tables(void)
 {
-	const uint64_t far_pd = MIB;
-
-	table(PML4)[0] = PDPT | PTE_TABLE;
-	table(PDPT)[0] = PD | PTE_TABLE;
-	table(PDPT)[1] = far_pd | PTE_TABLE;
-	table(PD)[0] = PT | PTE_TABLE;
+	table(PML4)[0] = PDPT | PTE_RW;
+	table(PDPT)[0] = PD | PTE_RW;
+	table(PDPT)[1] = FAR_PD | PTE_RW;
+	table(PD)[0] = PT | PTE_RW;
 	for (uint64_t i = 0; i < 512; i++)
 		table(PT)[i] = i * PAGE | PTE_RW;
 	for (uint64_t i = 1; i < 512; i++)
 		table(PD)[i] = i * LOW | PTE_RW | PTE_LARGE;
-	table(far_pd)[0] = 4 * MIB | PTE_RW | PTE_LARGE;
-	table(far_pd)[1] = 6 * MIB | PTE_RW | PTE_LARGE;
+	table(FAR_PD)[0] = 4 * MIB | PTE_RW | PTE_LARGE;
+	table(FAR_PD)[1] = 6 * MIB | PTE_RW | PTE_LARGE;
 }
 
 static void set_registers(void)
@@ -268,10 +265,8 @@ static void port_written(void)
 		read_dirty_log();
 	if (kvm_run->io.port == PORT_PHASE && value == PHASE_DISCARD)
 		discard();
-	if (kvm_run->io.port == PORT_CHECK && value != DEVICE_SAYS) {
-		printf("l2vmm: L2 read 0x%x from the device\n", value);
-		exit(1);
-	}
+	if (kvm_run->io.port == PORT_CHECK && value != DEVICE_SAYS)
+		die("L2 read something else from the device");
 }
 
 static void device_accessed(void)
@@ -286,16 +281,13 @@ int main(void)
 {
 	create();
 	for (;;) {
-		if (ioctl(vcpu, KVM_RUN, 0) < 0 && errno != EINTR)
-			die("KVM_RUN");
+		CONTROL(vcpu, KVM_RUN, 0);
 		switch (kvm_run->exit_reason) {
 		case KVM_EXIT_IO:
 			port_written();
 			break;
 		case KVM_EXIT_MMIO:
 			device_accessed();
-			break;
-		case KVM_EXIT_INTR:
 			break;
 		case KVM_EXIT_HLT:
 			printf("l2vmm: L2 is done\n");
