@@ -174,8 +174,8 @@ def _holders(row: _Row) -> set[int]:
     if found:
         return found
     raise NotOffered(
-        f"the stub's process is not one that gdb may look into: it belongs to user {row.uid}, or "
-        "runs in another PID namespace",
+        f"gdb may not look into the stub's process: it belongs to user {row.uid}, has more rights, "
+        "or runs in another PID namespace",
         "Run gdb as that user, or as root.",
     )
 

@@ -2,12 +2,13 @@
 """What is attached and what is missing: what nept-target answers.
 
 JSON: target, memory, transport (process, file, phymem, direct; null for a dump), not_used
-[transport, why] (the faster ways), kernel (null if none was found) {release, types, symbols,
-modules [name, base, size]}, missing [what, advice], notes [text].
+[transport, why, advice] (the faster ways), kernel (null if none was found) {release, types,
+symbols, modules [name, base, size]}, missing [what, advice], notes [text].
 """
 
 from __future__ import annotations
 
+from gdb_nept.memory.transport import Refusal
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page
 from gdb_nept.target.attachment import Attachment, Missing, modules_in_words
@@ -21,7 +22,7 @@ def target_page(found: Attachment) -> Page:
         *_kernel_lines(found.kernel),
     ]
     lines += [f"note:     {note}" for note in found.notes]
-    lines += [f"note:     memory is not read through {refusal}" for refusal in found.refused]
+    lines += [_refusal(one) for one in found.refused]
     problems = [_missing(one) for one in found.missing]
     return Page(("\n".join(lines), *problems), _data(found))
 
@@ -42,13 +43,22 @@ def _missing(one: Missing) -> str:
     return f"missing:  {one.what}" + (f"\n{advice}" if advice else "")
 
 
+def _refusal(one: Refusal) -> str:
+    return f"note:     memory is not read through {one}" + (
+        f"\n  {one.advice}" if one.advice else ""
+    )
+
+
 def _data(found: Attachment) -> dict[str, Data]:
     kernel = found.kernel
     return {
         "target": found.target or None,
         "memory": found.memory or None,
         "transport": found.transport or None,
-        "not_used": [{"transport": one.kind, "why": one.why} for one in found.refused],
+        "not_used": [
+            {"transport": one.kind, "why": one.why, "advice": one.advice or None}
+            for one in found.refused
+        ],
         "kernel": None if kernel is None else _kernel_data(kernel),
         "missing": [{"what": one.what, "advice": one.advice or None} for one in found.missing],
         "notes": list[Data](found.notes),

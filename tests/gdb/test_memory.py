@@ -134,7 +134,7 @@ def test_another_users_qemu_is_told_and_read_by_its_stub(firmware: tuple[str, in
         line += ["-ex", f"target remote 127.0.0.1:{relay.port}", "-ex", "nept-target"]
         done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert "memory:   QEMU's physical memory mode" in done.stdout
-    assert "it belongs to user 0" in words(done.stdout)
+    assert "it belongs to user 0, has more rights" in words(done.stdout)
 
 
 def test_ctrl_c_in_a_search_through_the_process(child: pexpect.spawn[str]) -> None:

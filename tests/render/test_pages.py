@@ -21,6 +21,7 @@ from gdb_nept.kvm.spte_format import SINCE_5_13
 from gdb_nept.kvm.vmcs12 import Situation, decode
 from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
+from gdb_nept.memory.transport import Refusal
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.listing import Listing, Shown
 from gdb_nept.render.ept import ept_page
@@ -361,6 +362,25 @@ def test_a_missing_target_says_what_to_do() -> None:
     page = target_page(Attachment("", "", None, (Missing("not attached", "Attach it."),)))
     assert drawn(page).splitlines()[-2:] == ["missing:  not attached", "  Attach it."]
     assert page.data["missing"] == [{"what": "not attached", "advice": "Attach it."}]
+
+
+def test_the_faster_ways_to_read_memory_say_why_they_are_not_used() -> None:
+    refused = (
+        Refusal("process", "it is not visible", "Run gdb as root."),
+        Refusal("file", "there is none"),
+    )
+    found = Attachment("remote :1", "QEMU's mode", None, (), (), "phymem", refused)
+    page = target_page(found)
+    assert drawn(page).splitlines()[-3:] == [
+        "note:     memory is not read through the emulator's process: it is not visible",
+        "  Run gdb as root.",
+        "note:     memory is not read through a shared memory-backend-file: there is none",
+    ]
+    assert page.data["transport"] == "phymem"
+    assert page.data["not_used"] == [
+        {"transport": "process", "why": "it is not visible", "advice": "Run gdb as root."},
+        {"transport": "file", "why": "there is none", "advice": None},
+    ]
 
 
 def test_capabilities_add_a_fourth_letter() -> None:
