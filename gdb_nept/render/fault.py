@@ -33,8 +33,8 @@ from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data
 from gdb_nept.walk.result import Step
 
-HEADERS = ("#", "vCPU", "access", "L2 physical", "L2 linear", "exit made for L1")
-WIDTHS = (5, 5, 14, 14, 18, 18)
+HEADERS = ("#", "vCPU", "access", "L2 physical", "L2 linear", "exit for L1")
+WIDTHS = (4, 4, 12, 14, 18, 15)
 OPS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "rmw"}
 SHORT = {
     EPT_VIOLATION: "violation",
@@ -76,11 +76,11 @@ def _exit_made(told: Told) -> str:
 
 
 def _access(event: Reflected) -> str:
-    """That of the processor, unless the exit is one that only L0's emulator can have led to."""
+    """That of the processor, or "L0: ..." where only L0's emulator can have led to the exit."""
     if event.agrees:
         first = event.check.agreeing[0].foreseen.access
         if first.emulated:
-            return f"emulated {OPS[first.op]}"
+            return f"L0: {OPS[first.op]}"
     return _seen_in_words(event.seen)
 
 
@@ -89,7 +89,7 @@ def _seen_in_words(seen: Seen | None) -> str:
     if seen is None:
         return "-"
     if seen.stage is Stage.PDPTE:
-        return "load of PDPTEs"
+        return "PDPTE load"
     if seen.stage is Stage.FINAL:
         return OPS[seen.op]
     return "walk: read" if seen.op is Op.READ else "walk: update"

@@ -66,7 +66,7 @@ class Tally:
             if name not in self.causes:
                 told.append(f"[{self._letter(name)}] {name}")
             self.causes[name] = self.causes.get(name, 0) + 1
-        letters = "".join(f" [{self._letter(name)}]" for name in names)
+        letters = f" [{','.join(self._letter(name) for name in names)}]" if names else ""
         line = columns(cells_of(number, event)) + f"  {short_verdict(event, names)}{letters}"
         return "\n".join([line, *(text.paragraph(INDENT + each) for each in told)])
 

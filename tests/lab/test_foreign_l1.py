@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A nested hypervisor that was not written for this project: Debian's Linux, in Debian's QEMU.
 
-Its own log is the witness here: it saw the EPT faults that KVM, as L1, has to see.
+Its own log is the witness here: it saw the EPT faults that KVM, as L1, has to see, and nept-watch,
+under which it ran, has shown each of them.
 """
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
-from bochs_lab import console, linux_l1
-from bochs_lab.boot import STOPPED_BY_PARKING, parked
-from bochs_lab.image import image
+from bochs_lab import console, linux_l1, machine
+from bochs_lab.bochs import SERIAL
 from bochs_lab.kernels import DEFAULT, KERNELS
-from bochs_lab.options import LabOptions
 from bochs_lab.packages import kernel
 from bochs_lab.progress import Silent
 
 from tests.lab import l1_trace
 from tests.lab.l1_trace import Fault, Run
 
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN_TERMINAL = {**os.environ, "TERM": "dumb"}
 PATIENCE = 600.0  # seconds from L2's start until L1 has told all
 VIOLATION, MISCONFIGURATION = 48, 49
 READ, WRITE, FETCH, LINEAR, FINAL = 0x1, 0x2, 0x4, 0x80, 0x100  # bits of the qualification
@@ -55,27 +61,47 @@ def test_a_trace_with_a_gap_is_refused() -> None:
 
 @dataclass(frozen=True)
 class Told:
-    """L0's console when it was parked before L2's first instruction, and when all was over."""
+    """L0's console when it was parked before L2's first instruction, and when all was over; what
+    nept-watch showed in between, and its JSON lines."""
 
     before: str
     whole: str
+    shown: str
+    watched: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     """Apart from a machine that the user may have up."""
-    options = LabOptions(park="l1", overlay=linux_l1.overlay(DEFAULT, Silent()))
+    overlay = str(linux_l1.overlay(DEFAULT, Silent()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        with parked(options, image(options, Silent()), Silent()) as machine:
-            before = machine.console.text()
-            deadline = time.monotonic() + PATIENCE
+        try:
+            command = [sys.executable, str(ROOT / "scripts" / "lab"), "up", "--stub"]
+            command += ["--park", "l1", "--overlay", overlay]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            status = machine.status()
+            assert status is not None
+            serial = console.Console(Path(status["folder"]) / SERIAL)
+            before = serial.text()
+            lines = tmp_path_factory.mktemp("watch") / "faults.jsonl"
+            shown = watch_to_the_end(int(done.stdout.split(":")[-1]), lines)
+            watched = [json.loads(line) for line in lines.open()]
+            yield Told(before, serial.text(), shown, watched)
+        finally:
+            machine.down()
 
-            def watch() -> None:
-                assert time.monotonic() < deadline, "\n".join(machine.console.tail())
 
-            assert STOPPED_BY_PARKING in machine.bochs.run(watch)
-            yield Told(before, machine.console.text())
+def watch_to_the_end(port: int, lines: Path) -> str:
+    words = ["gdb", "-nx", "-batch", "-ex", f"source {ROOT}/gdb_nept/init.py"]
+    watch = f"nept-watch --model kvm@bochs-2.7 --json-lines {lines}"
+    for line in (f"target remote 127.0.0.1:{port}", watch, "disconnect"):
+        words += ["-ex", line]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=PATIENCE, check=False, env=PLAIN_TERMINAL
+    )
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +111,7 @@ def runs(told: Told) -> dict[str, Run]:
     return found
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 def test_l0_is_parked_before_l2_starts_and_all_ends_well(told: Told) -> None:
@@ -96,6 +123,7 @@ def test_l0_is_parked_before_l2_starts_and_all_ends_well(told: Told) -> None:
     assert list(console.facts(told.whole).objects[-2:]) == [{"done": 0}, {"park": "done"}]
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 def test_l1_is_debians_kernel(told: Told) -> None:
@@ -108,6 +136,7 @@ def addresses(run: Run, phase: int, reason: int) -> list[int]:
     return [gpa for kind, _, gpa in run.seen(phase) if kind == reason]
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 @pytest.mark.parametrize("parameters", [PLAIN, NO_AD], ids=["plain", "no-ad"])
@@ -133,6 +162,7 @@ def test_l1_saw_what_a_kvm_must_see(runs: dict[str, Run], parameters: str) -> No
     ]
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 @pytest.mark.parametrize("parameters", [PLAIN, NO_AD], ids=["plain", "no-ad"])
@@ -145,6 +175,7 @@ def test_l1_saw_misconfigurations_for_its_device(runs: dict[str, Run], parameter
     assert addresses(run, 7, MISCONFIGURATION) == [0x1000004]
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 def test_what_l1_takes_away_faults_again(runs: dict[str, Run]) -> None:
@@ -154,6 +185,7 @@ def test_what_l1_takes_away_faults_again(runs: dict[str, Run]) -> None:
         assert gone == [0x1000, 0x2000, 0x3000, 0x4080, 0x10129, 0x31000, 0x1000000]
 
 
+@pytest.mark.gdb
 @pytest.mark.qemu
 @pytest.mark.bochs
 def test_the_runs_differ_where_the_parameters_do(runs: dict[str, Run]) -> None:
@@ -165,3 +197,22 @@ def test_the_runs_differ_where_the_parameters_do(runs: dict[str, Run]) -> None:
     fetching = (VIOLATION, FETCH | TO_PAGE | READABLE | WRITABLE, 0x400100)
     assert fetching in bare.seen(2)
     assert addresses(plain, 2, VIOLATION) == [0x400000, 0x612000]
+
+
+@pytest.mark.gdb
+@pytest.mark.qemu
+@pytest.mark.bochs
+def test_the_watch_shows_every_fault_that_l1_logged(told: Told, runs: dict[str, Run]) -> None:
+    """L1 records no guest-linear address: there it is held against L2's own page tables alone."""
+    logged = [(f.reason, f.qualification, f.gpa) for run in runs.values() for f in run.faults]
+    assert len(logged) > 60
+    watched = [
+        tuple(
+            int(fault["told"][name], 16)
+            for name in ("exit_reason", "exit_qualification", "guest_physical_address")
+        )
+        for fault in told.watched
+    ]
+    assert watched == logged
+    assert all(fault["agrees"] for fault in told.watched), told.shown
+    assert f"{len(logged)} faults watched" in told.shown

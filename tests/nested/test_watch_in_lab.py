@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-watch in a stock gdb, over the lab's stub, held against what L1 itself logs of its exits.
+
+One machine, parked before the guests start: Ctrl-C first, then the whole of the scenario.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+from bochs_lab import machine
+
+from tests.gdb.relay import Relay
+
+pytestmark = [pytest.mark.gdb, pytest.mark.bochs]
+
+ROOT = Path(__file__).resolve().parents[2]
+SOON = 0.5  # seconds for Ctrl-C
+EPT_EXITS = ("0x30", "0x31")
+BEFORE_BOCHS_IS_NAMED = 900  # faults: among those after them are walks with EPT's A/D flags
+MODE = "maint packet qqemu.PhyMemMode"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """`faults` are the JSON lines of all watches, in order; `told` what L1 logged."""
+
+    faults: list[dict[str, Any]]
+    told: list[dict[str, Any]]
+    screens: dict[str, str]
+    relay: Relay
+    seconds_to_prompt: float
+
+
+def lab(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "lab"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        try:
+            done = lab("up", "--stub", "--park", "start")
+            assert done.returncode == 0, done.stderr
+            port = int(done.stdout.split(":")[-1])
+            with Relay(("127.0.0.1", port)) as relay:
+                yield watch_all(relay, folder)
+        finally:
+            machine.down()
+
+
+def watch_all(relay: Relay, folder: Path) -> Watched:
+    screens: dict[str, str] = {}
+    seconds = interrupted(relay, folder, screens)
+    scenes = {
+        "followed": "nept-watch --follow --count 40",
+        "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
+        "mismatch": "nept-watch --until-mismatch",
+        "check": "nept-check",
+        "rest": "nept-watch",
+        "json": "nept-watch --json --count 1",
+    }
+    screens.update(in_gdb(relay, folder, scenes))
+    told = [each for each in machine.ask("facts") if each.get("reason") in EPT_EXITS]
+    faults: list[dict[str, Any]] = []
+    for name in ("interrupted", *scenes):
+        lines = folder / f"{name}.jsonl"
+        found = [json.loads(line) for line in lines.open()] if lines.exists() else []
+        faults += [each for each in found if each["kind"] != "kept"]
+    return Watched(faults, told, screens, relay, seconds)
+
+
+def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> float:
+    """A watch that Ctrl-C ends; the seconds until the prompt is back."""
+    plain = {**os.environ, "TERM": "dumb"}
+    child = pexpect.spawn("gdb", ["-nx", "-q"], timeout=120, encoding="utf-8", env=plain)
+    child.sendline("set pagination off")
+    child.sendline(f"source {ROOT}/gdb_nept/init.py")
+    child.sendline(f"target remote 127.0.0.1:{relay.port}")
+    child.expect("0x[0-9a-f]+ in")
+    child.sendline(f"nept-watch --json-lines {folder}/interrupted.jsonl")
+    child.expect(r"\n +20  0\.0")
+    child.kill(signal.SIGINT)
+    started = time.monotonic()
+    child.expect(r"\(gdb\) $")
+    seconds = time.monotonic() - started
+    screens["interrupted"] = str(child.before)
+    for name, line in (("breakpoints", "info breakpoints"), ("mode", MODE), ("vms", "nept-vms")):
+        child.sendline(line)
+        child.expect(r"\(gdb\) $")
+        screens[name] = str(child.before)
+    child.sendline("disconnect")
+    child.sendline("quit")
+    child.expect(pexpect.EOF)
+    return seconds
+
+
+def in_gdb(relay: Relay, folder: Path, scenes: dict[str, str]) -> dict[str, str]:
+    mark = "---- next ----"
+    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off"]
+    words += ["-ex", f"source {ROOT}/gdb_nept/init.py"]
+    words += ["-ex", f"target remote 127.0.0.1:{relay.port}"]
+    for name, line in {**scenes, "left": "info breakpoints", "left mode": MODE}.items():
+        log = f" --json-lines {folder}/{name}.jsonl" if line.startswith("nept-watch") else ""
+        words += ["-ex", f"echo {mark}\\n", "-ex", line + log]
+    done = subprocess.run(
+        [*words, "-ex", f"echo {mark}\\n", "-ex", "disconnect"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    parts = done.stdout.split(mark)[1:-1]
+    return dict(zip((*scenes, "left", "left mode"), (part.strip("\n") for part in parts)))
+
+
+def number(text: str) -> int:
+    return int(text, 16)
+
+
+def test_every_exit_that_l1_logged_was_watched_once(watched: Watched) -> None:
+    assert len(watched.told) > 1400
+    # the scenario's own exits come first; the case shown at the park point is made once more
+    assert len(watched.faults) >= len(watched.told)
+    for fault, logged in zip(watched.faults, watched.told):
+        told = fault["told"]
+        assert number(told["exit_reason"]) == number(logged["reason"]), logged
+        assert number(told["exit_qualification"]) == number(logged["qualification"]), logged
+        assert number(told["guest_physical_address"]) == number(logged["gpa"]), logged
+        assert number(told["guest_linear_address"]) == number(logged["gla"]), logged
+
+
+def test_each_agrees_or_its_difference_has_a_name(watched: Watched) -> None:
+    assert all(fault["kind"] == "reflected" for fault in watched.faults)
+    on_bochs = [fault for fault in watched.faults if fault["model"] == "kvm@bochs-2.7"]
+    assert len(on_bochs) == BEFORE_BOCHS_IS_NAMED
+    assert all(fault["agrees"] for fault in on_bochs)
+    differing = [fault for fault in watched.faults if not fault["agrees"]]
+    assert differing, "L0 runs on Bochs, of which model kvm does not know"
+    assert all(any("bochs-2.7" in cause for cause in fault["explanations"]) for fault in differing)
+
+
+def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
+    screen = watched.screens["mismatch"]
+    assert "stopped at the first that differs" in screen
+    assert screen.count("DIFFER") == 1
+    assert "differ: no access to" in watched.screens["check"], "vmcs12 is as KVM has written it"
+
+
+def test_faults_that_l0_keeps_are_shown_with_the_reason(watched: Watched) -> None:
+    screen = watched.screens["followed"]
+    assert "none: L0 alone" in screen
+    assert "EPT12 allows it and the shadow had no entry yet: KVM makes one" in screen
+    assert "DIFFER" not in screen
+
+
+def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
+    assert watched.seconds_to_prompt < SOON
+    assert "faults watched; interrupted" in watched.screens["interrupted"]
+    assert "No breakpoints" in watched.screens["breakpoints"]
+    assert 'received: "0"' in watched.screens["mode"]
+    assert "0.0" in watched.screens["vms"] or "vCPU" in watched.screens["vms"]
+
+
+def test_the_end_of_the_run_is_told(watched: Watched) -> None:
+    assert "the target stopped at 0x" in watched.screens["rest"]
+    assert "No breakpoints" in watched.screens["left"]
+    assert 'received: "0"' in watched.screens["left mode"]
+
+
+def test_nothing_was_written(watched: Watched) -> None:
+    kinds = watched.relay.kinds
+    assert "Z" in kinds
+    assert not kinds & set("MXPGk")
+    inserted = [each[1:] for each in watched.relay.packets if each.startswith("Z")]
+    removed = [each[1:] for each in watched.relay.packets if each.startswith("z")]
+    assert sorted(inserted) == sorted(removed)
+
+
+@pytest.mark.parametrize("name", ["followed", "first", "mismatch", "rest"])
+def test_lines_fit_100_columns(watched: Watched, name: str) -> None:
+    ours = watched.screens[name].partition("Program received")[0]
+    assert max(len(line) for line in ours.splitlines()) <= 100
