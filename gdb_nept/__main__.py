@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="module or vmlinux to take types from, where the dump has none (repeatable)",
+        help="module, vmlinux or layouts to take types from, where the dump has none (repeatable)",
     )
     parser.add_argument("--no-color", action="store_true", help="no colour, on a terminal either")
     parser.add_argument("command", metavar="COMMAND")

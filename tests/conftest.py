@@ -2,10 +2,12 @@
 """What tests on real targets share: the tools they need, and the lab's snapshots.
 
 A tool that is missing skips the test with its reason; named in NEPT_REQUIRE it fails instead.
+Snapshots are of the kernels that --kernels names; --matrix makes a table of them (`matrix.py`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -14,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bochs_lab import kernels
 from bochs_lab import snapshot as lab
 from bochs_lab.options import LabOptions
 from bochs_lab.replay import Replay
+
+from tests.matrix import Matrix
 
 TOOLS = {
     "gdb": ("gdb",),
@@ -24,8 +29,39 @@ TOOLS = {
     "bochs": ("bochs", "grub-mkrescue", "xorriso", "mformat", "busybox", "gcc", "make", "dpkg"),
 }
 
-#: The lab's machines: as simple as can be, and as a distribution boots it.
-MACHINES = {"plain": LabOptions(), "kaslr-pti": LabOptions(kaslr=True, pti=True)}
+#: How the lab's machines are booted: as simply as can be, and as a distribution does it.
+MACHINES: dict[str, dict[str, Any]] = {"plain": {}, "kaslr-pti": {"kaslr": True, "pti": True}}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("the lab")
+    group.addoption(
+        "--kernels",
+        type=_kernels,
+        default=[kernels.DEFAULT],
+        metavar="LIST",
+        help=f"L0's kernels in the lab's snapshots, of {','.join(kernels.KERNELS)}",
+    )
+    group.addoption("--matrix", action="store_true", help="print a table of kernels and results")
+
+
+def _kernels(written: str) -> list[str]:
+    found = written.split(",")
+    for line in found:
+        if line not in kernels.KERNELS:
+            raise argparse.ArgumentTypeError(f"{line} is none of {', '.join(kernels.KERNELS)}")
+    return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--matrix"):
+        config.pluginmanager.register(Matrix(), "matrix")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "line" in metafunc.fixturenames:
+        lines = metafunc.config.getoption("--kernels")
+        metafunc.parametrize("line", lines, scope="session", indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,22 +76,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def line(request: pytest.FixtureRequest) -> str:
+    """The line of L0's kernel: once for each of --kernels."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session", params=list(MACHINES))
-def snapshot(request: pytest.FixtureRequest) -> Path:
+def snapshot(request: pytest.FixtureRequest, line: str) -> Path:
     """The directory of a snapshot with L2 active; once for each machine of the lab."""
-    return lab.ensure(MACHINES[request.param])
+    return lab.ensure(LabOptions(kernel=line, **MACHINES[request.param]))
 
 
 @pytest.fixture(scope="session")
-def plain_snapshot() -> Path:
+def plain_snapshot(line: str) -> Path:
     """The snapshot of the simplest machine, L2 active."""
-    return lab.ensure(MACHINES["plain"])
+    return lab.ensure(LabOptions(kernel=line))
 
 
 @pytest.fixture(scope="session")
-def exit_snapshot() -> Path:
+def exit_snapshot(line: str) -> Path:
     """The simplest machine with L1 in its exit handler, just after an EPT exit."""
-    return lab.ensure(LabOptions(park="l1-exit"))
+    return lab.ensure(LabOptions(kernel=line, park="l1-exit"))
 
 
 @pytest.fixture(scope="session")

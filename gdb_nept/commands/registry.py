@@ -21,9 +21,9 @@ from gdb_nept.nested.session import Session
 from gdb_nept.nested.state import State
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.elf import read_btf_file
 from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunning
 from gdb_nept.target.live import LiveTarget
+from gdb_nept.target.type_sources import read_type_file
 
 
 class GdbContext:
@@ -163,8 +163,8 @@ class TracebackParameter(gdb.Parameter):
 class BtfParameter(gdb.Parameter):
     """Files to take types from where the target's memory has none.
 
-    FILES are .ko, vmlinux or raw BTF files of the running build, with a colon between two.
-    Without FILES: none.
+    FILES are .ko, vmlinux or raw BTF files of the running build, or layouts that scripts/layouts
+    made from its debug info, with a colon between two.  Without FILES: none.
     """
 
     set_doc = "Set the files to take types from where the target's memory has none."
@@ -243,12 +243,12 @@ class MemoryFileParameter(gdb.Parameter):
 
 
 def _type_files(written: str) -> tuple[Path, ...]:
-    """The files named; raises BadInput for one that holds no BTF."""
+    """The files named; raises BadInput for one that holds no types."""
     names = tuple(Path(name).expanduser() for name in written.split(os.pathsep) if name)
     for name in names:
         if not name.is_file():
             raise BadInput(f"no file {name}", f"FILES are separated by '{os.pathsep}'.")
-        read_btf_file(name)
+        read_type_file(name)
     return names
 
 

@@ -16,13 +16,6 @@ from gdb_nept.target.ports import Kernel, Value, container_of, object_at
 TDX_VM = 5  # KVM_X86_TDX_VM: its vCPUs are no vcpu_vmx
 
 
-#: What helps where vcpu_vmx has no type, because modules bring no BTF along (before 5.11).
-NO_VCPU_VMX = (
-    "the type vcpu_vmx is missing: this kernel has no BTF of modules, neither in memory nor in "
-    "the file kvm-intel.ko. Load the debug symbols (DWARF) of kvm-intel.ko into gdb."
-)
-
-
 @dataclass(frozen=True)
 class UnreadVcpu:
     """A vCPU that is there, and of which `why` tells that it cannot be read."""
@@ -245,19 +238,11 @@ def _is_tdx(kvm: Value) -> bool:
 
 
 def _why_no_vcpu_vmx(kvm: Value) -> str:
-    """Why the vCPUs can be shown without their VMX part only, or ''.
-
-    Modules bring BTF along since 5.11 (36e68442d1af, "bpf: Load and verify kernel module BTFs");
-    before, struct kvm is to be had and vcpu_vmx is not.
-    """
-    types = kvm.kernel.types
+    """Why the vCPUs can be shown without their VMX part only, or ''.  Before modules brought BTF
+    along (5.11), vmlinux' BTF has struct kvm and no vcpu_vmx."""
     try:
-        types.struct("vcpu_vmx", "kvm_intel")
+        kvm.kernel.types.struct("vcpu_vmx", "kvm_intel")
     except TypeMissing as error:
-        try:
-            types.struct("btf_module")
-        except TypeMissing:
-            return NO_VCPU_VMX
         return f"{error.message}. {error.advice}".rstrip()
     return ""
 

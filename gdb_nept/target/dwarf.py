@@ -219,7 +219,7 @@ def _count(debugger: Debugger, found: DebugType) -> int:
     kind = debugger.kind(found)
     if kind == "function":
         return len(found.fields())
-    if kind != "array":
+    if kind != "array" or not found.sizeof:  # gdb gives a flexible one the range 0 to 0
         return 0
     low, high = found.range()
     return max(0, high - low + 1)

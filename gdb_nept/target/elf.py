@@ -32,28 +32,56 @@ class BtfFile:
     release: str = ""  # of a module's vermagic
 
 
+@dataclass(frozen=True)
+class Identity:
+    """`module` is "" for vmlinux; `build_id` and `release` are "" where the file does not tell."""
+
+    module: str
+    build_id: str
+    release: str
+
+
 def read_btf_file(path: Path) -> BtfFile:
     """Raises BadInput with advice for any other file."""
-    try:
-        data = _unpack(path, path.read_bytes())
-    except (OSError, lzma.LZMAError, EOFError, zlib.error) as error:
-        raise BadInput(f"cannot read {path}: {error}", "Name a .ko, a vmlinux or BTF.") from None
+    data = unpacked(path)
     module = module_name(path)
     if data[:2] == BTF_MAGIC:
         return BtfFile(path, module, data)
     if not data.startswith(ELF_MAGIC):
         raise BadInput(
             f"{path} is neither a 64-bit ELF file nor BTF",
-            "Name a module (kvm-intel.ko), a vmlinux with a .BTF section, or /sys/kernel/btf/NAME.",
+            "Name a module (kvm-intel.ko), a vmlinux with a .BTF section, /sys/kernel/btf/NAME, "
+            "or a file that scripts/layouts made.",
         )
     sections = _sections(path, data)
     if ".BTF" not in sections:
         raise BadInput(
             f"{path} has no .BTF section",
-            "The kernel that it belongs to was built without CONFIG_DEBUG_INFO_BTF(_MODULES).",
+            "The kernel that it belongs to was built without CONFIG_DEBUG_INFO_BTF(_MODULES). "
+            "If it has debug info, make a file of layouts: scripts/layouts kvm.ko kvm-intel.ko",
         )
-    build_id = note_build_id(sections.get(".note.gnu.build-id", b""))
-    return BtfFile(path, module, sections[".BTF"], build_id, _vermagic(sections))
+    return BtfFile(path, module, sections[".BTF"], _build_id(sections), _vermagic(sections))
+
+
+def identity(path: Path) -> Identity:
+    """Which object an ELF file is.  Raises BadInput."""
+    data = unpacked(path)
+    if not data.startswith(ELF_MAGIC):
+        raise BadInput(f"{path} is no 64-bit ELF file", "Name kvm.ko, kvm-intel.ko or vmlinux.")
+    sections = _sections(path, data)
+    return Identity(module_name(path), _build_id(sections), _vermagic(sections))
+
+
+def unpacked(path: Path) -> bytes:
+    """The file's bytes, decompressed; raises BadInput."""
+    try:
+        return _unpack(path, path.read_bytes())
+    except (OSError, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise BadInput(f"cannot read {path}: {error}", "Name a .ko, a vmlinux or BTF.") from None
+
+
+def _build_id(sections: dict[str, bytes]) -> str:
+    return note_build_id(sections.get(".note.gnu.build-id", b""))
 
 
 def module_name(path: Path) -> str:

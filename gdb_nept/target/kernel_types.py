@@ -1,30 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The Types port over BTF: vmlinux', and each module's when it is first asked for."""
+"""The Types port over BTF or layouts: vmlinux', and each module's when it is first asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, Union
 
 from gdb_nept.errors import NeptError, TypeMissing
 from gdb_nept.target.btf import Btf
 from gdb_nept.target.btf_types import BtfReader
+from gdb_nept.target.layouts import VMLINUX, LayoutReader, Layouts
 from gdb_nept.target.ports import CType
 
-Source = Callable[[], "tuple[bytes, str]"]  # the blob, and where it came from in words
+Blob = Union[bytes, Layouts]
+Source = Callable[[], tuple[Blob, str]]  # the types, and where they came from in words
 BODIES = ("kvm", "kvm_intel")  # where to look for a structure that another one only declares
 NO_MODULE_BTF = (
     "Name the module's file, or its BTF: --btf /lib/modules/RELEASE/kernel/arch/x86/kvm/{}.ko"
 )
 
 
+class Reader(Protocol):
+    """The types of vmlinux or of one module."""
+
+    def named(self, name: str) -> CType | None:
+        """struct or union `name` of this object itself."""
+        ...
+
+
 class KernelTypes:
     """`vmlinux()` and `module(name)` fetch a blob; what they raise says what is missing."""
 
-    def __init__(self, vmlinux: Source, module: Callable[[str], tuple[bytes, str]]) -> None:
+    def __init__(self, vmlinux: Source, module: Callable[[str], tuple[Blob, str]]) -> None:
         self._vmlinux_source = vmlinux
         self._module_source = module
-        self._vmlinux: BtfReader | None = None
-        self._modules: dict[str, BtfReader] = {}
+        self._vmlinux: Reader | None = None
+        self._modules: dict[str, Reader] = {}
         self.origins: dict[str, str] = {}  # "vmlinux" or a module -> where its types are from
         self.missing: dict[str, NeptError] = {}
 
@@ -39,28 +50,43 @@ class KernelTypes:
         """The target ran: what a module lacked, it may have now."""
         self.missing.clear()
 
-    def vmlinux(self) -> BtfReader:
-        """Raises TypeMissing or BadInput if there is no BTF of vmlinux."""
+    def vmlinux(self) -> Reader:
+        """Raises TypeMissing or BadInput if there are no types of vmlinux."""
         if self._vmlinux is None:
             data, self.origins["vmlinux"] = self._vmlinux_source()
-            self._vmlinux = BtfReader(Btf(data, origin="vmlinux' BTF"))
+            if isinstance(data, Layouts):
+                self._vmlinux = LayoutReader(data.bodies(VMLINUX), self._elsewhere)
+            else:
+                self._vmlinux = BtfReader(Btf(data, origin="vmlinux' BTF"))
         return self._vmlinux
 
-    def module(self, name: str) -> BtfReader | None:
-        """None where the module has no BTF; `missing[name]` then says why."""
+    def module(self, name: str) -> Reader | None:
+        """None where the module has no types; `missing[name]` then says why."""
         if name in self.missing:
             return None
         if name not in self._modules:
-            base = self.vmlinux().btf
+            base = self.vmlinux()
             try:
                 data, origin = self._module_source(name)
-                blob = Btf(data, base, f"{name}'s BTF")
+                self._modules[name] = self._reader(name, data, base)
             except NeptError as error:
                 self.missing[name] = error
                 return None
-            self._modules[name] = BtfReader(blob, self._elsewhere)
             self.origins[name] = origin
         return self._modules[name]
+
+    def _reader(self, name: str, data: Blob, base: Reader) -> Reader:
+        if isinstance(data, Layouts):
+            return LayoutReader(data.bodies(name), lambda each: self._behind_layouts(each, base))
+        if isinstance(base, BtfReader):
+            return BtfReader(Btf(data, base.btf, f"{name}'s BTF"), self._elsewhere)
+        raise NeptError(
+            f"the BTF of {name} goes on from vmlinux' BTF, and vmlinux' types are layouts",
+            "Name layouts of all of them, or of none.",
+        )
+
+    def _behind_layouts(self, name: str, base: Reader) -> CType | None:
+        return base.named(name) or self._elsewhere(name)
 
     def struct(self, name: str, module: str | None = None) -> CType:
         """struct or union `name`; of the module's own types first if `module` is given.  Raises
@@ -80,9 +106,9 @@ class KernelTypes:
     def _missing_in(self, name: str, module: str) -> TypeMissing:
         cause = self.missing.get(module)
         if cause is None:
-            return TypeMissing(name, f"the BTF of {module} and vmlinux")
+            return TypeMissing(name, f"the types of {module} and vmlinux")
         advice = cause.advice or NO_MODULE_BTF.format(module.replace("_", "-"))
-        return TypeMissing(name, f"the BTF of vmlinux ({module}: {cause.message})", advice)
+        return TypeMissing(name, f"the types of vmlinux ({module}: {cause.message})", advice)
 
     def _elsewhere(self, name: str) -> CType | None:
         for module in BODIES:

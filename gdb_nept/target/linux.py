@@ -11,6 +11,7 @@ its layout; types and modules wait until they are asked for.
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from gdb_nept.errors import MemoryUnreadable, NoKernel
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target import kernel_symbols, vmcoreinfo
 from gdb_nept.target.cache import BuildCache, default_directory
+from gdb_nept.target.elf import NOTE_BUILD_ID, note_build_id
 from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable, Tables, decode
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel, Timings
@@ -33,6 +35,8 @@ from gdb_nept.target.type_sources import TypeSources, checked_files
 Ram = Union[int, Sequence[range]]
 PIECE = 1 << 20
 TAIL = 64
+LARGEST_NOTES = 1 << 16
+BUILD_NOTE = struct.pack("<II", 20, NOTE_BUILD_ID) + b"GNU\0"  # behind the size of the name
 
 
 def attach(
@@ -59,10 +63,11 @@ def attach(
     with _timed(timings, "find the kernel"):
         located = _locate(Search(memory, ranges, cr3s, progress), vmcoreinfo_text, root)
     build_id = located.info.build_id or build_of_uts(memory, located)
-    given = checked_files(btf_files, located.info.release, located.info.build_id)
     store = BuildCache(root, build_id)
     with _timed(timings, "symbols"):
         symbols, origin = _symbols(memory, located, store)
+    known = located.info.build_id or build_of_notes(memory, located, symbols)
+    given = checked_files(btf_files, located.info.release, known)
     sources = TypeSources(given, store)
     with _timed(timings, "layout"):
         return LinuxKernel(memory, located, build_id, symbols, origin, sources, timings)
@@ -91,6 +96,17 @@ def build_of_uts(memory: PhysicalMemory[HostPhys], located: Located) -> str:
     place = image_physical(located.info.symbols["init_uts_ns"], located.phys_base)
     words = "\n".join(uts_fields(memory.read(place, UTS_SIZE)))
     return "uts-" + hashlib.sha1(words.encode()).hexdigest()  # no secret, a name
+
+
+def build_of_notes(memory: PhysicalMemory[HostPhys], located: Located, symbols: SymbolTable) -> str:
+    """vmlinux' build ID out of its notes in memory (include/asm-generic/vmlinux.lds.h, NOTES), or
+    '' if it is not there."""
+    bounds = symbols.address("__start_notes"), symbols.address("__stop_notes")
+    if not bounds[0] or not bounds[1] or not 0 < bounds[1] - bounds[0] <= LARGEST_NOTES:
+        return ""
+    data = memory.read(image_physical(bounds[0], located.phys_base), bounds[1] - bounds[0])
+    places = (place for place in range(0, len(data), 4) if data.startswith(BUILD_NOTE, place + 4))
+    return next((found for found in (note_build_id(data[at:]) for at in places) if found), "")
 
 
 def _symbols(

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where BTF comes from: a file that the user named, the cache of this build, or the kernel's own
-memory, in this order.  A file of another build is refused: its offsets would all be lies.
+"""Where types come from: a file that the user named, the cache of this build, the kernel's own
+memory, or for a module the layouts that come with this program, in this order.  A file of another
+build is refused: its offsets would all be lies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import BadInput, NeptError, SymbolMissing, TypeMissing
-from gdb_nept.target import modules
+from gdb_nept.target import layouts, modules
 from gdb_nept.target.cache import BuildCache
-from gdb_nept.target.elf import BtfFile, read_btf_file
+from gdb_nept.target.elf import BtfFile, read_btf_file, unpacked
+from gdb_nept.target.layouts import VMLINUX, Layouts
 from gdb_nept.target.modules import LARGEST_BTF, LoadedKernel, LoadedModule
 from gdb_nept.target.ports import Symbols
+
+TypeFile = Union[BtfFile, Layouts]
+Found = tuple[Union[bytes, Layouts], str]  # BTF or layouts, and where from in words
 
 #: The section's bounds: since 5.7 (include/asm-generic/vmlinux.lds.h, BTF), and in 5.6.
 BOUNDS = (
@@ -26,18 +32,25 @@ NO_MODULE = (
     "Name the module's file or its BTF: --btf FILE "
     "(/lib/modules/{release}/kernel/.../{name}.ko, or a copy of /sys/kernel/btf/{module})."
 )
+MAKE = (
+    "Make its layouts from the debug symbols of just this build: scripts/layouts kvm.ko.debug "
+    "kvm-intel.ko.debug, or on Debian scripts/layouts --debian {release}. Then name the file: "
+    "set nept btf FILE, or --btf FILE."
+)
 
 
 class TypeSources:
     """`files` were read and checked by `checked_files`."""
 
-    def __init__(self, files: Sequence[BtfFile], cache: BuildCache) -> None:
-        self._files = {file.module: file for file in files}
+    def __init__(self, files: Sequence[TypeFile], cache: BuildCache) -> None:
+        self._files = {module: file for file in files for module in _modules(file)}
         self._cache = cache
 
-    def vmlinux(self, kernel: LoadedKernel) -> tuple[bytes, str]:
-        """The BTF of vmlinux and its origin in words.  Raises TypeMissing, BadInput."""
+    def vmlinux(self, kernel: LoadedKernel) -> Found:
+        """The types of vmlinux and their origin in words.  Raises TypeMissing, BadInput."""
         file = self._files.get("")
+        if isinstance(file, Layouts):
+            return file, _told(file, VMLINUX)
         bounds = _bounds(kernel.symbols)
         if file:
             _same_size(file, bounds)
@@ -51,21 +64,66 @@ class TypeSources:
         self._cache.store("vmlinux.btf", data)
         return data, "BTF in memory"
 
-    def module(self, kernel: LoadedKernel, name: str) -> tuple[bytes, str]:
-        """A module's BTF and its origin.  Raises NeptError with the advice to name a file."""
+    def module(self, kernel: LoadedKernel, name: str) -> Found:
+        """A module's types and their origin.  Raises NeptError with the advice what to do."""
         loaded = next((each for each in kernel.loaded_modules() if each.module.name == name), None)
         build_id = modules.module_build_id(loaded) if loaded else ""
         file = self._files.get(name)
         if file:
-            _same_build(file, build_id, f"the loaded module {name}")
-            return file.btf, f"module BTF of {file.path}"
+            return _of_file(file, name, build_id)
         if loaded is None:
             raise NeptError(f"module {name} is not loaded", "Look with lsmod on the host.")
+        if not _modules_have_btf(kernel):
+            return _of_build(name, build_id, kernel.release)
         if build_id:
             data = self._cache.blob(f"{name}-{build_id}.btf", lambda: _in_memory(kernel, loaded))
         else:
             data = _in_memory(kernel, loaded)
         return data, "module BTF"
+
+
+def _modules(file: TypeFile) -> tuple[str, ...]:
+    """Of which modules a file tells the types; vmlinux is ""."""
+    if isinstance(file, Layouts):
+        return tuple("" if name == VMLINUX else name for name in file.types)
+    return (file.module,)
+
+
+def _of_file(file: TypeFile, name: str, build_id: str) -> Found:
+    what = f"the loaded module {name}"
+    if isinstance(file, Layouts):
+        _same_build(file.path, file.build_ids.get(name, ""), build_id, what)
+        return file, _told(file, name)
+    _same_build(file.path, file.build_id, build_id, what)
+    return file.btf, f"module BTF of {file.path}"
+
+
+def _told(file: Layouts, name: str) -> str:
+    return f"layouts from DWARF, {file.path}, build {file.build_ids.get(name, '')[:8] or 'unknown'}"
+
+
+def _modules_have_btf(kernel: LoadedKernel) -> bool:
+    """Since 5.11 (36e68442d1af, "bpf: Load and verify kernel module BTFs")."""
+    try:
+        kernel.types.struct("btf_module")
+    except TypeMissing:
+        return False
+    return True
+
+
+def _of_build(name: str, build_id: str, release: str) -> Found:
+    """The layouts of this very build that come with this program.  Raises NeptError."""
+    others = []
+    for known in layouts.shipped():
+        if build_id and known.build_ids.get(name) == build_id:
+            return known, f"layouts of build {build_id[:8]} ({known.release}), from DWARF"
+        if known.release == release:
+            others.append(known.build_ids.get(name, "")[:8])
+    what = f"this kernel has no BTF of modules, and the layouts of this build of {name}"
+    what += f" (build ID {build_id or 'unknown'}) are not among those that we have"
+    if others:
+        what += f"; those of {release} are of another build ({', '.join(others)})"
+    raise NeptError(what, MAKE.format(release=release))
 
 
 def _in_memory(kernel: LoadedKernel, loaded: LoadedModule) -> bytes:
@@ -93,22 +151,31 @@ def _bounds(symbols: Symbols) -> range | None:
     return None
 
 
-def checked_files(paths: Sequence[Path], release: str, build_id: str) -> list[BtfFile]:
+def read_type_file(path: Path) -> TypeFile:
+    """A file that the user names.  Raises BadInput for one that holds no types."""
+    data = unpacked(path)
+    return layouts.parse(path, data) if layouts.is_layouts(data) else read_btf_file(path)
+
+
+def checked_files(paths: Sequence[Path], release: str, build_id: str) -> list[TypeFile]:
     """Read the files that the user named.  Raises BadInput for one that is not of this kernel."""
-    files = [read_btf_file(path) for path in paths]
+    files = [read_type_file(path) for path in paths]
     for file in files:
         if file.release and file.release != release:
             raise BadInput(f"{file.path} is for Linux {file.release}, the target is {release}")
-        if not file.module:
-            _same_build(file, build_id, f"the target's Linux {release}")
+        what = f"the target's Linux {release}"
+        if isinstance(file, Layouts):
+            _same_build(file.path, file.build_ids.get(VMLINUX, ""), build_id, what)
+        elif not file.module:
+            _same_build(file.path, file.build_id, build_id, what)
     return files
 
 
-def _same_build(file: BtfFile, build_id: str, what: str) -> None:
-    if file.build_id and build_id and file.build_id != build_id:
+def _same_build(path: Path, found: str, wanted: str, what: str) -> None:
+    if found and wanted and found != wanted:
         raise BadInput(
-            f"{file.path} is of another build than {what}",
-            f"Its build ID is {file.build_id}, wanted is {build_id}.",
+            f"{path} is of another build than {what}",
+            f"Its build ID is {found}, wanted is {wanted}.",
         )
 
 

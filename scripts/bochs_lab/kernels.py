@@ -40,7 +40,8 @@ def _image(version: str) -> tuple[str, ...]:
 KERNELS: dict[str, Kernel] = {
     kernel.line: kernel
     for kernel in (
-        Kernel("5.10", "bullseye", _image(r"5\.10\.")),
+        # the last of bullseye's own archive: of later ones the debug symbols do not stay
+        Kernel("5.10", "bullseye", _image(r"5\.10\."), preferred="5.10.0-32-cloud-amd64"),
         Kernel("6.1", "bookworm", _image(r"6\.1\."), preferred="6.1.0-52-cloud-amd64"),
         Kernel("6.12", "trixie", _image(r"6\.12\.")),
         Kernel(

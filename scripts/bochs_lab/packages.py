@@ -18,7 +18,7 @@ from typing import Optional
 
 from . import cache
 from .errors import LabError
-from .kernels import Kernel
+from .kernels import KERNELS, Kernel
 from .progress import Progress
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -50,12 +50,59 @@ class UnpackedKernel:
 def kernel(wanted: Kernel, progress: Progress, refresh: bool = False) -> UnpackedKernel:
     """The kernel from the cache, or fetched into it."""
     folder = cache.root() / "kernels" / wanted.line
-    if refresh or not (folder / _RECORD).is_file():
+    if refresh or _is_stale(folder, wanted):
         with cache.locked("kernel", wanted.line):
-            if refresh or not (folder / _RECORD).is_file():
+            if refresh or _is_stale(folder, wanted):
                 _fetch_into(folder, wanted, progress)
     record = json.loads((folder / _RECORD).read_text())
     return UnpackedKernel(folder, record["release"], record["digest"])
+
+
+def _is_stale(folder: Path, wanted: Kernel) -> bool:
+    """Whether there is none yet, or one that was fetched when another one was preferred."""
+    if not (folder / _RECORD).is_file():
+        return True
+    record = json.loads((folder / _RECORD).read_text())
+    return bool(record.get("preferred", record["release"]) != wanted.preferred != "")
+
+
+def debug_files(release: str, folder: Path, progress: Progress) -> tuple[list[Path], str]:
+    """kvm.ko and kvm-intel.ko with their DWARF, out of the package of debug symbols of a Debian
+    kernel; and that package's name and version.  Raises LabError."""
+    name = f"linux-image-{release}-dbg"
+    for apt in _apts(_line_of(release), progress):
+        progress.stage(f"downloading {name}")
+        command = ["apt-get", *apt, "download", name]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            break
+    else:
+        raise LabError(f"apt offers no {name}: {_last_line(done.stderr)}")
+    package = next(folder.glob("*.deb"))
+    progress.stage(f"unpacking {package.name}")
+    wanted = ["*/kvm/kvm.ko", "*/kvm/kvm-intel.ko"]
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as tar:
+        command = ["tar", "-C", str(folder), "-x", "--wildcards", *wanted]
+        done = subprocess.run(
+            command, stdin=tar.stdout, capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        raise LabError(
+            f"{package.name} holds no kvm.ko and kvm-intel.ko: {_last_line(done.stderr)}"
+        )
+    return sorted(folder.rglob("kvm*.ko")), package.stem.rpartition("_")[0].replace("_", " ")
+
+
+def _line_of(release: str) -> Kernel:
+    """The line that a release belongs to.  Raises LabError."""
+    for line in KERNELS.values():
+        if any(re.fullmatch(pattern, f"linux-image-{release}") for pattern in line.patterns):
+            return line
+    raise LabError(f"{release} is no Debian kernel of {', '.join(KERNELS)}, cloud-amd64")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason told"])[-1]
 
 
 def _fetch_into(folder: Path, wanted: Kernel, progress: Progress) -> None:
@@ -68,7 +115,12 @@ def _fetch_into(folder: Path, wanted: Kernel, progress: Progress) -> None:
             _run(["dpkg", "-x", str(package), str(work / "root")])
             package.unlink()
         names = [package.name for package in packages]
-        record = {"release": release, "packages": names, "digest": digest}
+        record = {
+            "release": release,
+            "packages": names,
+            "digest": digest,
+            "preferred": wanted.preferred,
+        }
         (work / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -88,7 +88,8 @@ def test_files_of_another_kernel_are_refused(tmp_path: Path) -> None:
     (tmp_path / "kvm.ko").write_bytes(module())
     with pytest.raises(BadInput, match=r"6\.1\.0-52"):
         checked_files([tmp_path / "kvm.ko"], "6.12.1", "")
-    assert checked_files([tmp_path / "kvm.ko"], "6.1.0-52-cloud-amd64", "")[0].module == "kvm"
+    release = "6.1.0-52-cloud-amd64"
+    assert checked_files([tmp_path / "kvm.ko"], release, "")[0].release == release
     (tmp_path / "vmlinux").write_bytes(module())
     with pytest.raises(BadInput, match="another build"):
         checked_files([tmp_path / "vmlinux"], "6.1.0-52-cloud-amd64", "ff" * 20)

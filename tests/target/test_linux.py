@@ -23,6 +23,7 @@ from gdb_nept.errors import (
 )
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.target import linux
+from gdb_nept.target.btf_types import BtfReader
 from gdb_nept.target.kallsyms import SymbolTable
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.kernel_symbols import KernelSymbols
@@ -266,6 +267,7 @@ def test_btf_of_a_wrong_file_is_refused(
     memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
 ) -> None:
     base = kernel.types.vmlinux()
+    assert isinstance(base, BtfReader)
     assert base.btf.end > 50_000
     wrong = tmp_path / "vmlinux"
     wrong.write_bytes(b"\x9f\xeb" + bytes(100))
