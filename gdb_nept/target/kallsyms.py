@@ -30,6 +30,7 @@ TOKENS = 256
 INDEX_SIZE = 2 * TOKENS
 ALIGNMENTS = (8, 4)  # of the tables: up to 7.0, and as seen in 7.2
 MARKED = 256  # names from one marker to the next
+EARLY = 4 * 256  # after so many names the first markers are looked for
 FEWEST, MOST = 64, 4_000_000  # symbols that a kernel can have; fewest for the sake of tests
 TYPE_LETTERS = frozenset(b"aAbBcCdDgGiInNpPrRsStTuUvVwWxX?-")
 U64 = (1 << 64) - 1
@@ -120,6 +121,8 @@ def decode_names(blob: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
         for number in range(count):
             if number % MARKED == 0:
                 marks.append(place)
+                if number == EARLY and not markers_among(blob, marks):
+                    raise NotKallsyms("the markers do not fit the first names")
             length = blob[place]
             place += 1
             if length & 0x80:  # two bytes since 6.1 (73bbb94466fd)
@@ -149,6 +152,12 @@ def markers_fit(blob: bytes, place: int, marks: Sequence[int]) -> bool:
         blob[place : place + size * len(marks)] == struct.pack(f"<{len(marks)}{code}", *marks)
         for code, size in (("I", 4), ("Q", 8))
     )
+
+
+def markers_among(blob: bytes, marks: Sequence[int]) -> bool:
+    """Whether `marks` stand anywhere in `blob`: most of what is no table of names is found out by
+    its first few, without decoding the rest."""
+    return any(struct.pack(f"<{len(marks)}{code}", *marks) in blob for code in "IQ")
 
 
 def read_entries(memory: PhysicalMemory[HostPhys], tables: Tables, size: int) -> array[int]:
