@@ -8,10 +8,13 @@ Snapshots are of the kernels that --kernels names; --matrix makes a table of the
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,14 @@ def replay(plain_snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """QEMU with a gdbstub over the simplest snapshot."""
     with Replay(plain_snapshot, tmp_path_factory.mktemp("replay")) as machine:
         yield machine
+
+
+@lru_cache
+def kernel_cache() -> Path:
+    """A cache of kernels' tables of this run's own: each kernel is searched for once."""
+    folder = tempfile.mkdtemp(prefix="gdb_nept-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def facts(snapshot: Path, name: str) -> list[Any]:

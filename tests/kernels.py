@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is known of the lab's kernels from their source, for tests whose answer depends on it.
+
+The program itself probes members of types and symbols; here the release decides, so that a wrong
+probe is found out.  Files are in arch/x86/kvm.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdb_nept.predict.model import KERNELS
+from gdb_nept.predict.reflected import Feature
+
+#: Offered to L1 only by a processor that has it, and Bochs' Skylake-X has neither.
+OF_PROCESSOR = {Feature.MBEC, Feature.ADVANCED}
+
+
+@dataclass(frozen=True)
+class Facts:
+    since: tuple[int, ...]  # the first release that they are true of
+    model: str  # of predict.model.KERNELS
+    guest_mode_counted: bool  # kvm_vcpu_stat.guest_mode, 5.14 (d5a0483f9f32)
+    tdp_mmu: bool  # on by default: mmu/tdp_mmu.c, module_param_named(tdp_mmu, ...)
+    frozen: int | None  # mmu/spte.h, REMOVED_SPTE or FROZEN_SPTE, suppress #VE included
+    not_offered: tuple[str, ...] = ()  # fields that L1 may not access on Bochs' processor
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        return KERNELS[self.model] - OF_PROCESSOR
+
+
+SUPPRESS_VE = 1 << 63
+#: vmx/vmcs12.c, cpu_has_vmcs12_field(): of posted interrupts, ENCLS exiting and CET.
+LACKING_ON_BOCHS = (
+    *("posted_intr_desc_addr", "encls_exiting_bitmap"),
+    *("host_s_cet", "host_ssp", "host_ssp_tbl", "guest_s_cet", "guest_ssp", "guest_ssp_tbl"),
+    "posted_intr_nv",
+)
+KNOWN = (
+    Facts((5, 10), "kvm-5.10", guest_mode_counted=False, tdp_mmu=False, frozen=None),
+    Facts((6, 1), "kvm-6.1", guest_mode_counted=True, tdp_mmu=True, frozen=0x5A0),
+    Facts((6, 12), "kvm-6.10", True, True, SUPPRESS_VE | 0x5A0),
+    Facts((6, 12, 117), "kvm-6.12.117", True, True, SUPPRESS_VE | 0x5A0),
+    Facts((7, 2), "kvm-7.2", True, True, SUPPRESS_VE | 0x1A0, LACKING_ON_BOCHS),
+)
+
+
+def facts_of(snapshot: Path) -> Facts:
+    """Of the kernel of a snapshot."""
+    release = json.loads((snapshot / "meta.json").read_text())["release"]
+    numbers = tuple(map(int, re.findall(r"\d+", release.split("-")[0].split("+")[0])))
+    return [each for each in KNOWN if each.since <= numbers][-1]
