@@ -9,6 +9,7 @@ from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import Refusal
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.ports import Kernel
+from gdb_nept.target.type_sources import modules_have_btf
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,19 @@ def circumstances(kernel: LinuxKernel) -> tuple[str, ...]:
 
 
 def lacking(kernel: LinuxKernel) -> tuple[Missing, ...]:
-    """What was asked for so far and is missing; the list of modules is asked for here."""
+    """What was asked for so far and is missing; the list of modules is asked for here, and where
+    modules have no BTF, what else there is of their types."""
     try:
-        kernel.modules()
+        names = [one.name for one in kernel.modules() if one.name in WITH_TYPES]
+        for name in names if not modules_have_btf(kernel) else ():
+            kernel.types.module(name)
     except NeptError as error:
         return (missing(error), *(missing(error) for error in kernel.notes))
     return tuple(missing(error) for error in kernel.notes)
 
 
 OURS = ("kvm", "kvm_intel", "kvm_amd")
+WITH_TYPES = ("kvm", "kvm_intel")
 
 
 def modules_in_words(kernel: Kernel) -> str:

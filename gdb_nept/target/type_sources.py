@@ -17,7 +17,7 @@ from gdb_nept.target.cache import BuildCache
 from gdb_nept.target.elf import BtfFile, read_btf_file, unpacked
 from gdb_nept.target.layouts import VMLINUX, Layouts
 from gdb_nept.target.modules import LARGEST_BTF, LoadedKernel, LoadedModule
-from gdb_nept.target.ports import Symbols
+from gdb_nept.target.ports import Kernel, Symbols
 
 TypeFile = Union[BtfFile, Layouts]
 Found = tuple[Union[bytes, Layouts], str]  # BTF or layouts, and where from in words
@@ -73,7 +73,7 @@ class TypeSources:
             return _of_file(file, name, build_id)
         if loaded is None:
             raise NeptError(f"module {name} is not loaded", "Look with lsmod on the host.")
-        if not _modules_have_btf(kernel):
+        if not modules_have_btf(kernel):
             return _of_build(name, build_id, kernel.release)
         if build_id:
             data = self._cache.blob(f"{name}-{build_id}.btf", lambda: _in_memory(kernel, loaded))
@@ -102,7 +102,7 @@ def _told(file: Layouts, name: str) -> str:
     return f"layouts from DWARF, {file.path}, build {file.build_ids.get(name, '')[:8] or 'unknown'}"
 
 
-def _modules_have_btf(kernel: LoadedKernel) -> bool:
+def modules_have_btf(kernel: Kernel) -> bool:
     """Since 5.11 (36e68442d1af, "bpf: Load and verify kernel module BTFs")."""
     try:
         kernel.types.struct("btf_module")

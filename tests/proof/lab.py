@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bochs_lab import bare, cache, snapshot
+from bochs_lab import bare, cache, kernels, snapshot
 from bochs_lab.guests import Guests, guests
 from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
@@ -58,10 +58,13 @@ class KvmRun:
     chosen: Chosen
 
 
-def run_kvm(count: int | None, progress: Progress | None = None) -> KvmRun:
+def run_kvm(
+    count: int | None, progress: Progress | None = None, line: str = kernels.DEFAULT
+) -> KvmRun:
+    """Under the KVM of the lab's kernel `line`."""
     teller = progress or Silent()
     folder, groups = _prepared(count, teller)
-    options = LabOptions(guests=folder.folder, append="lab.quiet=1", timeouts=PATIENCE)
+    options = LabOptions(kernel=line, guests=folder.folder, append="lab.quiet=1", timeouts=PATIENCE)
     taken = snapshot.ensure(options, teller)
     host: RawMemory[HostPhys] = RawMemory(taken / snapshot.MEMORY)
     session = Session(attach(host, ram=host.size))
