@@ -51,6 +51,11 @@ KNOWN = (
 
 def facts_of(snapshot: Path) -> Facts:
     """Of the kernel of a snapshot."""
-    release = json.loads((snapshot / "meta.json").read_text())["release"]
+    release: str = json.loads((snapshot / "meta.json").read_text())["release"]
+    return facts_of_release(release)
+
+
+def facts_of_release(release: str) -> Facts:
+    """'6.12.117+deb12-cloud-amd64'."""
     numbers = tuple(map(int, re.findall(r"\d+", release.split("-")[0].split("+")[0])))
     return [each for each in KNOWN if each.since <= numbers][-1]
