@@ -11,7 +11,7 @@ from typing import TextIO
 
 from gdb_nept.commands.command import Context
 from gdb_nept.errors import BadInput
-from gdb_nept.nested.watch import Watch
+from gdb_nept.nested.watch import Event, Watch
 from gdb_nept.render.watch import Tally, heading
 
 NO_LIMIT = 0
@@ -29,17 +29,26 @@ class FaultLog:
         """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
         self._tell(heading())
         try:
-            for event in watching.events():
-                self._tell(self.tally.take(event))
-                if self._file is not None:
-                    self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
-                if until_mismatch and not event.agrees:
-                    return "stopped at the first that differs"
-                if len(self.tally.faults) == count:
-                    return "stopped after as many as were asked for"
+            ended = self._take_all(watching, count, until_mismatch)
         except KeyboardInterrupt:  # while we read or predicted, and not the target ran
-            return "interrupted"
+            ended = "interrupted"
+        for event in watching.unfinished():
+            self._take(event)
+        return ended
+
+    def _take_all(self, watching: Watch, count: int, until_mismatch: bool) -> str:
+        for event in watching.events():
+            self._take(event)
+            if until_mismatch and not event.agrees:
+                return "stopped at the first that differs"
+            if len(self.tally.faults) == count:
+                return "stopped after as many as were asked for"
         return watching.machine.why
+
+    def _take(self, event: Event) -> None:
+        self._tell(self.tally.take(event))
+        if self._file is not None:
+            self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
 
     def _tell(self, line: str) -> None:
         if self._context is not None:

@@ -61,6 +61,7 @@ class Unread:
 
 
 Event = Union[Reflected, Kept, Unread]
+NOWHERE = (-1, -1)  # numbers of a VM and a vCPU that are not known
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,27 @@ class Watch:
             if any(place == point.address for point in self.points):
                 self._begins(session, place)
                 continue
-            begun = self._begun.pop((place, self.machine.register("rsp")), None)
-            event = None if begun is None else self._ends(session, begun)
+            end = (place, self.machine.register("rsp"))
+            event = self._ends(session, self._begun[end]) if end in self._begun else None
+            self._begun.pop(end, None)
             if event is not None:
                 yield event
+
+    def unfinished(self) -> Iterator[Event]:
+        """The exits that KVM had begun to make when the watch ended."""
+        for begun in self._begun.values():
+            if not isinstance(begun, Following):
+                yield Unread(*NOWHERE, "the watch ended before KVM had made this exit")
 
     def _begins(self, session: Session, place: KernelVirt) -> None:
         call = call_at(session.kernel, self.machine)
         if self.only not in (None, call.vcpu):
             return
+        injects = place == self.points[0].address
+        if injects:
+            self._begun[call.end] = Unread(*NOWHERE, "interrupted")  # by Ctrl-C in what follows
         begun: Pending | Following | Unread | None
         try:
-            injects = place == self.points[0].address
             begun = self._injects(session, call) if injects else self._faults(session, call)
         except TargetGone:
             raise
@@ -182,5 +192,5 @@ def _numbers(session: Session, vcpu: KernelVirt) -> tuple[int, int]:
     except TargetGone:
         raise
     except NeptError:
-        return -1, -1
+        return NOWHERE
     return chosen.vm, chosen.place

@@ -58,7 +58,7 @@ def columns(cells: tuple[str, ...]) -> str:
 
 
 def cells_of(number: int, event: Event) -> tuple[str, ...]:
-    head = (str(number), f"{event.vm}.{event.vcpu}")
+    head = (str(number), "-" if event.vm < 0 else f"{event.vm}.{event.vcpu}")
     if isinstance(event, Unread):
         return (*head, "-", "-", "-", "-")
     if isinstance(event, Kept):
@@ -177,7 +177,7 @@ KEPT = {
 
 def fault_data(number: int, event: Event) -> dict[str, Data]:
     """A JSON line."""
-    data: dict[str, Data] = {"number": number, "vm": event.vm, "vcpu": event.vcpu}
+    data: dict[str, Data] = {"number": number, "vm": event.vm, "vcpu": event.vcpu}  # -1: not known
     if isinstance(event, Unread):
         return {**data, "kind": "unread", "agrees": False, "verdict": event.why}
     data["agrees"] = event.agrees

@@ -110,13 +110,16 @@ class Scene:
         return KernelVirt(BACK), {"rsp": self.lies(stack) + 8}, self.written
 
     def watch(self, debugger: Debugger, only: KernelVirt | None = None) -> list[Event]:
+        return list(self.watching(debugger, only).events())
+
+    def watching(self, debugger: Debugger, only: KernelVirt | None = None) -> Watch:
         def attach() -> Session:
             self.session.drop()
             return self.session
 
         watching = Watch(attach, debugger, "kvm", only)
         watching.prepare()
-        return list(watching.events())
+        return watching
 
 
 @pytest.fixture
@@ -158,6 +161,28 @@ def test_two_calls_at_once_are_told_apart_by_the_stack(scene: Scene) -> None:
     events = scene.watch(debugger)
     assert len(events) == 2
     assert all(event.agrees for event in events)
+
+
+def test_what_had_begun_when_the_watch_ended_is_told(scene: Scene) -> None:
+    debugger = Debugger([(scene.inject, scene.call(STACK), scene.poison)])
+    watching = scene.watching(debugger)
+    assert list(watching.events()) == []
+    (event,) = watching.unfinished()
+    assert isinstance(event, Unread)
+    assert "ended before" in event.why
+
+
+def test_ctrl_c_in_a_prediction_loses_no_fault(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_c(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    watching = scene.watching(Debugger([(scene.inject, scene.call(STACK), scene.poison)]))
+    monkeypatch.setattr("gdb_nept.nested.watch.foretell", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        list(watching.events())
+    assert len(list(watching.unfinished())) == 1
 
 
 def test_another_vcpu_is_left_alone(scene: Scene) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from typing import Any
 import pexpect
 import pytest
 from bochs_lab import machine
+from bochs_lab.replay import Replay
 
+from gdb_nept.commands.catalogue import COMMANDS
 from gdb_nept.predict.reflected import Feature
 from tests.gdb.relay import Relay
 from tests.kernels import Facts, facts_of_release
@@ -32,6 +35,21 @@ SOON = 0.5  # seconds for Ctrl-C
 EPT_EXITS = ("0x30", "0x31")
 BEFORE_BOCHS_IS_NAMED = 900  # faults: among those after them are walks with EPT's A/D flags
 MODE = "maint packet qqemu.PhyMemMode"
+WATCHES = ("followed", "first", "mismatch", "rest")
+INTERRUPTIONS = 12
+PROMPT = "PROMPT> ?$"
+BEFORE = (
+    "set pagination off",
+    "set prompt PROMPT> ",
+    f"source {ROOT}/gdb_nept/init.py",
+    "set nept memory phymem",  # so that there is a mode to put back
+)
+EVERY_COMMAND = (
+    *("nept-target", "nept-vms", "nept-vmcs12", "nept-ept", "nept-ept --shadow", "nept-ept --l1"),
+    *("nept-walk 0x2000000", "nept-predict 0x2002000 --write", "nept-check", "nept-diff"),
+    *("nept-diff --json", "nept-decode eptp 0x101e", "nept-walk", "nept-walk --vm 9 0"),
+    *("nept-predict --model none 0", "nept-watch --vm 9 --vcpu 0", "nept-watch --json-lines /"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,8 @@ class Watched:
     told: list[dict[str, Any]]
     screens: dict[str, str]
     relay: Relay
-    seconds_to_prompt: float
+    port: int
+    seconds_to_prompt: list[float]
     kernel: Facts
 
     @property
@@ -74,45 +93,59 @@ def watched(line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wat
 def watch_all(relay: Relay, folder: Path) -> Watched:
     screens: dict[str, str] = {}
     seconds = interrupted(relay, folder, screens)
+    interruptions = [f"interrupted-{turn}" for turn in range(INTERRUPTIONS)]
     scenes = {
         "followed": "nept-watch --follow --count 40",
         "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
         "mismatch": "nept-watch --until-mismatch",
         "check": "nept-check",
         "rest": "nept-watch",
-        "json": "nept-watch --json --count 1",
+        **{line: line for line in EVERY_COMMAND},
     }
     screens.update(in_gdb(relay, folder, scenes))
     told = [each for each in machine.ask("facts") if each.get("reason") in EPT_EXITS]
     faults: list[dict[str, Any]] = []
-    for name in ("interrupted", *scenes):
+    for name in (*interruptions, *scenes):
         lines = folder / f"{name}.jsonl"
         found = [json.loads(line) for line in lines.open()] if lines.exists() else []
         faults += [each for each in found if each["kind"] != "kept"]
     status = machine.status()
     assert status is not None
-    return Watched(faults, told, screens, relay, seconds, facts_of_release(str(status["release"])))
+    kernel = facts_of_release(str(status["release"]))
+    return Watched(faults, told, screens, relay, relay.target[1], seconds, kernel)
 
 
-def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> float:
-    """A watch that Ctrl-C ends; the seconds until the prompt is back."""
+def attached(port: int) -> pexpect.spawn[str]:
+    """A gdb at its prompt."""
     plain = {**os.environ, "TERM": "dumb"}
     child = pexpect.spawn("gdb", ["-nx", "-q"], timeout=120, encoding="utf-8", env=plain)
-    child.sendline("set pagination off")
-    child.sendline(f"source {ROOT}/gdb_nept/init.py")
-    child.sendline(f"target remote 127.0.0.1:{relay.port}")
-    child.expect("0x[0-9a-f]+ in")
-    child.sendline(f"nept-watch --json-lines {folder}/interrupted.jsonl")
-    child.expect(r"\n +20  0\.0")
-    child.kill(signal.SIGINT)
-    started = time.monotonic()
-    child.expect(r"\(gdb\) $")
-    seconds = time.monotonic() - started
-    screens["interrupted"] = str(child.before)
-    for name, line in (("breakpoints", "info breakpoints"), ("mode", MODE), ("vms", "nept-vms")):
+    for line in (*BEFORE, f"target remote 127.0.0.1:{port}"):
         child.sendline(line)
-        child.expect(r"\(gdb\) $")
-        screens[name] = str(child.before)
+    child.expect("0x[0-9a-f]+ in .*PROMPT> ?$")
+    return child
+
+
+def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> list[float]:
+    """Watches that Ctrl-C ends, each at another moment; the seconds until the prompt is back."""
+    child = attached(relay.port)
+    child.sendline("nept-vms")
+    child.expect(PROMPT)
+    seconds, moments = [], random.Random(11)
+    for turn in range(INTERRUPTIONS):
+        child.sendline(f"nept-watch --json-lines {folder}/interrupted-{turn}.jsonl")
+        child.expect("---\r\n")
+        time.sleep(moments.uniform(0, 1.5))
+        child.kill(signal.SIGINT)
+        started = time.monotonic()
+        child.expect(PROMPT)
+        seconds.append(time.monotonic() - started)
+        screens[f"interrupted-{turn}"] = str(child.before)
+        child.sendline(MODE)
+        child.expect(PROMPT)
+        screens[f"mode-{turn}"] = str(child.before)
+    child.sendline("info breakpoints")
+    child.expect(PROMPT)
+    screens["breakpoints"] = str(child.before)
     child.sendline("disconnect")
     child.sendline("quit")
     child.expect(pexpect.EOF)
@@ -120,12 +153,13 @@ def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> float:
 
 
 def in_gdb(relay: Relay, folder: Path, scenes: dict[str, str]) -> dict[str, str]:
+    """What each line shows in one gdb."""
     mark = "---- next ----"
-    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off"]
-    words += ["-ex", f"source {ROOT}/gdb_nept/init.py"]
-    words += ["-ex", f"target remote 127.0.0.1:{relay.port}"]
+    words = ["gdb", "-nx", "-batch"]
+    for line in (*BEFORE, f"target remote 127.0.0.1:{relay.port}"):
+        words += ["-ex", line]
     for name, line in {**scenes, "left": "info breakpoints", "left mode": MODE}.items():
-        log = f" --json-lines {folder}/{name}.jsonl" if line.startswith("nept-watch") else ""
+        log = f" --json-lines {folder}/{name}.jsonl" if name in WATCHES else ""
         words += ["-ex", f"echo {mark}\\n", "-ex", line + log]
     done = subprocess.run(
         [*words, "-ex", f"echo {mark}\\n", "-ex", "disconnect"],
@@ -148,6 +182,8 @@ def test_every_exit_that_l1_logged_was_watched_once(watched: Watched) -> None:
     # the scenario's own exits come first; the case shown at the park point is made once more
     assert len(watched.faults) >= len(watched.told)
     for fault, logged in zip(watched.faults, watched.told):
+        if fault["kind"] == "unread":
+            continue  # Ctrl-C came while KVM made it
         told = fault["told"]
         assert number(told["exit_reason"]) == number(logged["reason"]), logged
         assert number(told["exit_qualification"]) == number(logged["qualification"]), logged
@@ -156,11 +192,14 @@ def test_every_exit_that_l1_logged_was_watched_once(watched: Watched) -> None:
 
 
 def test_each_agrees_or_its_difference_has_a_name(watched: Watched) -> None:
-    assert all(fault["kind"] == "reflected" for fault in watched.faults)
-    on_bochs = [fault for fault in watched.faults if fault["model"] == "kvm@bochs-2.7"]
+    unread = [fault["verdict"] for fault in watched.faults if fault["kind"] == "unread"]
+    assert all("the watch ended before" in verdict for verdict in unread)
+    assert len(unread) <= INTERRUPTIONS
+    faults = [fault for fault in watched.faults if fault["kind"] == "reflected"]
+    on_bochs = [fault for fault in faults if fault["model"] == "kvm@bochs-2.7"]
     assert len(on_bochs) == BEFORE_BOCHS_IS_NAMED
     assert all(fault["agrees"] for fault in on_bochs)
-    differing = [fault for fault in watched.faults if not fault["agrees"]]
+    differing = [fault for fault in faults if not fault["agrees"]]
     assert bool(differing) == watched.shows_bochs, "model kvm does not know that L0 runs on Bochs"
     assert all(any("bochs-2.7" in cause for cause in fault["explanations"]) for fault in differing)
 
@@ -183,11 +222,12 @@ def test_faults_that_l0_keeps_are_shown_with_the_reason(watched: Watched) -> Non
 
 
 def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
-    assert watched.seconds_to_prompt < SOON
-    assert "faults watched; interrupted" in watched.screens["interrupted"]
+    assert len(watched.seconds_to_prompt) == INTERRUPTIONS
+    assert max(watched.seconds_to_prompt) < SOON
+    for turn in range(INTERRUPTIONS):
+        assert "watched; interrupted" in watched.screens[f"interrupted-{turn}"]
+        assert 'received: "0"' in watched.screens[f"mode-{turn}"]
     assert "No breakpoints" in watched.screens["breakpoints"]
-    assert 'received: "0"' in watched.screens["mode"]
-    assert "0.0" in watched.screens["vms"] or "vCPU" in watched.screens["vms"]
 
 
 def test_the_end_of_the_run_is_told(watched: Watched) -> None:
@@ -197,7 +237,12 @@ def test_the_end_of_the_run_is_told(watched: Watched) -> None:
     assert 'received: "0"' in watched.screens["left mode"]
 
 
-def test_nothing_was_written(watched: Watched) -> None:
+def test_every_command_was_used_and_nothing_was_written(watched: Watched) -> None:
+    used = {line.split()[0] for line in EVERY_COMMAND}
+    assert used == {one.name for one in COMMANDS}
+    assert "L2" in watched.screens["nept-vms"]
+    assert "cannot write /" in watched.screens["nept-watch --json-lines /"]
+    assert not any("Traceback" in screen for screen in watched.screens.values())
     kinds = watched.relay.kinds
     assert "Z" in kinds
     assert not kinds & set("MXPGk")
@@ -206,7 +251,40 @@ def test_nothing_was_written(watched: Watched) -> None:
     assert sorted(inserted) == sorted(removed)
 
 
-@pytest.mark.parametrize("name", ["followed", "first", "mismatch", "rest"])
+@pytest.mark.parametrize("name", WATCHES)
 def test_lines_fit_100_columns(watched: Watched, name: str) -> None:
     ours = watched.screens[name].partition("Program received")[0]
     assert max(len(line) for line in ours.splitlines()) <= 100
+
+
+def test_detach_leaves_the_machine_running(watched: Watched) -> None:
+    words = ["gdb", "-nx", "-batch", "-ex", f"target remote 127.0.0.1:{watched.port}"]
+    subprocess.run([*words, "-ex", "detach"], capture_output=True, timeout=60, check=True)
+    status = machine.status()
+    assert status is not None
+    assert status["running"]
+    assert not status["gdb_attached"]
+
+
+def test_a_machine_that_dies_ends_the_watch_with_one_line(watched: Watched, replay: Replay) -> None:
+    """And gdb goes on with another target."""
+    child = attached(watched.port)
+    child.sendline("nept-watch")
+    child.expect("---\r\n")
+    time.sleep(0.5)
+    status = machine.status()
+    assert status is not None
+    os.kill(int(status["bochs_pid"]), signal.SIGKILL)
+    child.expect(PROMPT)
+    said = str(child.before).splitlines()
+    assert any("Bochs ended (signal 9)" in line for line in said)
+    assert "the target has ended" in said
+    assert "Attach again: target remote HOST:PORT" in said
+    child.sendline(f"target remote 127.0.0.1:{replay.port}")
+    child.expect(PROMPT)
+    child.sendline("nept-vms")
+    child.expect(PROMPT)
+    assert "L2 active on vCPU 0" in str(child.before)
+    child.sendline("disconnect")
+    child.sendline("quit")
+    child.expect(pexpect.EOF)
