@@ -35,6 +35,8 @@ from gdb_nept.target.scan import image_of, readable
 from gdb_nept.target.vmcoreinfo import Vmcoreinfo, parse
 from tests.target.memories import Pieces
 
+#: How many symbols the build has of which OFFSETS tells.
+SYMBOLS = {"6.1.0-52-cloud-amd64": 87222}
 OFFSETS = Path(__file__).parent.parent / "data" / "btf_offsets.json"
 
 
@@ -84,7 +86,8 @@ def test_symbols_are_where_the_kernel_itself_said(snapshot: Path, kernel: LinuxK
     assert {each.name: each.base for each in kernel.modules()} == {
         name: int(base, 16) for name, base in modules.items()
     }
-    assert "87222 symbols" in kernel.symbols.origin
+    if kernel.release in SYMBOLS:
+        assert f"{SYMBOLS[kernel.release]} symbols" in kernel.symbols.origin
     with pytest.raises(SymbolMissing):
         kernel.symbols.address("no_such_symbol")
     with pytest.raises(SymbolMissing, match="not loaded"):
@@ -93,6 +96,8 @@ def test_symbols_are_where_the_kernel_itself_said(snapshot: Path, kernel: LinuxK
 
 @pytest.mark.bochs
 def test_every_offset_equals_pahole(kernel: LinuxKernel) -> None:
+    if kernel.release not in SYMBOLS:
+        pytest.skip(f"the tables of offsets are of {', '.join(SYMBOLS)}, not {kernel.release}")
     for name, known in json.loads(OFFSETS.read_text())["structs"].items():
         found = kernel.types.struct(name, known["module"] or None)
         assert found.size == known["size"], name
@@ -150,6 +155,8 @@ def test_search_finds_what_vmcoreinfo_names(
     located = Search(memory, [range(memory.size)]).find()
     named = linux.named_tables(memory, located)
     table, tables = searched_tables(memory, located)
+    if "kallsyms_names" not in located.info.symbols:
+        pytest.skip("vmcoreinfo names no tables of kallsyms before 6.0")
     assert named is not None
     assert (tables.names, tables.entries, tables.count) == (named.names, named.entries, named.count)
     assert list(table.addresses) == list(kernel.symbols.vmlinux.addresses)
