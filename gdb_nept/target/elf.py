@@ -18,6 +18,7 @@ ELF_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 BTF_MAGIC = b"\x9f\xeb"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 NOTE_BUILD_ID = 3  # NT_GNU_BUILD_ID
+BUILD_ID_HEAD = struct.pack("<I", NOTE_BUILD_ID) + b"GNU\0"  # behind the sizes of name and ID
 LARGEST = 1 << 30
 
 
@@ -81,7 +82,9 @@ def unpacked(path: Path) -> bytes:
 
 
 def _build_id(sections: dict[str, bytes]) -> str:
-    return note_build_id(sections.get(".note.gnu.build-id", b""))
+    """A module has the note in a section of its own, vmlinux among others in .notes."""
+    own = note_build_id(sections.get(".note.gnu.build-id", b""))
+    return own or build_id_among(sections.get(".notes", b""))
 
 
 def module_name(path: Path) -> str:
@@ -127,6 +130,13 @@ def note_build_id(note: bytes) -> str:
     if kind != NOTE_BUILD_ID or name_size != 4 or note[12:16] != b"GNU\0":
         return ""
     return note[16 : 16 + size].hex()
+
+
+def build_id_among(notes: bytes) -> str:
+    """The build ID among several notes, whatever padding is between them; or ''."""
+    places = range(0, len(notes), 4)
+    starts = (place for place in places if notes.startswith(BUILD_ID_HEAD, place + 8))
+    return next(filter(None, (note_build_id(notes[place:]) for place in starts)), "")
 
 
 def _vermagic(sections: dict[str, bytes]) -> str:

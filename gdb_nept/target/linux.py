@@ -11,7 +11,6 @@ its layout; types and modules wait until they are asked for.
 from __future__ import annotations
 
 import hashlib
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from gdb_nept.errors import MemoryUnreadable, NoKernel
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target import kernel_symbols, vmcoreinfo
 from gdb_nept.target.cache import BuildCache, default_directory
-from gdb_nept.target.elf import NOTE_BUILD_ID, note_build_id
+from gdb_nept.target.elf import build_id_among
 from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable, Tables, decode
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel, Timings
@@ -36,7 +35,6 @@ Ram = Union[int, Sequence[range]]
 PIECE = 1 << 20
 TAIL = 64
 LARGEST_NOTES = 1 << 16
-BUILD_NOTE = struct.pack("<II", 20, NOTE_BUILD_ID) + b"GNU\0"  # behind the size of the name
 
 
 def attach(
@@ -104,9 +102,8 @@ def build_of_notes(memory: PhysicalMemory[HostPhys], located: Located, symbols: 
     bounds = symbols.address("__start_notes"), symbols.address("__stop_notes")
     if not bounds[0] or not bounds[1] or not 0 < bounds[1] - bounds[0] <= LARGEST_NOTES:
         return ""
-    data = memory.read(image_physical(bounds[0], located.phys_base), bounds[1] - bounds[0])
-    places = (place for place in range(0, len(data), 4) if data.startswith(BUILD_NOTE, place + 4))
-    return next((found for found in (note_build_id(data[at:]) for at in places) if found), "")
+    place = image_physical(bounds[0], located.phys_base)
+    return build_id_among(memory.read(place, bounds[1] - bounds[0]))
 
 
 def _symbols(

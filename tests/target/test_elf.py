@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gdb_nept.errors import BadInput
-from gdb_nept.target.elf import module_name, read_btf_file
+from gdb_nept.target.elf import build_id_among, module_name, read_btf_file
 from gdb_nept.target.type_sources import checked_files
 
 ID = bytes(range(20))
@@ -95,3 +95,13 @@ def test_files_of_another_kernel_are_refused(tmp_path: Path) -> None:
         checked_files([tmp_path / "vmlinux"], "6.1.0-52-cloud-amd64", "ff" * 20)
     with pytest.raises(BadInput, match="cannot read"):
         checked_files([tmp_path / "missing.ko"], "6.1", "")
+
+
+def test_a_build_id_among_other_notes() -> None:
+    """As in vmlinux' .notes: Xen's notes are before it, and the linker pads between sections."""
+    xen = struct.pack("<3I", 4, 6, 5) + b"Xen\0" + b"linux\0\0\0"
+    own = struct.pack("<3I", 4, 20, 3) + b"GNU\0" + bytes(range(20))
+    for between in (b"", bytes(4)):
+        assert build_id_among(xen + between + own + xen) == bytes(range(20)).hex()
+    assert build_id_among(xen * 3) == ""
+    assert build_id_among(own[:12]) == ""
