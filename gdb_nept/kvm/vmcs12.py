@@ -198,14 +198,17 @@ def decode(
         shadow_indicator=bool(head & SHADOW_INDICATOR),
         abort=int.from_bytes(data[4:8], "little"),
         launched=bool(int.from_bytes(data[8:12], "little")),
-        fields=tuple(_field(place, data, situation) for place in layout.places),
+        fields=tuple(
+            _field(place, data, situation, place.name in layout.not_offered)
+            for place in layout.places
+        ),
         problems=tuple(problems),
     )
 
 
-def _field(place: Place, data: bytes, situation: Situation) -> Field:
+def _field(place: Place, data: bytes, situation: Situation, not_offered: bool) -> Field:
     value = int.from_bytes(data[place.offset : place.offset + place.size], "little")
-    found = judge(place.name, situation)
+    found = NOT_OFFERED if not_offered and situation.loaded else judge(place.name, situation)
     return Field(
         place.name, place.encoding, place.offset, place.size, value, found.authority, found.why
     )
@@ -232,6 +235,9 @@ WRITTEN_AT = {
     "vmfail": "written when a VMX instruction of L1's failed last",
 }
 OWN = Judgement(Authority.AUTHORITATIVE, "L1 alone writes it")
+NOT_OFFERED = Judgement(
+    Authority.AUTHORITATIVE, "L1 cannot access it: KVM does not offer it on this processor"
+)
 SHARED = Judgement(
     Authority.AUTHORITATIVE, "L1 writes it, and KVM changes it here as hardware would"
 )

@@ -9,7 +9,7 @@ identifier, so it cannot tell them apart.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Callable
@@ -40,11 +40,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """All fields, in the order of memory.  `origin` tells where the layout comes from."""
+    """All fields, in the order of memory.  `origin` tells where the layout comes from.
+
+    `not_offered` are the fields to which L1's VMREAD and VMWRITE fail."""
 
     origin: str
     size: int
     places: tuple[Place, ...]
+    not_offered: frozenset[str] = frozenset()
 
     def place(self, name: str) -> Place | None:
         return next((place for place in self.places if place.name == name), None)
@@ -120,11 +123,20 @@ def layout_of(kernel: Kernel, sample: Callable[[], bytes]) -> Layout:
 
     Raises NeptError if no source knows, and what `sample` raises.
     """
+    table = from_table(kernel)
     try:
-        return from_type(kernel.types.struct("vmcs12", "kvm_intel"))
+        found = from_type(kernel.types.struct("vmcs12", "kvm_intel"))
     except TypeMissing:
-        pass
-    return from_table(kernel) or by_content(sample())
+        return table or by_content(sample())
+    return replace(found, not_offered=_lacking(found, table)) if table else found
+
+
+def _lacking(layout: Layout, table: Layout) -> frozenset[str]:
+    """The fields that KVM's table has not, though vmcs12 has a place for them.  Since 7.1 the table
+    is filled by what the processor has (vmx/vmcs12.c, nested_vmx_setup_vmcs12_fields())."""
+    offered = {place.name for place in table.places}
+    known = (place.name for place in layout.places if place.encoding is not None)
+    return frozenset(name for name in known if name not in offered)
 
 
 def from_type(struct: CType) -> Layout:

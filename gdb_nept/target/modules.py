@@ -148,15 +148,21 @@ def read_btf(btf: Value) -> bytes:
 
 
 def module_build_id(loaded: LoadedModule) -> str:
-    """Hexadecimal, or '': `build_id` (5.14, CONFIG_STACKTRACE_BUILD_ID), else out of the notes
-    that sysfs shows (struct module_notes_attrs)."""
-    value = loaded.value
+    """As read_build_id(), and '' also where it cannot be read."""
     try:
-        if value.has("build_id"):
-            return value.member("build_id").raw().hex()
-        return _build_id_of_notes(value)
+        return read_build_id(loaded)
     except NeptError:
         return ""
+
+
+def read_build_id(loaded: LoadedModule) -> str:
+    """Hexadecimal, or '' if the module has none: `build_id` (5.14, CONFIG_STACKTRACE_BUILD_ID),
+    else out of the notes that sysfs shows (struct module_notes_attrs).  Raises MemoryUnreadable,
+    MemberMissing."""
+    value = loaded.value
+    if value.has("build_id"):
+        return value.member("build_id").raw().hex()
+    return _build_id_of_notes(value)
 
 
 def _build_id_of_notes(value: Value) -> str:

@@ -74,7 +74,7 @@ class TypeSources:
         if loaded is None:
             raise NeptError(f"module {name} is not loaded", "Look with lsmod on the host.")
         if not modules_have_btf(kernel):
-            return _of_build(name, build_id, kernel.release)
+            return _of_build(name, _known_build_id(loaded), kernel.release)
         if build_id:
             data = self._cache.blob(f"{name}-{build_id}.btf", lambda: _in_memory(kernel, loaded))
         else:
@@ -109,6 +109,15 @@ def modules_have_btf(kernel: Kernel) -> bool:
     except TypeMissing:
         return False
     return True
+
+
+def _known_build_id(loaded: LoadedModule) -> str:
+    """Raises NeptError if there is one and it cannot be read."""
+    try:
+        return modules.read_build_id(loaded)
+    except NeptError as error:
+        name = loaded.module.name
+        raise NeptError(f"the build ID of {name} cannot be read: {error.message}") from None
 
 
 def _of_build(name: str, build_id: str, release: str) -> Found:

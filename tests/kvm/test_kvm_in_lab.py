@@ -26,7 +26,7 @@ from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import Vm, VmList, vms
-from gdb_nept.kvm.vmcs12 import Authority, Vmcs12, decode, read_vmcs12
+from gdb_nept.kvm.vmcs12 import NOT_OFFERED, Authority, Vmcs12, decode, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import by_content, from_table
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import read_u64
@@ -175,6 +175,8 @@ def test_fields_of_vmcs12_equal_l1s_vmreads(lab: Lab) -> None:
     fields = {field.encoding: field for field in lab.vmcs12.fields}
     assert set(said) <= set(fields)
     assert not_offered(lab) == lab.known.not_offered
+    told = [field.name for field in lab.vmcs12.fields if field.why == NOT_OFFERED.why]
+    assert tuple(told) == lab.known.not_offered
     differ = {
         fields[encoding].name: (hex(found), fields[encoding].authority)
         for encoding, found in said.items()
