@@ -62,9 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "line" in metafunc.fixturenames:
+    if "kernel_line" in metafunc.fixturenames:
         lines = metafunc.config.getoption("--kernels")
-        metafunc.parametrize("line", lines, scope="session", indirect=True)
+        metafunc.parametrize("kernel_line", lines, scope="session", indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -80,27 +80,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def line(request: pytest.FixtureRequest) -> str:
+def kernel_line(request: pytest.FixtureRequest) -> str:
     """The line of L0's kernel: once for each of --kernels."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session", params=list(MACHINES))
-def snapshot(request: pytest.FixtureRequest, line: str) -> Path:
+def snapshot(request: pytest.FixtureRequest, kernel_line: str) -> Path:
     """The directory of a snapshot with L2 active; once for each machine of the lab."""
-    return lab.ensure(LabOptions(kernel=line, **MACHINES[request.param]))
+    return lab.ensure(LabOptions(kernel=kernel_line, **MACHINES[request.param]))
 
 
 @pytest.fixture(scope="session")
-def plain_snapshot(line: str) -> Path:
+def plain_snapshot(kernel_line: str) -> Path:
     """The snapshot of the simplest machine, L2 active."""
-    return lab.ensure(LabOptions(kernel=line))
+    return lab.ensure(LabOptions(kernel=kernel_line))
 
 
 @pytest.fixture(scope="session")
-def exit_snapshot(line: str) -> Path:
+def exit_snapshot(kernel_line: str) -> Path:
     """The simplest machine with L1 in its exit handler, just after an EPT exit."""
-    return lab.ensure(LabOptions(kernel=line, park="l1-exit"))
+    return lab.ensure(LabOptions(kernel=kernel_line, park="l1-exit"))
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ class Matrix:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             call = getattr(item, "callspec", None)
-            if call is not None and "line" in call.params:
-                self.lines[item.nodeid] = call.params["line"]
+            if call is not None and "kernel_line" in call.params:
+                self.lines[item.nodeid] = call.params["kernel_line"]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One that fails in a fixture has no call."""

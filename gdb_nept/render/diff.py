@@ -9,6 +9,7 @@ notes].  Of a first state: vm, vcpu, marked (counts).
 
 from __future__ import annotations
 
+from gdb_nept.arch.bits import Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry
 from gdb_nept.nested.session import Which
 from gdb_nept.nested.state import Difference, EntryChange, EptChange, Listed, State
@@ -76,13 +77,13 @@ def _ept(change: EptChange, everything: bool) -> list[str | Table]:
     shown = change.entries if everything else change.entries[:SHOWN]
     blocks.append(f"{name}: {text.count(count, 'entry')} changed:")
     headers = ("L2 physical", "entry", "at " + SPACES[change.which], "before", "after", "what")
-    blocks.append(Table(headers, tuple(_row(each) for each in shown)))
+    blocks.append(Table(headers, tuple(_row(each, change) for each in shown)))
     if len(shown) < count:
         blocks.append(f"... and {count - len(shown)} more: nept-diff --all shows them")
     return blocks
 
 
-def _row(change: EntryChange) -> tuple[str, ...]:
+def _row(change: EntryChange, ept: EptChange) -> tuple[str, ...]:
     place = change.after or change.before
     return (
         text.address(change.start),
@@ -90,7 +91,7 @@ def _row(change: EntryChange) -> tuple[str, ...]:
         text.address(place.place if place else None),
         _value(change.before),
         _value(change.after),
-        _what(change),
+        _what(change, ept),
     )
 
 
@@ -98,28 +99,36 @@ def _value(listed: Listed | None) -> str:
     return "-" if listed is None else f"{listed.value:#x}"
 
 
-def _what(change: EntryChange) -> str:
+#: What the processor takes from an entry of EPT02; the other bits are KVM's own there.
+SHADOWED = (
+    *(EptEntry.read, EptEntry.write, EptEntry.execute, EptEntry.memory_type, EptEntry.ignore_pat),
+    *(EptEntry.large, EptEntry.accessed, EptEntry.dirty, EptEntry.address),
+)
+
+
+def _what(change: EntryChange, ept: EptChange) -> str:
     """'new', 'gone', or each bit that came (+) or went (-)."""
     if change.before is None:
         return "new"
     if change.after is None:
         return "gone"
+    fields = EptEntry.fields() if ept.which is Which.L1 else SHADOWED
     old, new = change.before.value, change.after.value
-    parts = [_bit(field.short, field.mask, old, new) for field in EptEntry.fields()]
-    known = sum(field.mask for field in EptEntry.fields())
-    if (old ^ new) & ~known:
-        parts.append(f"other bits {(old ^ new) & ~known:#x}")
-    if change.before.place != change.after.place:
+    parts = [_bit(field, old, new) for field in fields]
+    rest = (old ^ new) & ~sum(field.mask for field in fields)
+    if rest:
+        parts.append(f"{'ignored bits' if ept.which is Which.L1 else 'bits of KVM'} {rest:#x}")
+    if change.before.place != change.after.place and ept.before.eptp == ept.after.eptp:
         parts.append("in another table")
-    return " ".join(part for part in parts if part)
+    return ", ".join(part for part in parts if part)
 
 
-def _bit(name: str, mask: int, old: int, new: int) -> str:
-    if not (old ^ new) & mask:
+def _bit(field: Bits, old: int, new: int) -> str:
+    if not (old ^ new) & field.mask:
         return ""
-    if mask & (mask - 1):  # more than one bit: a number
-        return f"{name}"
-    return f"+{name}" if new & mask else f"-{name}"
+    if field.high > field.low:  # a number
+        return field.name.replace("_", " ")
+    return f"+{field.short}" if new & field.mask else f"-{field.short}"
 
 
 def _data(found: Difference, seconds: float) -> dict[str, Data]:

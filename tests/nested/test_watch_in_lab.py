@@ -76,12 +76,12 @@ def lab(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def watched(line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(kernel_line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         try:
-            done = lab("up", "--stub", "--park", "start", "--kernel", line)
+            done = lab("up", "--stub", "--park", "start", "--kernel", kernel_line)
             assert done.returncode == 0, done.stderr
             port = int(done.stdout.split(":")[-1])
             with Relay(("127.0.0.1", port)) as relay:
