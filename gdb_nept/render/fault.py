@@ -76,11 +76,12 @@ def _exit_made(told: Told) -> str:
 
 
 def _access(event: Reflected) -> str:
-    """That of the processor, or "L0: ..." where only L0's emulator can have led to the exit."""
-    if event.agrees:
-        first = event.check.agreeing[0].foreseen.access
-        if first.emulated:
-            return f"L0: {OPS[first.op]}"
+    """That of the processor; "L0: ..." where only L0's emulator can have led to the exit, with the
+    kind if the exit tells it."""
+    agreeing = [each.foreseen.access for each in event.check.agreeing]
+    if agreeing and agreeing[0].emulated:
+        kinds = {access.op for access in agreeing}
+        return f"L0: {OPS[agreeing[0].op]}" if len(kinds) == 1 else "L0"
     return _seen_in_words(event.seen)
 
 
