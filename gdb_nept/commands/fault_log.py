@@ -27,7 +27,7 @@ class FaultLog:
 
     def follow(self, watching: Watch, count: int, until_mismatch: bool) -> str:
         """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
-        self._tell(heading())
+        self._tell(heading(watching.points, watching.model))
         try:
             ended = self._take_all(watching, count, until_mismatch)
         except KeyboardInterrupt:  # while we read or predicted, and not the target ran

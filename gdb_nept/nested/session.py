@@ -62,8 +62,9 @@ class Session:
         self._vms = None
 
     def vms(self) -> VmList:
-        """Raises NoGuest where there is no KVM."""
-        if self._vms is None:
+        """Raises NoGuest where there is no KVM.  A list with problems is read anew each time: the
+        target may have answered with errors for a while."""
+        if self._vms is None or self._vms.unknown or any(vm.problems for vm in self._vms.vms):
             self._vms = vms(self.kernel)
         return self._vms
 
@@ -108,7 +109,8 @@ class Session:
         if nested is not None and nested.hflags.smm:
             return memslots(chosen.owner.value, 1)
         if chosen.owner.slots is None:
-            raise NoGuest(f"the memslots of VM {chosen.vm} cannot be read")
+            why = "; ".join(each for each in chosen.owner.problems if each.startswith("memslots"))
+            raise NoGuest(f"the memslots of VM {chosen.vm} cannot be read: {why}")
         return chosen.owner.slots
 
     def l1_memory(self, chosen: Chosen) -> GuestMemory:

@@ -8,6 +8,7 @@ differ], causes [key, text, faults], faults [as in render/fault.py].
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from string import ascii_letters
 
 from gdb_nept.nested.injection import Point
 from gdb_nept.nested.kept import Kept
@@ -29,10 +30,12 @@ from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 
 
-def heading() -> str:
-    """Two lines above the first."""
+def heading(points: tuple[Point, ...], model: str) -> str:
+    """What is watched, and two lines above the first fault."""
+    stops = [f"stops at {point.name} ({point.address:#x}, {point.how})" for point in points]
+    said = "; ".join([*stops, f"model {model}", "Ctrl-C ends it"])
     rule = columns(tuple("-" * width for width in WIDTHS))
-    return f"{columns(HEADERS)}  verdict\n{rule}  -------"
+    return f"{text.paragraph(said)}\n{columns(HEADERS)}  verdict\n{rule}  -------"
 
 
 @dataclass
@@ -64,17 +67,16 @@ class Tally:
         told = [] if event.agrees else [why_differs(event)]
         for name in names:
             if name not in self.causes:
-                told.append(f"[{self._letter(name)}] {name}")
+                told.append(f"[{self.letter(name)}] {name}")
             self.causes[name] = self.causes.get(name, 0) + 1
-        letters = f" [{','.join(self._letter(name) for name in names)}]" if names else ""
+        letters = f" [{''.join(self.letter(name) for name in names)}]" if names else ""
         line = columns(cells_of(number, event)) + f"  {short_verdict(event, names)}{letters}"
         return "\n".join([line, *(text.paragraph(INDENT + each) for each in told)])
 
-    def _letter(self, name: str) -> str:
-        """a to z, then aa, ab, ..."""
+    def letter(self, name: str) -> str:
+        """That of a cause: a to z, then A to Z; fewer rules and deviations are known."""
         place = list(self.causes).index(name) if name in self.causes else len(self.causes)
-        letters = chr(ord("a") + place % 26)
-        return letters if place < 26 else chr(ord("a") + place // 26 - 1) + letters
+        return ascii_letters[place : place + 1] or "?"
 
 
 def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> Page:
@@ -90,7 +92,7 @@ def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) 
         headers = ("exit made for L1", "faults", "agree", "of these as the SDM", "differ")
         blocks.append(Table((*headers, ""), tuple((*row, "") for row in rows), right=(1, 2, 3, 4)))
     if tally.causes:
-        causes = [(f"[{tally._letter(name)}]", str(n), name) for name, n in tally.causes.items()]
+        causes = [(f"[{tally.letter(name)}]", str(n), name) for name, n in tally.causes.items()]
         blocks.append(Table(("", "faults", "cause"), tuple(causes), right=(1,)))
     return Page(tuple(blocks), _data(tally, points, model, ended))
 
@@ -114,7 +116,7 @@ def _data(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> di
             for name, one in tally.counts.items()
         ],
         "causes": [
-            {"key": tally._letter(name), "text": name, "faults": number}
+            {"key": tally.letter(name), "text": name, "faults": number}
             for name, number in tally.causes.items()
         ],
         "faults": list[Data](tally.faults),

@@ -19,13 +19,21 @@ DETACH = re.compile(rb"\$D[^#]*#[0-9a-f]{2}")
 class Relay:
     """Listens on `port` of the loopback and passes everything to the stub at `target`.
 
-    `delay` seconds before each memory read; `hang_up_after` that many of them, once.
+    `delay` seconds before each memory read; `hang_up_after` that many of them, once.  Reads that
+    begin at an address of `failing` are answered with an error, so many times.
     """
 
-    def __init__(self, target: tuple[str, int], delay: float = 0.0, hang_up_after: int = 0) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        delay: float = 0.0,
+        hang_up_after: int = 0,
+        failing: dict[int, int] | None = None,
+    ) -> None:
         self.target = target
         self.delay = delay
         self.hang_up_after = hang_up_after
+        self.failing = failing or {}
         self.packets: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -73,7 +81,8 @@ class Relay:
                 data = client.recv(1 << 16)
             except OSError:
                 return
-            for text in PACKET.findall(data):
+            packets = PACKET.findall(data)
+            for text in packets:
                 self.packets.append(text.decode("latin-1"))
                 if text.startswith(b"m"):
                     time.sleep(self.delay)
@@ -82,10 +91,22 @@ class Relay:
                 return
             if not data:
                 return
+            if packets and self._fails(packets[-1]):
+                client.sendall(b"+$E14#aa")
+                continue
             if DETACH.search(data):
                 client.sendall(b"+$OK#9a")
                 return
             stub.sendall(data)
+
+    def _fails(self, packet: bytes) -> bool:
+        """Whether this read is to be answered with an error."""
+        asked = re.fullmatch(rb"m([0-9a-f]+),[0-9a-f]+", packet)
+        address = int(asked[1], 16) if asked else -1
+        if not self.failing.get(address):
+            return False
+        self.failing[address] -= 1
+        return True
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

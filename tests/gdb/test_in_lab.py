@@ -18,6 +18,7 @@ from bochs_lab.replay import Replay
 
 from gdb_nept.address import HostPhys
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.session import Session
 from gdb_nept.target.dwarf import ANCHORS
 from gdb_nept.target.linux import attach
 from tests.conftest import facts
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.gdb, pytest.mark.qemu, pytest.mark.bochs]
 
 Gdb = Callable[..., str]
 MARK = "---- next ----"
+BY_MODE = "set nept memory phymem"
 LINES = (
     "vms",
     "vmcs12",
@@ -45,11 +47,13 @@ LINES = (
 )
 
 
-def in_gdb(replay: Replay, lines: tuple[str, ...], *before: str) -> tuple[list[str], Relay]:
+def in_gdb(
+    replay: Replay, lines: tuple[str, ...], *before: str, failing: dict[int, int] | None = None
+) -> tuple[list[str], Relay]:
     """The output of each line in one gdb, and what it asked the stub."""
     root = Path(__file__).resolve().parents[2]
     words = ["gdb", "-nx", "-batch", "-ex", f"source {root}/gdb_nept/init.py"]
-    with Relay(("127.0.0.1", replay.port)) as relay:
+    with Relay(("127.0.0.1", replay.port), failing=failing) as relay:
         for line in (*before, f"target remote 127.0.0.1:{relay.port}"):
             words += ["-ex", line]
         for line in lines:
@@ -118,6 +122,23 @@ def test_target_tells_where_everything_came_from(shown: dict[str, str]) -> None:
     assert "BTF" in output
     assert "kvm_intel at 0x" in output
     assert "missing" not in output
+
+
+def test_a_stub_that_answers_errors_for_a_while(replay: Replay, plain_snapshot: Path) -> None:
+    """Of the page of a struct kvm: who needs it says so, and the next command is right again."""
+    raw: RawMemory[HostPhys] = RawMemory(plain_snapshot / "memory.raw")
+    session = Session(attach(raw, raw.size))
+    page = session.kernel.to_physical(session.pick(None, None).owner.address) & ~0xFFF
+    works = [on_dump(plain_snapshot, line) for line in ("vms", "walk 0x2000123")]
+    lines = ("nept-vms", "nept-walk 0x2000123") * 3
+    outputs, relay = in_gdb(replay, lines, BY_MODE, failing={page: 3})
+    assert relay.failing == {page: 0}
+    assert outputs[-2:] == works
+    told = [output for output in outputs if output not in works]
+    assert told
+    for output in told:
+        assert re.search(rf"cannot read \d+ bytes at {page:#x}", " ".join(output.split()))
+        assert "Traceback" not in output
 
 
 def test_every_page_of_l2_is_where_l1_put_it(replay: Replay, plain_snapshot: Path) -> None:
