@@ -10,4 +10,6 @@ machine that stays), `snapshot`, `replay`.
 The gdb stub over a machine that stays: `live` (read, stop, run), with `processor` and
 `translation`; `stub` (the packets' answers), with `target_xml` and `monitor`; `server` (the port),
 with `rsp` (the packet layer).
+
+A kernel that debugs itself: `kgdb_kernel` (built from source), `serial_line` and `kgdb` (its port).
 """

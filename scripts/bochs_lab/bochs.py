@@ -71,11 +71,14 @@ def _isolation() -> list[str]:
 class Bochs:
     """The process.  It starts at the debugger's prompt, before the first instruction."""
 
-    def __init__(self, folder: Path, iso: Path, memory: int, timeout: float) -> None:
+    def __init__(
+        self, folder: Path, iso: Path, memory: int, timeout: float, more: str = ""
+    ) -> None:
+        """`more` is added to its configuration."""
         self.folder = folder
         self.memory = memory
         self._timeout = timeout
-        text = CONFIGURATION.format(memory=memory, iso=iso)
+        text = CONFIGURATION.format(memory=memory, iso=iso) + more
         (folder / "bochsrc").write_text(text)
         words = [*_isolation(), str(executable()), "-q", "-f", "bochsrc"]
         environment = {**os.environ, "TERM": "dumb"}

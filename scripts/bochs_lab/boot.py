@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -17,7 +17,9 @@ from .image import Image
 from .options import PARK_POINTS, LabOptions
 from .progress import Progress
 from .ram import GuestRam
+from .serial_line import SerialLine
 
+_LOOK = 0.5  # seconds between two looks at a machine that runs
 # What Bochs says when it stops at the park instruction, `xchg %bx, %bx`.
 STOPPED_BY_PARKING = "Magic breakpoint"
 
@@ -32,6 +34,7 @@ class Machine:
     ram: GuestRam
     console: console.Console
     park: Optional[str] = None  # where it stands
+    kgdb: Optional[SerialLine] = None  # of a kernel with kgdb, which runs on all the time
 
 
 @contextmanager
@@ -39,30 +42,53 @@ def parked(options: LabOptions, image: Image, progress: Progress) -> Iterator[Ma
     """A machine at its park point; it ends with the block."""
     with runtime.scratch("machine") as folder:
         progress.stage("starting Bochs")
-        with closing(_powered_on(folder, options, image)) as bochs:
+        with ExitStack() as held:
+            line = held.enter_context(closing(SerialLine())) if options.kgdb else None
+            bochs = held.enter_context(closing(_powered_on(folder, options, image, line)))
             progress.stage("locating the machine's memory")
-            with closing(ram.locate(bochs)) as memory:
-                machine = Machine(options, image, bochs, memory, console.Console(bochs.serial))
-                _run_to_park_point(machine, progress)
-                yield machine
+            memory = held.enter_context(closing(ram.locate(bochs)))
+            told = console.Console(bochs.serial)
+            machine = Machine(options, image, bochs, memory, told, kgdb=line)
+            _run(machine, progress)
+            yield machine
 
 
-def _powered_on(folder: Path, options: LabOptions, image: Image) -> Bochs:
-    return Bochs(folder, image.iso, options.memory, options.timeouts.command)
+def _powered_on(
+    folder: Path, options: LabOptions, image: Image, line: Optional[SerialLine]
+) -> Bochs:
+    more = line.configuration if line else ""
+    return Bochs(folder, image.iso, options.memory, options.timeouts.command, more)
 
 
-def _run_to_park_point(machine: Machine, progress: Progress) -> None:
+def _run(machine: Machine, progress: Progress) -> None:
     watch = _Watch(machine, progress)
     progress.stage(f"booting {machine.image.kernel.release}")
     try:
-        while machine.park != machine.options.park:
-            output = machine.bochs.run(watch.look)
-            watch.look()
-            if STOPPED_BY_PARKING in output and watch.park is not None:
-                machine.park = watch.park
-                watch.check_order()
+        if machine.kgdb:
+            _run_into_kgdb(machine, watch)
+        else:
+            _run_to_park_point(machine, watch)
     except BochsDied as error:
         raise BootFailed(str(error), machine.console.tail()) from error
+
+
+def _run_to_park_point(machine: Machine, watch: _Watch) -> None:
+    while machine.park != machine.options.park:
+        output = machine.bochs.run(watch.look)
+        watch.look()
+        if STOPPED_BY_PARKING in output and watch.park is not None:
+            machine.park = watch.park
+            watch.check_order()
+
+
+def _run_into_kgdb(machine: Machine, watch: _Watch) -> None:
+    """Until L0 has stopped itself for gdb; its processor goes on, in kgdb's loop."""
+    machine.bochs.resume("c")
+    while watch.park != machine.options.kgdb_points[0]:
+        stopped = machine.bochs.stopped(_LOOK)
+        if stopped is not None:
+            raise BootFailed(f"Bochs stopped: {stopped.strip()}", machine.console.tail())
+        watch.look()
 
 
 class _Watch:

@@ -14,7 +14,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Optional
 
-from . import bare, guests, image, kernels, linux_l1, machine, replay, replays, runtime, snapshot
+from . import (
+    bare,
+    guests,
+    image,
+    kernels,
+    kgdb,
+    kgdb_kernel,
+    linux_l1,
+    machine,
+    replay,
+    replays,
+    runtime,
+    snapshot,
+)
 from .errors import LabError
 from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
 from .progress import Lines, for_stream
@@ -81,13 +94,24 @@ def _up(parsed: argparse.Namespace, teller: Lines) -> int:
     elif status["snapshot_key"] != wanted.snapshot_key:
         raise LabError("another machine is up; end it first: lab down")
     _say(teller, _machine_line(status))
-    return _stub(parsed, teller) if parsed.stub or parsed.gdb_port else 0
+    return _stub(parsed, teller) if parsed.stub or parsed.gdb_port or parsed.kgdb else 0
 
 
 def _stub(parsed: argparse.Namespace, teller: Lines) -> int:
     """Put the machine that is up behind a gdb stub; what to type into gdb"""
-    for line in replay.Stub(machine.stub(parsed.gdb_port)).gdb_lines():
+    port = machine.stub(parsed.gdb_port)
+    vmlinux = machine.ask("status")["vmlinux"]
+    lines = kgdb.gdb_lines(vmlinux, port) if vmlinux else replay.Stub(port).gdb_lines()
+    for line in lines:
         _say(teller, line)
+    return 0
+
+
+def _kernel(parsed: argparse.Namespace, teller: Lines) -> int:
+    """Build a kernel with kgdb, and tell where its vmlinux is"""
+    if not parsed.kgdb:
+        raise LabError("Debian's own kernels are fetched by `lab build`; to build one: --kgdb")
+    _say(teller, str(kgdb_kernel.vmlinux(kgdb_kernel.kernel(teller, parsed.refresh))))
     return 0
 
 
@@ -183,7 +207,7 @@ def _no_machine() -> str:
 
 def _options(parsed: argparse.Namespace) -> LabOptions:
     timeouts = Timeouts(parsed.boot_timeout, parsed.park_timeout)
-    names = {option.name for option in fields(LabOptions)} - {"timeouts"}
+    names = {option.name for option in fields(LabOptions)} & set(vars(parsed))
     return LabOptions(**{name: getattr(parsed, name) for name in names}, timeouts=timeouts)
 
 
@@ -196,9 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     shaped = _shaping_options()
-    for run in (_build, _up, _stub, _snapshot, _bare, _overlay, _replay, _status, _down):
+    for run in (_build, _kernel, _up, _stub, _snapshot, _bare, _overlay, _replay, _status, _down):
         name = run.__name__.strip("_")
-        parents = [shaped] if run not in (_stub, _bare, _overlay, _status, _down) else []
+        parents = [shaped] if run in (_build, _up, _snapshot, _replay) else []
         command = commands.add_parser(
             name, parents=parents, help=run.__doc__, description=run.__doc__
         )
@@ -209,6 +233,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
     add = command.add_argument
+    if name in ("build", "kernel", "up"):
+        add("--kgdb", action="store_true", help="with a kernel that is built with kgdb")
+    if name == "kernel":
+        add("--refresh", action="store_true", help="look for a newer source package")
     if name == "up":
         add("--stub", action="store_true", help="with a gdb stub; prints what to type into gdb")
     if name in ("up", "stub"):

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache
+from . import cache, kgdb_kernel
 from .bochs import CONFIGURATION, executable
 from .errors import LabError
 from .guests import guests
@@ -37,7 +37,7 @@ class Image:
 
 def image(options: LabOptions, progress: Progress) -> Image:
     """The CD for these options, built if it is not in the cache."""
-    chosen = kernel(options.description, progress, options.refresh)
+    chosen = _kernel(options, progress)
     archive, archive_key = initramfs(options, chosen, guests(options.guests, progress))
     key = cache.key_of([chosen.digest, archive_key, options.kernel_line, _GRUB])
 
@@ -49,6 +49,12 @@ def image(options: LabOptions, progress: Progress) -> Image:
     processor = [CONFIGURATION, cache.file_digest(executable()), str(options.memory)]
     machine_key = cache.key_of([key, *processor])
     return Image(iso, chosen, machine_key, cache.key_of([machine_key, options.park]))
+
+
+def _kernel(options: LabOptions, progress: Progress) -> UnpackedKernel:
+    if options.kgdb:
+        return kgdb_kernel.kernel(progress, options.refresh)
+    return kernel(options.description, progress, options.refresh)
 
 
 def _make_iso(folder: Path, vmlinuz: Path, archive: Path, words: str) -> None:

@@ -55,3 +55,4 @@ KERNELS: dict[str, Kernel] = {
     )
 }
 DEFAULT = "6.1"
+WITH_KGDB = "6.1"  # the line whose source is built with kgdb

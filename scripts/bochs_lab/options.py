@@ -19,6 +19,8 @@ _BASE_WORDS = (
     "console=ttyS0,115200 tsc=reliable lpj=1000000 audit=0 quiet loglevel=6 panic=1"
     " clocksource=tsc no_timer_check"
 )
+KGDB_WORD = "kgdboc=ttyS1,115200"
+KGDB_AT = "KGDB_AT"  # a word that the kernel passes on to init, and init to the VMM
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class LabOptions:
     park: str = "l2"
     guests: Optional[Path] = None
     refresh: bool = False
+    kgdb: bool = False  # a kernel built with kgdb, which waits for gdb at `kgdb_points`
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class LabOptions:
             raise LabError(f"no park point {self.park!r}; known: {', '.join(PARK_POINTS)}")
         if not LEAST_MEMORY <= self.memory <= BOCHS_MEMORY_LIMIT:
             raise LabError(f"memory must be {LEAST_MEMORY} to {BOCHS_MEMORY_LIMIT} MiB")
+        if self.kgdb and self.kernel != kernels.WITH_KGDB:
+            raise LabError(f"with kgdb there is only the kernel {kernels.WITH_KGDB}")
         for folder in (self.overlay, self.guests):
             if folder is not None and not folder.is_dir():
                 raise LabError(f"{folder} is not a directory")
@@ -64,9 +69,16 @@ class LabOptions:
             words.append("nokaslr")
         words.append("pti=on" if self.pti else "nopti mitigations=off")
         words += self.description.words
+        if self.kgdb:
+            words += [KGDB_WORD, f"{KGDB_AT}={','.join(self.kgdb_points)}"]
         if self.append:
             words.append(self.append)
         return " ".join(words)
+
+    @property
+    def kgdb_points(self) -> tuple[str, ...]:
+        """The park points at which L0 stops in kgdb: before the guests run, and the one wanted."""
+        return tuple(dict.fromkeys((PARK_POINTS[0], self.park)))
 
     @property
     def description(self) -> Kernel:

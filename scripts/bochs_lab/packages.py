@@ -112,7 +112,7 @@ def _fetch_into(folder: Path, wanted: Kernel, progress: Progress) -> None:
         digest = cache.key_of(cache.file_digest(package) for package in packages)
         for package in packages:
             progress.stage(f"unpacking {package.name}")
-            _run(["dpkg", "-x", str(package), str(work / "root")])
+            run(["dpkg", "-x", str(package), str(work / "root")])
             package.unlink()
         names = [package.name for package in packages]
         record = {
@@ -129,12 +129,26 @@ def _download(wanted: Kernel, work: Path, progress: Progress) -> str:
     for apt in _apts(wanted, progress):
         for release, package in _candidates(wanted, apt):
             companions = [name.format(release=release) for name in wanted.companions]
-            progress.stage(f"downloading {' '.join([package, *companions])}")
-            command = ["apt-get", *apt, "download", package, *companions]
-            done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            if _downloaded(apt, [package, *companions], work, progress):
                 return release
     raise LabError(f"apt offers no kernel {wanted.line} (suite {wanted.suite}, cloud-amd64)")
+
+
+def source(wanted: Kernel, work: Path, progress: Progress) -> Path:
+    """Download the package of the source of the newest kernel of a line."""
+    package = f"linux-source-{wanted.line}"
+    for apt in _apts(wanted, progress):
+        if _downloaded(apt, [package], work, progress):
+            return next(work.glob("*.deb"))
+    raise LabError(f"apt offers no {package} (suite {wanted.suite})")
+
+
+def _downloaded(apt: Sequence[str], packages: list[str], work: Path, progress: Progress) -> bool:
+    """Download packages into a folder; whether this apt has them."""
+    progress.stage(f"downloading {' '.join(packages)}")
+    command = ["apt-get", *apt, "download", *packages]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    return done.returncode == 0
 
 
 def _apts(wanted: Kernel, progress: Progress) -> Iterator[list[str]]:
@@ -158,7 +172,7 @@ def _own_state(folder: Path, wanted: Kernel) -> list[str]:
         "APT::Get::List-Cleanup": "0",
     }
     apt = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    _run(["apt-get", *apt, "update"])
+    run(["apt-get", *apt, "update"])
     return apt
 
 
@@ -174,7 +188,7 @@ def _sources_list(wanted: Kernel) -> str:
 
 def _mirrors() -> tuple[str, str]:
     """The addresses of the archive and of the security archive (empty if there is none)."""
-    output = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])
+    output = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])
     by_suite = {suite: uri for uri, suite in (line.split() for line in output.splitlines())}
     plain = [uri for suite, uri in by_suite.items() if "-" not in suite]
     security = [uri for suite, uri in by_suite.items() if suite.endswith("-security")]
@@ -185,7 +199,7 @@ def _mirrors() -> tuple[str, str]:
 
 def _candidates(wanted: Kernel, apt: Sequence[str]) -> list[tuple[str, str]]:
     """(release, package) of every kernel of the line: the preferred one, then newest first."""
-    names = _run(["apt-cache", *apt, "pkgnames", "linux-"]).split()
+    names = run(["apt-cache", *apt, "pkgnames", "linux-"]).split()
     found = []
     for rank, pattern in enumerate(wanted.patterns):
         matches = (re.fullmatch(pattern, name) for name in names)
@@ -198,7 +212,7 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(digits) for digits in re.findall(r"\d+", release))
 
 
-def _run(command: list[str]) -> str:
+def run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"{' '.join(command[:1])} failed: {done.stderr.strip()}")

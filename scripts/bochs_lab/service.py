@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
-from . import console, snapshot
+from . import console, kgdb_kernel, snapshot
 from .boot import Machine
 from .errors import LabError
+from .kgdb import KgdbPort
 from .live import Live
 from .progress import Progress
 from .server import StubServer
@@ -21,8 +22,9 @@ class Service:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.stub: Optional[StubServer] = None
+        self.stub: Optional[Union[StubServer, KgdbPort]] = None
         self._live = Live(machine)
+        self._live.running = machine.kgdb is not None
         self._started = time.time()
 
     def close(self) -> None:
@@ -56,6 +58,7 @@ class Service:
             "running": self._live.running,
             "gdb_port": self.stub.port if self.stub else None,
             "gdb_attached": self.stub.attached if self.stub else False,
+            "vmlinux": self._vmlinux(),
             "machine_key": machine.image.machine_key,
             "snapshot_key": machine.image.snapshot_key,
             "bochs_pid": machine.bochs.pid,
@@ -64,10 +67,16 @@ class Service:
             "options": machine.options.as_json(),
         }
 
+    def _vmlinux(self) -> Optional[str]:
+        """What gdb needs besides a port, where it speaks to kgdb."""
+        machine = self.machine
+        return str(kgdb_kernel.vmlinux(machine.image.kernel)) if machine.kgdb else None
+
     def _open_stub(self, port: int) -> int:
-        """The port of the stub, which is opened if there is none."""
+        """The port of the stub, or of kgdb, which is opened if there is none."""
         if self.stub is None:
-            self.stub = StubServer(self._live, port)
+            line = self.machine.kgdb
+            self.stub = KgdbPort(line, port) if line else StubServer(self._live, port)
         elif port not in (0, self.stub.port):
             raise LabError(f"the machine's gdb stub listens on port {self.stub.port} already")
         return self.stub.port

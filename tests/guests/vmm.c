@@ -8,6 +8,7 @@
  *	vmm --park NAME					park at once
  *
  * To park is to execute XCHG %BX, %BX: with `magic_break` Bochs then stops, in this very process.
+ * With KGDB_AT=NAME,... in the environment, it is to enter kgdb, at the points named and no other.
  *
  *	nested	one processor; 0..32 MiB, 64..68 MiB, 64 KiB read-only at 0xfff00000
  *	plain	one processor, real mode, halts; 2 MiB
@@ -136,12 +137,41 @@ static int control(int fd, unsigned long request, const char *name, unsigned lon
 
 /* ---- parking ---- */
 
+/* SysRq g: the kernel stops and waits for gdb, in this very process. */
+static void enter_kgdb(void)
+{
+	int trigger = open("/proc/sysrq-trigger", O_WRONLY);
+
+	if (trigger < 0 || write(trigger, "g", 1) != 1)
+		die("/proc/sysrq-trigger: %s", strerror(errno));
+	close(trigger);
+}
+
+/* Whether `names` has a name, with commas in between. */
+static bool names_it(const char *names, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (;; names++) {
+		if (!strncmp(names, name, length) && (names[length] == ',' || !names[length]))
+			return true;
+		names = strchr(names, ',');
+		if (!names)
+			return false;
+	}
+}
+
 static void park(const char *name)
 {
+	const char *kgdb_at = getenv("KGDB_AT");
+
 	printf("LAB {\"park\": \"%s\"}\n", name);
 	fflush(stdout);
 	tcdrain(STDOUT_FILENO);
-	asm volatile("xchg %%bx, %%bx" : : : "memory");
+	if (!kgdb_at)
+		asm volatile("xchg %%bx, %%bx" : : : "memory");
+	else if (names_it(kgdb_at, name))
+		enter_kgdb();
 }
 
 static uint64_t frame_of(int pagemap, const char *host)
