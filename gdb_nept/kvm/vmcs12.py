@@ -156,8 +156,9 @@ def read_vmcs12(kernel: Kernel, nested: Nested) -> Vmcs12:
     if address is None:
         advice = "L1 has executed no VMXON." if not nested.vmxon else "Perhaps it is just entering."
         raise NoGuest("the vCPU has no cached vmcs12", advice)
-    data = kernel.read(address, VMCS12_SIZE)
-    return decode(data, layout_of(kernel, lambda: data), situation_of(nested), address, nested)
+    layout = layout_of(kernel, lambda: kernel.read(address, VMCS12_SIZE))
+    data = kernel.read(address, layout.size)
+    return decode(data, layout, situation_of(nested), address, nested)
 
 
 def situation_of(nested: Nested) -> Situation:

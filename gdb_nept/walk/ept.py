@@ -23,7 +23,7 @@ from gdb_nept.arch.ept import (
     page_size,
 )
 from gdb_nept.errors import MemoryUnreadable
-from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory, read_u64
+from gdb_nept.memory.reader import PhysicalMemory, read_u64
 from gdb_nept.walk.result import Cause, Step, Stop, Walk
 
 
@@ -131,8 +131,14 @@ class Scan(Generic[In, Out]):
     def _table(
         self, table: Out, level: int, base: int, rights: EptEntry, path: tuple[int, ...]
     ) -> Iterator[Mapping[In, Out]]:
+        size = page_size(level)
+        first = max(0, (self.low - base) // size)
+        last = min(ENTRIES - 1, (self.high - 1 - base) // size)
+        if last < first:
+            return
+        start = cast(Out, table + first * ENTRY_SIZE)
         try:
-            page = self.memory.read(table, PAGE_SIZE)
+            wanted = self.memory.read(start, (last - first + 1) * ENTRY_SIZE)
         except MemoryUnreadable as error:
             self.notes.append(f"table of {LEVEL_NAMES[level]}s for {base:#x}: {error}")
             return
@@ -140,19 +146,15 @@ class Scan(Generic[In, Out]):
         if self.tables > self.table_limit:
             self._give_up(base, f"{self.table_limit} tables")
             return
-        size = page_size(level)
-        first = max(0, (self.low - base) // size)
-        last = min(ENTRIES - 1, (self.high - 1 - base) // size)
-        words = memoryview(page).cast("Q")
-        for number in range(first, last + 1):
-            if words[number] == 0:
+        for number, word in enumerate(memoryview(wanted).cast("Q"), first):
+            if word == 0:
                 continue
             if self.gave_up:
                 return
             if self.listed >= self.limit:
                 self._give_up(base + number * size, f"{self.limit} entries")
                 return
-            entry = EptEntry(words[number])
+            entry = EptEntry(word)
             place = cast(Out, table + number * ENTRY_SIZE)
             yield from self._entry(
                 entry, place, level, base + number * size, rights, (*path, table)

@@ -142,6 +142,21 @@ def test_a_range_limits_the_scan() -> None:
     assert starts == [0x1000, 0x2000, 0x3000, 0x200000]
 
 
+def test_no_more_is_read_than_the_entries_of_the_range() -> None:
+    """One entry in each table, over a link that is slow."""
+    reads: list[tuple[int, int]] = []
+
+    class Listening(SparseMemory[L1Phys]):
+        def read(self, address: L1Phys, size: int) -> bytes:
+            reads.append((address, size))
+            return super().read(address, size)
+
+    found = Scan[L2Phys, L1Phys](Listening(WORDS), ROOT, CPU, 0x2000, 0x3000)
+    assert [mapping.start for mapping in found.mappings()] == [0x2000]
+    assert reads == [(0x1000, 8), (0x2000, 8), (0x3000, 8), (0x4010, 8)]
+    assert list(scan(low=1 << 48, high=1 << 49).mappings()) == []  # beyond the last entry
+
+
 def test_runs_and_holes() -> None:
     rows = list(with_holes(merge(scan(high=1 << 39).mappings()), 0, 1 << 39))
     assert [
