@@ -30,6 +30,7 @@ TOOLS = {
     "gdb": ("gdb",),
     "qemu": ("qemu-system-x86_64",),
     "bochs": ("bochs", "grub-mkrescue", "xorriso", "mformat", "busybox", "gcc", "make", "dpkg"),
+    "kgdb": ("bc", "bison", "flex", "make", "nice", "xz"),
 }
 
 #: How the lab's machines are booted: as simply as can be, and as a distribution does it.

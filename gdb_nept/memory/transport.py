@@ -97,9 +97,11 @@ def choose(ways: Mapping[str, Callable[[], Transport]], wanted: str = AUTO) -> C
     if wanted != AUTO:
         advice = f"{refusals[0].advice}\nset nept memory auto".strip()
         raise NotOffered(f"memory cannot be read through {refusals[0]}", advice)
-    reasons = "\n".join(f"Not through {refusal}" for refusal in refusals)
-    advice = "Or take a dump of its memory, and use: python3 -m gdb_nept --dump FILE"
-    raise NotOffered("the target's physical memory cannot be read", f"{reasons}\n{advice}")
+    told = [f"Not through {refusal}" for refusal in refusals]
+    if refusals[-1].advice:  # that of the way which needs least of a target
+        told.append(refusals[-1].advice)
+    told.append("Or take a dump of its memory, and use: python3 -m gdb_nept --dump FILE")
+    raise NotOffered("the target's physical memory cannot be read", "\n".join(told))
 
 
 def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import Refusal
+from gdb_nept.target.debugged import DebuggedKernel
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.ports import Kernel
 from gdb_nept.target.type_sources import modules_have_btf
@@ -35,19 +36,22 @@ def missing(error: NeptError) -> Missing:
     return Missing(error.message, error.advice)
 
 
-def circumstances(kernel: LinuxKernel) -> tuple[str, ...]:
+def circumstances(kernel: LinuxKernel | DebuggedKernel) -> tuple[str, ...]:
     """How the kernel was found, and where it lies."""
+    if isinstance(kernel, DebuggedKernel):
+        return (f"seen through the debugger alone; {kernel.levels}-level paging",)
     moved = f"KASLR moved it by {kernel.kaslr_offset:#x}" if kernel.kaslr_offset else "no KASLR"
     return (f"found by {kernel.found_by}; {moved}; {kernel.levels}-level paging",)
 
 
-def lacking(kernel: LinuxKernel) -> tuple[Missing, ...]:
+def lacking(kernel: LinuxKernel | DebuggedKernel) -> tuple[Missing, ...]:
     """What was asked for so far and is missing; the list of modules is asked for here, and where
     modules have no BTF, what else there is of their types."""
     try:
         names = [one.name for one in kernel.modules() if one.name in WITH_TYPES]
-        for name in names if not modules_have_btf(kernel) else ():
-            kernel.types.module(name)
+        if isinstance(kernel, LinuxKernel) and not modules_have_btf(kernel):
+            for name in names:
+                kernel.types.module(name)
     except NeptError as error:
         return (missing(error), *(missing(error) for error in kernel.notes))
     return tuple(missing(error) for error in kernel.notes)

@@ -57,6 +57,10 @@ class Debugger(Protocol):
         """Its address as vmlinux was linked."""
         ...
 
+    def name_at(self, address: int) -> str | None:
+        """'symbol+0x12', or None."""
+        ...
+
 
 class DwarfMismatch(NeptError):
     """The vmlinux in the debugger is not the kernel that runs."""

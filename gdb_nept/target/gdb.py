@@ -19,12 +19,17 @@ from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
 from gdb_nept.memory.transport import NotOffered
 from gdb_nept.target.dwarf import DebugType
+from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.locate import Progress
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
+_SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
 _SIXTY_FOUR = "i386:x86-64"
 _QWORD = (1 << 64) - 1
+
+LOAD_VMLINUX = "Load the running kernel's vmlinux, with debug information: file vmlinux"
+FIXED_DIRECT_MAP = DIRECT_MAPS[4][0]  # of a kernel that cannot move it, and so has no variable
 
 KINDS = {
     gdb.TYPE_CODE_INT: "int",
@@ -112,6 +117,12 @@ class GdbDebugger:
         except gdb.error:
             return None
 
+    def name_at(self, address: int) -> str | None:
+        found = _SYMBOL.match(gdb.execute(f"info symbol {address:#x}", to_string=True))
+        if not found:
+            return None
+        return f"{found[1]}+{int(found[2]):#x}" if found[2] else found[1]
+
 
 class GdbRemote:
     """The machine that gdb is connected to (target.remote.Remote)."""
@@ -140,12 +151,16 @@ class GdbRemote:
             return ()
 
     def direct_map(self) -> int:
+        vmlinux = self.vmlinux()
+        if vmlinux is None:
+            raise NotOffered("no vmlinux is loaded in gdb", LOAD_VMLINUX)
+        if vmlinux.symbol("page_offset_base") is None:
+            return FIXED_DIRECT_MAP
         try:
             return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & _QWORD
         except gdb.error as error:
             raise NotOffered(
-                f"gdb cannot tell the kernel's page_offset_base: {error}",
-                "Load the running kernel's vmlinux in gdb: file vmlinux",
+                f"gdb cannot tell the kernel's page_offset_base: {error}", LOAD_VMLINUX
             ) from None
 
     def vmlinux(self) -> GdbDebugger | None:

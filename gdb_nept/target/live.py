@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Union
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing
 from gdb_nept.memory.reader import PageCache
 from gdb_nept.target.attachment import Attachment, Missing, circumstances, lacking, missing
-from gdb_nept.target.dwarf import DwarfKernel, DwarfMismatch, with_dwarf
+from gdb_nept.target.debugged import DebuggedKernel
+from gdb_nept.target.dwarf import Debugger, DwarfKernel, DwarfMismatch, with_dwarf
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
 from gdb_nept.target.live_memory import LiveMemory
 from gdb_nept.target.ports import Kernel
 from gdb_nept.target.remote import Remote
+
+Found = Union[LinuxKernel, DwarfKernel, DebuggedKernel]
 
 
 class LiveTarget:
@@ -30,7 +33,7 @@ class LiveTarget:
         self.memory = LiveMemory(remote)
         self._dropped = dropped
         self._scope: ExitStack | None = None
-        self._kernel: LinuxKernel | DwarfKernel | None = None
+        self._kernel: Found | None = None
         self._banner = b""
         self._notes: list[Missing] = []
         self._btf_files: tuple[Path, ...] = ()
@@ -66,14 +69,14 @@ class LiveTarget:
         self.memory.name_file(file)
         self.forget()
 
-    def kernel(self) -> LinuxKernel | DwarfKernel:
+    def kernel(self) -> Found:
         """Raises NeptError where nothing is attached, or no Linux is found in it."""
         cache, ram, cr3s = self._physical()
         if self._kernel is not None and _banner(self._kernel) != self._banner:
             self._kernel = None  # the machine was booted again
         if self._kernel is None:
             self._notes.clear()
-            self._kernel = self._prefer_dwarf(self._attach(cache, ram, cr3s))
+            self._kernel = self._find(cache, ram, cr3s)
             self._banner = _banner(self._kernel)
         return self._kernel
 
@@ -116,6 +119,13 @@ class LiveTarget:
         self._kernel = None
         self._notes.clear()
 
+    def _find(self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]) -> Found:
+        vmlinux = self.remote.vmlinux()
+        if vmlinux is not None and self.memory.virtual_only:
+            return DebuggedKernel(vmlinux, self.remote.stub, cache)
+        running = self._attach(cache, ram, cr3s)
+        return running if vmlinux is None else self._prefer_dwarf(running, vmlinux)
+
     def _attach(
         self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]
     ) -> LinuxKernel:
@@ -139,10 +149,7 @@ class LiveTarget:
             self._scope.enter_context(transport.held())
         return cache, [range(one.start, one.end) for one in transport.ranges], cr3s
 
-    def _prefer_dwarf(self, running: LinuxKernel) -> LinuxKernel | DwarfKernel:
-        vmlinux = self.remote.vmlinux()
-        if vmlinux is None:
-            return running
+    def _prefer_dwarf(self, running: LinuxKernel, vmlinux: Debugger) -> Found:
         try:
             return with_dwarf(running, vmlinux)
         except DwarfMismatch as error:
@@ -150,7 +157,7 @@ class LiveTarget:
             return running
 
 
-def _banner(kernel: LinuxKernel | DwarfKernel) -> bytes:
+def _banner(kernel: Found) -> bytes:
     """The kernel's version text where it should be; b"" if it is not there (any more)."""
     try:
         return kernel.read(kernel.symbols.address("linux_banner"), 64)

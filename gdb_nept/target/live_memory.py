@@ -17,7 +17,7 @@ from gdb_nept.memory.process import process_memory
 from gdb_nept.memory.qemu import QemuMemory
 from gdb_nept.memory.reader import PageCache
 from gdb_nept.memory.shared_file import file_memory
-from gdb_nept.memory.transport import AUTO, KINDS, Choice, Transport, choose
+from gdb_nept.memory.transport import AUTO, KINDS, Choice, NotOffered, Transport, choose
 from gdb_nept.target.remote import Remote
 
 
@@ -50,6 +50,18 @@ class LiveMemory:
     def choice(self) -> Choice | None:
         """What is used, if anything was read from the machine that we are connected to."""
         return self._choice if self._connection == self._remote.connection() else None
+
+    @property
+    def virtual_only(self) -> bool:
+        """Whether all that is read comes from kernel addresses, through a stub that knows no
+        others, as kgdb."""
+        if self._mode is None or self._choice is None or self._choice.transport.kind != "direct":
+            return False
+        try:
+            self._mode.mode()
+        except NotOffered:
+            return True
+        return False
 
     def ready(self) -> tuple[Transport, PageCache[HostPhys]]:
         """What to read with now.  Raises and NeptError where nothing is attached."""

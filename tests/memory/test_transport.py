@@ -50,6 +50,7 @@ def test_where_none_works_each_says_why() -> None:
     with pytest.raises(NotOffered, match="cannot be read") as caught:
         choose(dict.fromkeys(KINDS, refuse), AUTO)
     assert caught.value.advice.count("it is too far away") == len(KINDS)
+    assert "Come nearer.\n" in caught.value.advice  # of the last way, once
     assert "--dump FILE" in caught.value.advice
 
 

@@ -91,6 +91,9 @@ class FakeDebugger:
     def symbol(self, name: str) -> int | None:
         return self.symbols.get(name)
 
+    def name_at(self, address: int) -> str | None:
+        return next((name for name, place in self.symbols.items() if place == address), None)
+
 
 class Running:
     """The running kernel's own types and symbols."""

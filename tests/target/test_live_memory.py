@@ -76,6 +76,15 @@ def test_a_stub_without_the_mode_is_read_through_the_direct_map() -> None:
     assert read(memory, 0x1000) == bytes(machine.memory[0x1000:0x1008])
     assert memory.choice is not None
     assert "does not know the packet" in str(memory.choice.refusals[-1])
+    assert memory.virtual_only
+
+
+def test_a_stub_with_the_mode_has_more_than_virtual_addresses_whatever_is_used() -> None:
+    memory = LiveMemory(Remote(Machine(), BASE))
+    memory.want("direct")
+    assert not memory.virtual_only  # nothing was read yet
+    memory.ready()
+    assert not memory.virtual_only
 
 
 def test_where_nothing_works_all_is_told() -> None:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel that is seen through a debugger alone: the Kernel port over a vmlinux that the debugger
+has loaded and a stub that reads kernel addresses, as kgdb.
+
+Nothing of it is searched for, and no table of symbols or types is read over the link: such a link
+is a serial line, and gives about 4 KiB a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gdb_nept.address import HostPhys, HostVirt, KernelVirt
+from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing, TypeMissing
+from gdb_nept.memory.reader import PageCache
+from gdb_nept.memory.stub import Stub
+from gdb_nept.target.dwarf import Debugger, ctype
+from gdb_nept.target.kernel import DIRECT_MAPS, VMALLOC
+from gdb_nept.target.modules import ModuleList, list_modules
+from gdb_nept.target.pagetable import PageTables, Translation
+from gdb_nept.target.ports import CType, Module, object_at
+from gdb_nept.target.vmcoreinfo import KERNEL_MAP
+
+NO_SYMBOL = (
+    "Is it of a module?  Then load the module's symbols too: add-symbol-file MODULE.ko -s .text "
+    "ADDRESS (/sys/module/MODULE/sections has the addresses)."
+)
+NO_TYPE = (
+    "Load the vmlinux with debug information (CONFIG_DEBUG_INFO), and add-symbol-file for KVM's "
+    "modules if they are not built in."
+)
+ANOTHER = (
+    "Load the vmlinux of the very build.  If KASLR moved the kernel, load it where that lies now: "
+    "symbol-file -o OFFSET vmlinux (OFFSET: _text in /proc/kallsyms less _text in vmlinux)."
+)
+BANNER = b"Linux version "
+
+
+class OtherKernel(NeptError):
+    """The vmlinux in the debugger is not the kernel that runs, or not where it runs."""
+
+
+@dataclass(frozen=True)
+class KernelAddresses:
+    """The stub's memory at kernel addresses, in cache lines: little more is read than is asked."""
+
+    stub: Stub
+    grain: int = 64
+
+    def read(self, address: KernelVirt, size: int) -> bytes:
+        return self.stub.read(address, size)
+
+
+@dataclass(frozen=True)
+class DebuggedTypes:
+    """Every type that the debugger knows, of vmlinux and of the modules loaded into it."""
+
+    debugger: Debugger
+    _found: dict[str, CType] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        return f"DWARF of {self.debugger.file}"
+
+    def struct(self, name: str, module: str | None = None) -> CType:
+        if name not in self._found:
+            found = self.debugger.struct(name)
+            if found is None:
+                raise TypeMissing(name, self.origin, NO_TYPE)
+            self._found[name] = ctype(self.debugger, found)
+        return self._found[name]
+
+
+@dataclass(frozen=True)
+class DebuggedSymbols:
+    """Every symbol that the debugger knows, where it says that it lies."""
+
+    debugger: Debugger
+
+    @property
+    def origin(self) -> str:
+        return self.debugger.file
+
+    def address(self, name: str, module: str | None = None) -> KernelVirt:
+        found = self.debugger.symbol(name)
+        if found is None:
+            raise SymbolMissing(name, self.origin, NO_SYMBOL)
+        return KernelVirt(found)
+
+    def name_at(self, address: KernelVirt) -> str | None:
+        return self.debugger.name_at(address)
+
+
+class DebuggedKernel:
+    """One running kernel.  `forget()` after it ran."""
+
+    def __init__(self, debugger: Debugger, stub: Stub, physical: PageCache[HostPhys]) -> None:
+        """`physical` is memory through the direct map.  Raises OtherKernel."""
+        self.types = DebuggedTypes(debugger)
+        self.symbols = DebuggedSymbols(debugger)
+        self.physical = physical
+        self._virtual = PageCache(KernelAddresses(stub))
+        self.release = self._release()
+        self.levels = 5 if self._variable("__pgtable_l5_enabled", 4) else 4
+        self.page_offset = self._variable("page_offset_base", 8) or DIRECT_MAPS[self.levels][0]
+        self._direct_map = range(
+            self.page_offset, self._variable("vmalloc_base", 8) or VMALLOC[self.levels]
+        )
+        self._image = range(self.symbols.address("_text"), self.symbols.address("_end"))
+        self._phys_base = self._variable("phys_base", 8) or 0
+        self._modules: ModuleList | None = None
+
+    @property
+    def notes(self) -> tuple[NeptError, ...]:
+        """What is missing or damaged, as far as it was asked for."""
+        return (NeptError(self.module_problem),) if self.module_problem else ()
+
+    def forget(self) -> None:
+        """The kernel ran: drop all that was read."""
+        self._virtual.drop()
+        self._modules = None
+
+    def read(self, address: KernelVirt, size: int) -> bytes:
+        """Kernel virtual memory; raises MemoryUnreadable."""
+        return self._virtual.read(address, size)
+
+    def to_physical(self, address: KernelVirt) -> HostPhys:
+        """Raises MemoryUnreadable where nothing is mapped."""
+        if address in self._direct_map:
+            return HostPhys(address - self._direct_map.start)
+        if address in self._image:
+            return HostPhys(address - KERNEL_MAP + self._phys_base)
+        root = self.to_physical(self.symbols.address("init_top_pgt"))
+        return self._tree(root).to_physical(address)[0]
+
+    def translate_user(self, pgd: KernelVirt, address: HostVirt) -> Translation:
+        """The walk of a process's `address` from its `mm->pgd`.  Raises MemoryUnreadable only if
+        `pgd` itself is no kernel address."""
+        return self._tree(self.to_physical(pgd)).walk(address)
+
+    def modules(self) -> tuple[Module, ...]:
+        """The loaded modules, newest first.  Raises NeptError where that cannot be told."""
+        if self._modules is None:
+            self._modules = list_modules(self)
+        return tuple(loaded.module for loaded in self._modules.modules)
+
+    @property
+    def module_problem(self) -> str:
+        """Why `modules` may be incomplete, or ''."""
+        self.modules()
+        return self._modules.note if self._modules else ""
+
+    def _tree(self, root: HostPhys) -> PageTables:
+        return PageTables(self.physical, root, self.levels)
+
+    def _release(self) -> str:
+        """uname -r, if the kernel's banner says the same: then its symbols are where we look."""
+        try:
+            banner = self.read(self.symbols.address("linux_banner"), 64)
+            names = object_at(self, self.symbols.address("init_uts_ns"), "uts_namespace")
+            release = names.member("name.release").string()
+        except MemoryUnreadable as error:
+            raise OtherKernel(f"{self._mismatch()} ({error.message})", ANOTHER) from None
+        if not release or not banner.startswith(BANNER + release.encode()[:40] + b" "):
+            raise OtherKernel(self._mismatch(), ANOTHER)
+        return release
+
+    def _mismatch(self) -> str:
+        file = self.symbols.origin
+        return f"{file} is not the vmlinux of the running kernel, or not loaded where that lies"
+
+    def _variable(self, name: str, size: int) -> int | None:
+        """Raises MemoryUnreadable; None for a kernel without it."""
+        try:
+            address = self.symbols.address(name)
+        except SymbolMissing:
+            return None
+        return int.from_bytes(self.read(address, size), "little")
