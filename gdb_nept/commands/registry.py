@@ -47,7 +47,7 @@ class GdbContext:
 
     def running(self) -> GdbRunning:
         self.target.remote.check()
-        return GdbRunning(self.target.let_go)
+        return GdbRunning(self.target.let_go, lambda: self.target.memory.virtual_only)
 
     def tell(self, line: str) -> None:
         gdb.write(line + "\n")

@@ -47,7 +47,8 @@ def watch(context: Context, args: Namespace) -> Page:
     --model is that of nept-predict; the default is the attached kernel.  --json-lines FILE writes
     each fault as a line of JSON.  --vm N and --vcpu N (both) watch that vCPU alone.
 
-    The breakpoints are hardware breakpoints where the stub has them.  None is left at the end.
+    The breakpoints are hardware breakpoints where the stub has them, but software ones over kgdb,
+    which has them even where the processor does not.  None is left at the end.
 
     Examples:
       (gdb) nept-watch

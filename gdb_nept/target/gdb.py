@@ -245,11 +245,13 @@ class GdbRunning:
     own, which gdb neither lists nor announces.
 
     Hardware breakpoints, since a software one is an instruction in the target's memory, which its
-    stub writes; where the stub has none, software ones.  `before` is called before each run.
+    stub writes; where the stub has none, or `software()`, software ones.  `before` is called before
+    each run.
     """
 
-    def __init__(self, before: Callable[[], None]) -> None:
+    def __init__(self, before: Callable[[], None], software: Callable[[], bool]) -> None:
         self._before = before
+        self._software = software
         self._points: dict[KernelVirt, gdb.Breakpoint] = {}
         self._kind = gdb.BP_HARDWARE_BREAKPOINT
         self._stopped: Any = None
@@ -303,6 +305,8 @@ class GdbRunning:
             raise _gone(error) from None
 
     def _continue(self, places: Collection[KernelVirt]) -> None:
+        if not self._points and self._software():
+            self._kind = gdb.BP_BREAKPOINT
         self._keep(places)
         for place in places:
             if place not in self._points:

@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.gdb, pytest.mark.bochs, pytest.mark.kgdb]
 
 INJECTION = "nested_ept_inject_page_fault"
 MARK = "---- next ----"
+WATCHED = 4  # faults
 WALKED = 8  # pages of L2's whose walk is held against L1's word
 
 
@@ -113,7 +114,17 @@ def fault(kgdb: Kgdb, without_vmlinux: Output) -> Output:
 
 
 @pytest.fixture(scope="module")
-def parked(kgdb: Kgdb, fault: Output) -> Output:
+def watched(kgdb: Kgdb, fault: Output, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The faults after that one, as nept-watch saw them."""
+    file = tmp_path_factory.mktemp("watch") / "faults.jsonl"
+    output = kgdb.session(f"nept-watch --count {WATCHED} --json-lines {file}", "info breakpoints")
+    assert output.lines["info breakpoints"].startswith("No breakpoints")
+    assert {packet[:2] for packet in output.packets if packet[:1] in "Zz"} == {"Z0", "z0"}
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def parked(kgdb: Kgdb, watched: list[Any]) -> Output:
     """From there to where L2 parks; there, every command."""
     kgdb.session("continue")
     return kgdb.session(
@@ -135,8 +146,9 @@ def pages(kgdb: Kgdb) -> list[dict[str, Any]]:
     return [line["page"] for line in kgdb.said() if "page" in line][:WALKED]
 
 
-def first_fault(kgdb: Kgdb) -> dict[str, Any]:
-    return next(line for line in kgdb.said() if line.get("reason") in ("0x30", "0x31"))
+def faults(kgdb: Kgdb) -> list[dict[str, Any]]:
+    """The EPT exits that L1 took, as it logged them."""
+    return [line for line in kgdb.said() if line.get("reason") in ("0x30", "0x31")]
 
 
 def test_without_vmlinux_we_ask_for_it_and_read_next_to_nothing(without_vmlinux: Output) -> None:
@@ -164,7 +176,7 @@ def test_a_breakpoint_in_kvm_is_hit_at_the_fault_that_l1_logged_first(
     kgdb: Kgdb, fault: Output, parked: Output
 ) -> None:
     assert fault.lines["info symbol $pc"].startswith(INJECTION)
-    logged = first_fault(kgdb)
+    logged = faults(kgdb)[0]
     assert int(fault.lines["print/x fault->address"].split()[-1], 16) == int(logged["gpa"], 16)
     assert fault.lines["info breakpoints"].startswith("No breakpoints")
 
@@ -172,7 +184,7 @@ def test_a_breakpoint_in_kvm_is_hit_at_the_fault_that_l1_logged_first(
 def test_nept_check_agrees_with_kvm_and_with_l1s_log(
     kgdb: Kgdb, fault: Output, parked: Output
 ) -> None:
-    logged, check = first_fault(kgdb), fault.data("nept-check --json")
+    logged, check = faults(kgdb)[0], fault.data("nept-check --json")
     fields = {field["name"]: field for field in fault.data("nept-vmcs12 --json")["fields"]}
     for name, key in (
         ("vm_exit_reason", "reason"),
@@ -181,6 +193,18 @@ def test_nept_check_agrees_with_kvm_and_with_l1s_log(
     ):
         assert int(fields[name]["value"], 16) == int(logged[key], 16), name
     assert check["finding"] == "agree", fault.lines["nept-check --json"]
+
+
+def test_nept_watch_sees_every_fault_that_l1_logged(
+    kgdb: Kgdb, watched: list[Any], parked: Output
+) -> None:
+    told = [fault["told"] for fault in watched]
+    keys = ("exit_reason", "exit_qualification", "guest_physical_address")
+    assert [tuple(each[key] for key in keys) for each in told] == [
+        (each["reason"], each["qualification"], each["gpa"])
+        for each in faults(kgdb)[1 : WATCHED + 1]
+    ]
+    assert [fault["agrees"] for fault in watched] == [True] * WATCHED
 
 
 def test_vms_and_memslots_are_those_that_the_vmm_set_up(kgdb: Kgdb, parked: Output) -> None:
