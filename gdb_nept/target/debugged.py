@@ -29,7 +29,7 @@ NO_TYPE = (
     "Load the vmlinux with debug information (CONFIG_DEBUG_INFO), and add-symbol-file for KVM's "
     "modules if they are not built in."
 )
-ANOTHER = (
+SAME_VMLINUX = (
     "Load the vmlinux of the very build.  If KASLR moved the kernel, load it where that lies now: "
     "symbol-file -o OFFSET vmlinux (OFFSET: _text in /proc/kallsyms less _text in vmlinux)."
 )
@@ -160,9 +160,9 @@ class DebuggedKernel:
             names = object_at(self, self.symbols.address("init_uts_ns"), "uts_namespace")
             release = names.member("name.release").string()
         except MemoryUnreadable as error:
-            raise OtherKernel(f"{self._mismatch()} ({error.message})", ANOTHER) from None
+            raise OtherKernel(f"{self._mismatch()} ({error.message})", SAME_VMLINUX) from None
         if not release or not banner.startswith(BANNER + release.encode()[:40] + b" "):
-            raise OtherKernel(self._mismatch(), ANOTHER)
+            raise OtherKernel(self._mismatch(), SAME_VMLINUX)
         return release
 
     def _mismatch(self) -> str:

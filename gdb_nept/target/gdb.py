@@ -18,6 +18,7 @@ import gdb
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
 from gdb_nept.memory.transport import NotOffered
+from gdb_nept.target.debugged import SAME_VMLINUX
 from gdb_nept.target.dwarf import DebugType
 from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
@@ -160,7 +161,7 @@ class GdbRemote:
             return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & _QWORD
         except gdb.error as error:
             raise NotOffered(
-                f"gdb cannot tell the kernel's page_offset_base: {error}", LOAD_VMLINUX
+                f"gdb cannot tell the kernel's page_offset_base: {error}", SAME_VMLINUX
             ) from None
 
     def vmlinux(self) -> GdbDebugger | None:

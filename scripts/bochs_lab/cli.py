@@ -100,8 +100,11 @@ def _up(parsed: argparse.Namespace, teller: Lines) -> int:
 def _stub(parsed: argparse.Namespace, teller: Lines) -> int:
     """Put the machine that is up behind a gdb stub; what to type into gdb"""
     port = machine.stub(parsed.gdb_port)
-    vmlinux = machine.ask("status")["vmlinux"]
-    lines = kgdb.gdb_lines(vmlinux, port) if vmlinux else replay.Stub(port).gdb_lines()
+    status = machine.ask("status")
+    if status["vmlinux"]:
+        lines = kgdb.gdb_lines(status["vmlinux"], port, status["text"])
+    else:
+        lines = replay.Stub(port).gdb_lines()
     for line in lines:
         _say(teller, line)
     return 0

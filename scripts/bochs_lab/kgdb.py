@@ -20,6 +20,7 @@ from .replay import LOOPBACK
 from .rsp import Decoder, frame
 from .serial_line import SerialLine
 
+LINKED_AT = 0xFFFFFFFF81000000  # _text of a vmlinux: CONFIG_PHYSICAL_START above the kernel's map
 _INTERRUPT = b"\x03"
 _ACK = b"+"
 _WHY = frame(b"?")
@@ -140,10 +141,11 @@ class KgdbPort:
             self._client = None
 
 
-def gdb_lines(vmlinux: str, port: int) -> list[str]:
-    """What to type into gdb."""
+def gdb_lines(vmlinux: str, port: int, text: int = LINKED_AT) -> list[str]:
+    """What to type into gdb, about a kernel that lies at `text`."""
+    moved = f"symbol-file -o {text - LINKED_AT:#x} {vmlinux}"
     return [
-        f"file {vmlinux}",
+        f"file {vmlinux}" if text == LINKED_AT else moved,
         "set architecture i386:x86-64",
         "set remotetimeout 10",  # seconds: a slow line
         f"target remote {LOOPBACK}:{port}",

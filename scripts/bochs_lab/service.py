@@ -59,6 +59,7 @@ class Service:
             "gdb_port": self.stub.port if self.stub else None,
             "gdb_attached": self.stub.attached if self.stub else False,
             "vmlinux": self._vmlinux(),
+            "text": self._text(),
             "machine_key": machine.image.machine_key,
             "snapshot_key": machine.image.snapshot_key,
             "bochs_pid": machine.bochs.pid,
@@ -71,6 +72,12 @@ class Service:
         """What gdb needs besides a port, where it speaks to kgdb."""
         machine = self.machine
         return str(kgdb_kernel.vmlinux(machine.image.kernel)) if machine.kgdb else None
+
+    def _text(self) -> Optional[int]:
+        """Where L0's init says that the kernel lies."""
+        said = console.facts(self.machine.console.text()).objects
+        found = [one["kallsyms"]["_text"] for one in said if "_text" in one.get("kallsyms", ())]
+        return int(found[0], 16) if found else None
 
     def _open_stub(self, port: int) -> int:
         """The port of the stub, or of kgdb, which is opened if there is none."""

@@ -195,6 +195,8 @@ def test_what_to_type_into_gdb_names_vmlinux_before_the_port() -> None:
     lines = kgdb.gdb_lines("/a/vmlinux", 4242)
     assert lines[0] == "file /a/vmlinux"
     assert lines[-1] == "target remote 127.0.0.1:4242"
+    moved = kgdb.gdb_lines("/a/vmlinux", 4242, 0xFFFFFFFFBD400000)
+    assert moved == ["symbol-file -o 0x3c400000 /a/vmlinux", *lines[1:]]
 
 
 def test_the_configuration_asks_for_nothing_twice() -> None:
