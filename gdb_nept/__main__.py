@@ -40,7 +40,7 @@ class DumpContext:
     """The session on a dump, made when a command first asks for it."""
 
     def __init__(self, dump: Path | None, btf: Sequence[Path]) -> None:
-        self.states: dict[KernelVirt, State] = {}
+        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
         self._dump = dump
         self._btf = tuple(btf)
 

@@ -30,9 +30,9 @@ from gdb_nept.target.running import Running
 class Context(Protocol):
     """Where a command runs: in gdb, or on a dump.
 
-    `states` is what nept-diff keeps of each vCPU, for the kernel of `session` alone."""
+    `states` is what nept-diff keeps, by struct kvm and struct kvm_vcpu of `session`'s kernel."""
 
-    states: dict[KernelVirt, State]
+    states: dict[tuple[KernelVirt, KernelVirt], State]
 
     def session(self) -> Session:
         """The kernel that is attached; raises NeptError where there is none."""

@@ -42,7 +42,8 @@ def diff(context: Context, args: Namespace) -> Page:
     """
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
-    now, before = state_of(session, chosen), context.states.get(chosen.vcpu.address)
+    place = (chosen.owner.address, chosen.vcpu.address)
+    now, before = state_of(session, chosen), context.states.get(place)
     if before is None or not args.keep:
-        context.states[chosen.vcpu.address] = now
+        context.states[place] = now
     return marked_page(now) if before is None else diff_page(difference(before, now), args.all)

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from gdb_nept.commands.command import Context
 from gdb_nept.errors import BadInput
-from gdb_nept.nested.watch import Event, Watch
+from gdb_nept.nested.watch import Event, Unread, Watch
 from gdb_nept.render.watch import Tally, heading
 
 NO_LIMIT = 0
@@ -21,7 +21,7 @@ class FaultLog:
     """`context` is told each line, if it is given; `file` gets each fault as JSON."""
 
     def __init__(self, context: Context | None, file: TextIO | None) -> None:
-        self.tally = Tally()
+        self.tally = Tally(keep=context is None)
         self._context = context
         self._file = file
 
@@ -40,15 +40,20 @@ class FaultLog:
         for event in watching.events():
             self._take(event)
             if until_mismatch and not event.agrees:
-                return "stopped at the first that differs"
-            if len(self.tally.faults) == count:
+                what = "could not be read" if isinstance(event, Unread) else "differs"
+                return f"stopped at the first that {what}"
+            if self.tally.number == count:
                 return "stopped after as many as were asked for"
         return watching.machine.why
 
     def _take(self, event: Event) -> None:
-        self._tell(self.tally.take(event))
+        line = self.tally.take(event)
         if self._file is not None:
-            self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
+            try:
+                self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
+            except OSError as error:
+                raise BadInput(f"cannot write {self._file.name}: {error}") from None
+        self._tell(line)
 
     def _tell(self, line: str) -> None:
         if self._context is not None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from gdb_nept.nested.session import Session
 from gdb_nept.nested.state import State
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunning
+from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner
 from gdb_nept.target.live import LiveTarget
+from gdb_nept.target.running import Running
 from gdb_nept.target.type_sources import read_type_file
 
 
@@ -30,7 +32,7 @@ class GdbContext:
     """The session on what gdb is attached to; kept from one command to the next."""
 
     def __init__(self) -> None:
-        self.states: dict[KernelVirt, State] = {}
+        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
         self.target = LiveTarget(GdbRemote(), self._dropped)
         self.events = GdbEvents(self.target)
         self._session: Session | None = None
@@ -45,9 +47,14 @@ class GdbContext:
     def attachment(self) -> Attachment:
         return self.target.attachment()
 
-    def running(self) -> GdbRunning:
+    @contextmanager
+    def running(self) -> Iterator[Running]:
         self.target.remote.check()
-        return GdbRunning(self.target.let_go, lambda: self.target.memory.virtual_only)
+        self.target.kernel()
+        software = self.target.memory.virtual_only  # kgdb takes hardware ones that are never hit
+        self.target.let_go()
+        with GdbRunner() as runner:
+            yield Running(runner, self.target.let_go, software)
 
     def tell(self, line: str) -> None:
         gdb.write(line + "\n")

@@ -31,13 +31,15 @@ def watch(context: Context, args: Namespace) -> Page:
 
     The target runs until Ctrl-C, until another breakpoint of yours, or as the options say.  Where
     KVM is about to make an EPT exit for L1 it stops for a moment: there the exit is predicted from
-    EPT12 as it stands.  Of the access nothing is taken but what the processor reported when it left
-    L2 (read, write or fetch; of a page walk or not), and its guest-physical address.  Then KVM goes
+    EPT12 as it stands.  Of the access are taken the address that KVM found at fault, and what the
+    processor reported when it left L2 (read, write or fetch; of a page walk or not).  Then KVM goes
     on until vmcs12 is complete, and exit reason, qualification, guest-physical and guest-linear
     address are compared.  A line is printed for each, and a table of counts at the end.
 
     "agree, not SDM": KVM did what the model says, and the SDM says something else.  A cause is told
-    in full once, and named by its letter after that.
+    in full once, and named by its letter after that.  "access not seen": the processor left L2 for
+    another reason (an I/O instruction), and L0's emulator made the access; before Linux 6.12.117 it
+    leaves many bits undefined, so that "agree" means less there.
 
     --count N stops after N faults.  --until-mismatch stops at the first that differs; vmcs12 is as
     KVM has just written it then.  --follow also shows the faults of L2 that L0 deals with alone
@@ -59,7 +61,7 @@ def watch(context: Context, args: Namespace) -> Page:
     only = None
     if args.vm is not None or args.vcpu is not None:
         only = context.session().pick(args.vm, args.vcpu).vcpu.address
-    with written(args.json_lines) as file, context.running() as machine:
+    with context.running() as machine, written(args.json_lines) as file:
         watching = Watch(context.session, machine, args.model, only, args.follow)
         watching.prepare()
         log = FaultLog(None if args.json else context, file)

@@ -33,6 +33,12 @@ from gdb_nept.predict.model import Model, Processor
 EPT_EXITS = (EPT_VIOLATION, EPT_MISCONFIGURATION, PML_FULL)
 
 
+EMULATOR_ELSEWHERE = (
+    "another access, made by L0's emulator: then KVM emulated an instruction whose own fault it "
+    "should have told L1 of"
+)
+
+
 class Finding(Enum):
     AGREE = "agree"
     DIFFER = "differ"
@@ -95,13 +101,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Foretold:
-    """All that was predicted for the accesses to a place, before what KVM wrote was read."""
+    """All that was predicted for the accesses to a place, before what KVM wrote was read.
+
+    `elsewhere` is what L0's emulator would lead to by the model asked, where it is not in question:
+    the processor's access was seen, and must exit by itself (kvm_mmu_page_fault() walks EPT12 for
+    that first, and emulates nothing then)."""
 
     base: Ground
     kvm: KvmModel
     asked: Model
     suspects: tuple[Suspect, ...]
     foresight: Foresight
+    elsewhere: tuple[Foreseen, ...] = ()
 
 
 def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check:
@@ -132,12 +143,28 @@ def foretell(
     asked = model or kvm.model
     suspects = tuple(suspects_for(asked))
     models = (asked, Processor(SDM), *(each.model for each in suspects))
-    return Foretold(base, kvm, asked, suspects, foresee(base, place, link, models, seen))
+    foresight = foresee(base, place, link, models, seen)
+    ours = [each for each in foresight[asked.name] if each.prediction.reason is not None]
+    if seen is None or all(each.access.emulated for each in ours):
+        return Foretold(base, kvm, asked, suspects, foresight)
+    alone = {
+        name: tuple(each for each in foreseen if not each.access.emulated)
+        for name, foreseen in foresight.items()
+    }
+    elsewhere = tuple(each for each in ours if each.access.emulated)
+    return Foretold(base, kvm, asked, suspects, alone, elsewhere)
 
 
 def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:
     """What KVM told L1, in `vmcs12`, against what was foretold."""
-    case = Case(place_of(vmcs12), link, foretold.foresight, told_by(vmcs12), foretold.suspects)
+    case = Case(
+        place_of(vmcs12),
+        link,
+        foretold.foresight,
+        told_by(vmcs12),
+        foretold.suspects,
+        foretold.elsewhere,
+    )
     notes = (*foretold.kvm.doubts, *_notes(vmcs12, registers.doubts))
     return _judge(case, foretold.asked.name, foretold.kvm, notes)
 
@@ -156,6 +183,7 @@ class Case:
     foresight: Foresight
     told: Told
     suspects: tuple[Suspect, ...]
+    elsewhere: tuple[Foreseen, ...] = ()
 
     def comparisons(self, model: str) -> tuple[Comparison, ...]:
         """Those of the candidates that exit at all."""
@@ -166,7 +194,7 @@ class Case:
         predicted, told = foreseen.prediction, self.told
         return Comparison(
             foreseen,
-            predicted.reason != told.reason.basic,
+            predicted.reason != told.reason.value,
             (predicted.qualification ^ told.qualification) & predicted.mask,
             predicted.gpa is not None and predicted.gpa != self.place.gpa,
             _linear_differs(foreseen, self.link),
@@ -180,6 +208,8 @@ class Case:
         releases = ", ".join(each.release for each in fitting if each.release)
         if releases and not any(each.says for each in fitting):
             yield f"the rules of KVM in Linux {releases}, together"
+        if any(self.compare(each).agrees for each in self.elsewhere):
+            yield EMULATOR_ELSEWHERE
 
     def _fitting(self, emulated: bool) -> list[Suspect]:
         """The suspects by which some access of the processor, or of the emulator, leads to it."""

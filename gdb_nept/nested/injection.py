@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gdb_nept.address import KernelVirt, L2Phys
 from gdb_nept.errors import MemberMissing, NoGuest, SymbolMissing
 from gdb_nept.kvm.vm import VmList
-from gdb_nept.target.ports import Kernel, Value, object_at, read_pointer
+from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.target.running import Running
 
 INJECT = "nested_ept_inject_page_fault"
@@ -81,13 +81,13 @@ def page_fault_point(kernel: Kernel) -> Point:
     return Point(address, PAGE_FAULT, f"symbol of {kernel.symbols.origin}")
 
 
-def call_at(kernel: Kernel, machine: Running) -> Call:
+def call_at(machine: Running) -> Call:
     """The call that a processor is about to begin; System V ABI, nothing pushed yet."""
     stack = machine.register("rsp")
     return Call(
         KernelVirt(machine.register("rdi")),
         machine.register("rsi"),
-        read_pointer(kernel, KernelVirt(stack)),
+        machine.pointer(KernelVirt(stack)),
         stack + POINTER_SIZE,
     )
 

@@ -18,7 +18,7 @@ from gdb_nept.errors import NeptError, TargetGone
 from gdb_nept.nested.candidates import Place, Seen, link_of, place_of, seen_by
 from gdb_nept.nested.check import Check, Finding, Foretold, compare, foretell
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import named_model
+from gdb_nept.nested.features import is_attached, named_model
 from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.injection import (
@@ -31,6 +31,7 @@ from gdb_nept.nested.injection import (
 )
 from gdb_nept.nested.kept import Following, Kept, begin_following, end_following
 from gdb_nept.nested.session import Session
+from gdb_nept.predict.model import model
 from gdb_nept.target.running import Running
 
 
@@ -58,6 +59,7 @@ class Unread:
     vcpu: int
     why: str
     agrees: bool = False
+    seen: None = None
 
 
 Event = Union[Reflected, Kept, Unread]
@@ -89,8 +91,11 @@ class Watch:
     _reflected: set[KernelVirt] = field(default_factory=set)  # vCPUs, since their page fault began
 
     def prepare(self) -> None:
-        """Find the functions to stop at.  Raises NoGuest, SymbolMissing."""
+        """Find the functions to stop at.  Raises NoGuest, SymbolMissing, BadInput for a model that
+        there is not."""
         session = self.attach()
+        if not is_attached(self.model):
+            model(self.model)
         self.points = (injection_point(session.kernel, session.vms()),)
         if self.follow:
             self.points += (page_fault_point(session.kernel),)
@@ -102,12 +107,11 @@ class Watch:
             place = self.machine.run_to(places)
             if place is None:
                 return
-            session = self.attach()
             if any(place == point.address for point in self.points):
-                self._begins(session, place)
+                self._begins(place)
                 continue
             end = (place, self.machine.register("rsp"))
-            event = self._ends(session, self._begun[end]) if end in self._begun else None
+            event = self._ends(self._begun[end]) if end in self._begun else None
             self._begun.pop(end, None)
             if event is not None:
                 yield event
@@ -116,15 +120,17 @@ class Watch:
         """The exits that KVM had begun to make when the watch ended."""
         for begun in self._begun.values():
             if not isinstance(begun, Following):
-                yield Unread(*NOWHERE, "the watch ended before KVM had made this exit")
+                yield Unread(*NOWHERE, "the watch ended before this exit was compared")
 
-    def _begins(self, session: Session, place: KernelVirt) -> None:
-        call = call_at(session.kernel, self.machine)
+    def _begins(self, place: KernelVirt) -> None:
+        """What lies in registers comes first: Ctrl-C in what follows must not lose the call."""
+        call = call_at(self.machine)
         if self.only not in (None, call.vcpu):
             return
         injects = place == self.points[0].address
         if injects:
-            self._begun[call.end] = Unread(*NOWHERE, "interrupted")  # by Ctrl-C in what follows
+            self._begun[call.end] = Unread(*NOWHERE, "interrupted")
+        session = self.attach()
         begun: Pending | Following | Unread | None
         try:
             begun = self._injects(session, call) if injects else self._faults(session, call)
@@ -151,16 +157,17 @@ class Watch:
         chosen = session.at(call.vcpu)
         return begin_following(session, chosen, call, seen_access(chosen), self.model)
 
-    def _ends(self, session: Session, begun: Pending | Following | Unread) -> Event | None:
+    def _ends(self, begun: Pending | Following | Unread) -> Event | None:
         if isinstance(begun, Unread):
             return begun
-        vcpu = begun.call.vcpu
+        vcpu, returned = begun.call.vcpu, self.machine.register("rax")
+        session = self.attach()
         try:
             if isinstance(begun, Pending):
                 return _reflected(session, begun)
             if vcpu in self._reflected:
                 return None
-            return end_following(session, begun, self.machine.register("rax"))
+            return end_following(session, begun, returned)
         except TargetGone:
             raise
         except NeptError as error:

@@ -22,7 +22,7 @@ from gdb_nept.arch.exits import (
 )
 from gdb_nept.kvm.spte import SpteKind
 from gdb_nept.nested.candidates import Seen
-from gdb_nept.nested.check import Check, Told
+from gdb_nept.nested.check import Check, Finding, Told
 from gdb_nept.nested.kept import Kept
 from gdb_nept.nested.verdict import Agreement
 from gdb_nept.nested.watch import Event, Reflected, Unread
@@ -120,7 +120,12 @@ def why_differs(event: Event) -> str:
     if isinstance(event, Kept):
         why = event.foreseen.why if event.foreseen else ""
         return f"L1 must see this fault, and KVM has not told it: {why}"
-    return verdict(event.check)
+    check = event.check
+    if check.finding is Finding.NOT_EPT:
+        return f"KVM has told L1 of another exit: {check.told.reason.name}"
+    if check.finding is Finding.NO_EXIT:
+        return "EPT12 lets the access through as it stands: KVM should have kept this fault"
+    return verdict(check)
 
 
 def causes_of(event: Event) -> tuple[str, ...]:

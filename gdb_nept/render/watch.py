@@ -2,7 +2,7 @@
 """What nept-watch shows: a line for each fault as it happens, and their counts at the end.
 
 JSON: watched [name, address, how], model, ended (why), counts [outcome, faults, agree, as_sdm,
-differ], causes [key, text, faults], faults [as in render/fault.py].
+access_not_seen, differ], causes [key, text, faults], faults [as in render/fault.py].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from string import ascii_letters
 
 from gdb_nept.nested.injection import Point
 from gdb_nept.nested.kept import Kept
-from gdb_nept.nested.watch import Event
+from gdb_nept.nested.watch import Event, Unread
 from gdb_nept.render import text
 from gdb_nept.render.fault import (
     HEADERS,
@@ -45,24 +45,33 @@ class Count:
     faults: int = 0
     agree: int = 0
     as_sdm: int = 0
+    unseen: int = 0  # of those that agree: the processor did not report the access
+    differ: int = 0
 
 
 @dataclass
 class Tally:
-    """What was watched so far.  A cause is told in full once, and by its letter from then on."""
+    """What was watched so far.  A cause is told in full once, and by its letter from then on.
+    `keep`: the data of every fault, not of the last alone."""
 
+    keep: bool = False
+    number: int = 0
     counts: dict[str, Count] = field(default_factory=dict)
     causes: dict[str, int] = field(default_factory=dict)
     faults: list[Data] = field(default_factory=list)
 
     def take(self, event: Event) -> str:
         """Count it; its line, with what is new about it below."""
-        number = len(self.faults) + 1
-        self.faults.append(fault_data(number, event))
+        self.number += 1
+        if not self.keep:
+            self.faults.clear()
+        self.faults.append(fault_data(self.number, event))
         outcome, names = outcome_of(event), causes_of(event)
         count = self.counts.setdefault(outcome, Count())
         count.faults += 1
         count.agree += event.agrees
+        count.unseen += event.agrees and event.seen is None
+        count.differ += not (event.agrees or isinstance(event, Unread))
         count.as_sdm += event.agrees and (isinstance(event, Kept) or not names)
         told = [] if event.agrees else [why_differs(event)]
         for name in names:
@@ -70,7 +79,7 @@ class Tally:
                 told.append(f"[{self.letter(name)}] {name}")
             self.causes[name] = self.causes.get(name, 0) + 1
         letters = f" [{''.join(self.letter(name) for name in names)}]" if names else ""
-        line = columns(cells_of(number, event)) + f"  {short_verdict(event, names)}{letters}"
+        line = columns(cells_of(self.number, event)) + f"  {short_verdict(event, names)}{letters}"
         return "\n".join([line, *(text.paragraph(INDENT + each) for each in told)])
 
     def letter(self, name: str) -> str:
@@ -83,14 +92,15 @@ def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) 
     rows = [
         (
             name,
-            *(str(n) for n in (one.faults, one.agree, one.as_sdm, one.faults - one.agree)),
+            *(str(n) for n in (one.faults, one.agree, one.as_sdm, one.unseen, one.differ)),
         )
         for name, one in tally.counts.items()
     ]
-    blocks: list[str | Table] = [f"{text.count(len(tally.faults), 'fault')} watched; {ended}"]
+    blocks: list[str | Table] = [f"{text.count(tally.number, 'fault')} watched; {ended}"]
     if rows:
-        headers = ("exit made for L1", "faults", "agree", "of these as the SDM", "differ")
-        blocks.append(Table((*headers, ""), tuple((*row, "") for row in rows), right=(1, 2, 3, 4)))
+        headers = ("exit made for L1", "faults", "agree", "as the SDM", "access not seen", "differ")
+        table = tuple((*row, "") for row in rows)
+        blocks.append(Table((*headers, ""), table, right=(1, 2, 3, 4, 5)))
     if tally.causes:
         causes = [(f"[{tally.letter(name)}]", str(n), name) for name, n in tally.causes.items()]
         blocks.append(Table(("", "faults", "cause"), tuple(causes), right=(1,)))
@@ -111,7 +121,8 @@ def _data(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> di
                 "faults": one.faults,
                 "agree": one.agree,
                 "as_sdm": one.as_sdm,
-                "differ": one.faults - one.agree,
+                "access_not_seen": one.unseen,
+                "differ": one.differ,
             }
             for name, one in tally.counts.items()
         ],
@@ -119,5 +130,5 @@ def _data(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> di
             {"key": tally.letter(name), "text": name, "faults": number}
             for name, number in tally.causes.items()
         ],
-        "faults": list[Data](tally.faults),
+        "faults": list[Data](tally.faults if tally.keep else []),
     }

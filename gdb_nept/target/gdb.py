@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Callable
@@ -23,6 +24,7 @@ from gdb_nept.target.dwarf import DebugType
 from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.locate import Progress
+from gdb_nept.target.running import Halt, NotInserted
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
 _SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
@@ -241,93 +243,123 @@ def _check_target(where: str) -> None:
         )
 
 
-class GdbRunning:
-    """gdb's target let run to places in the kernel (target.running.Running), by breakpoints of our
-    own, which gdb neither lists nor announces.
+class OwnBreakpoint(gdb.Breakpoint):
+    """One of ours, which gdb neither lists nor announces."""
 
-    Hardware breakpoints, since a software one is an instruction in the target's memory, which its
-    stub writes; where the stub has none, or `software()`, software ones.  `before` is called before
-    each run.
-    """
 
-    def __init__(self, before: Callable[[], None], software: Callable[[], bool]) -> None:
-        self._before = before
-        self._software = software
-        self._points: dict[KernelVirt, gdb.Breakpoint] = {}
-        self._kind = gdb.BP_HARDWARE_BREAKPOINT
+class GdbRunner:
+    """gdb's target let run (target.running.Runner).  At the end of the `with` block no breakpoint
+    of ours is left, whatever comes in between."""
+
+    def __init__(self) -> None:
         self._stopped: Any = None
-        self._why = ""
+        self._pagination = bool(gdb.parameter("pagination"))
+        self._ctrl_c, self._ctrl_c_end = os.pipe()
+        self._listened = -1
+        for end in (self._ctrl_c, self._ctrl_c_end):
+            os.set_blocking(end, False)
 
-    def __enter__(self) -> GdbRunning:
+    def __enter__(self) -> GdbRunner:
         events: Any = gdb.events
         events.stop.connect(self._stops)
+        gdb.execute("set pagination off")  # it would hold the machine at --Type <RET>--
+        # gdb forgets a Ctrl-C that comes while the target stops or steps off a breakpoint
+        self._listened = signal.set_wakeup_fd(self._ctrl_c_end, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """No breakpoint stays, whatever comes in between."""
-        events: Any = gdb.events
         interrupted: KeyboardInterrupt | None = None
-        while self._points:
+        while True:
             try:
-                self._keep(())
+                self._end()
+                break
             except KeyboardInterrupt as error:
                 interrupted = error
-        events.stop.disconnect(self._stops)
         if interrupted:
             raise interrupted
 
-    @property
-    def why(self) -> str:
-        return self._why
-
-    def run_to(self, places: Collection[KernelVirt]) -> KernelVirt | None:
-        self._before()
-        self._why = ""
+    def _end(self) -> None:
+        """Done as often as Ctrl-C breaks it off."""
+        self._keep(())
+        events: Any = gdb.events
         try:
-            self._continue(places)
+            events.stop.disconnect(self._stops)
+        except ValueError:
+            pass  # done already
+        gdb.execute(f"set pagination {'on' if self._pagination else 'off'}")
+        if self._ctrl_c >= 0:
+            signal.set_wakeup_fd(self._listened)
+            os.close(self._ctrl_c_end)
+            os.close(self._ctrl_c)
+            self._ctrl_c = -1
+
+    def go(self, places: Collection[KernelVirt], hardware: bool) -> Halt:
+        self._stopped = None
+        kind = gdb.BP_HARDWARE_BREAKPOINT if hardware else gdb.BP_BREAKPOINT
+        try:
+            self._keep(places, kind)
+            gdb.execute("continue", to_string=True)
         except gdb.error as error:
-            if self._kind == gdb.BP_BREAKPOINT or "breakpoint" not in str(error):
-                raise _gone(error) from None
-            self._kind = gdb.BP_BREAKPOINT
-            self._keep(())
-            self._continue(places)
+            if connected():
+                raise self._not_inserted(error) from None
+            raise _gone(error) from None
         if not connected():
             raise TargetGone("the target has ended", "Attach again: target remote HOST:PORT")
         here = KernelVirt(self.register("rip"))
-        if here in places and getattr(self._stopped, "stop_signal", "") in ("", "SIGTRAP"):
-            return here
-        self._why = self._reason(here)
-        return None
+        others = self._hit()
+        if others is None and here not in places and not self._announced():
+            raise self._not_inserted(None)
+        told = getattr(self._stopped, "stop_signal", "")
+        return Halt(here, str(told), others or (), self._interrupted())
 
     def register(self, name: str) -> int:
         try:
-            return int(gdb.parse_and_eval(f"(unsigned long)${name}")) & ((1 << 64) - 1)
+            value: Any = gdb.selected_frame().read_register(name)
+            return int(value) & _QWORD
         except gdb.error as error:
             raise _gone(error) from None
 
-    def _continue(self, places: Collection[KernelVirt]) -> None:
-        if not self._points and self._software():
-            self._kind = gdb.BP_BREAKPOINT
-        self._keep(places)
-        for place in places:
-            if place not in self._points:
-                self._points[place] = gdb.Breakpoint(f"*{place:#x}", type=self._kind, internal=True)
-                self._points[place].silent = True
-        gdb.execute("continue", to_string=True)
+    def pointer(self, address: KernelVirt) -> KernelVirt:
+        return KernelVirt(int.from_bytes(GdbStub().read(address, 8), "little"))
 
-    def _keep(self, places: Collection[KernelVirt]) -> None:
-        for place in [place for place in self._points if place not in places]:
-            self._points[place].delete()
-            del self._points[place]
+    def _keep(self, places: Collection[KernelVirt], kind: int = gdb.BP_BREAKPOINT) -> None:
+        """Our breakpoints are those at `places`, of this kind, and no others."""
+        there = set()
+        for one in gdb.breakpoints():
+            if isinstance(one, OwnBreakpoint) and one.is_valid():
+                place = int(str(one.location)[1:], 16)
+                if place in places and one.type == kind:
+                    there.add(place)
+                else:
+                    one.delete()
+        for place in places:
+            if place not in there:
+                OwnBreakpoint(f"*{place:#x}", type=kind, internal=True).silent = True
 
     def _stops(self, event: object) -> None:
         self._stopped = event
 
-    def _reason(self, here: int) -> str:
-        signal = getattr(self._stopped, "stop_signal", "")
-        if signal == "SIGINT":
-            return "interrupted"
-        hit = [str(one.number) for one in getattr(self._stopped, "breakpoints", ())]
-        if hit:
-            return f"breakpoint {', '.join(hit)} at {here:#x}"
-        return f"the target stopped at {here:#x} ({signal or 'no signal'})"
+    def _hit(self) -> tuple[str, ...] | None:
+        """The breakpoints that are not ours and were hit; None if none was, of ours neither."""
+        found = getattr(self._stopped, "breakpoints", None)
+        if not found:
+            return None
+        return tuple(str(one.number) for one in found if not isinstance(one, OwnBreakpoint))
+
+    def _announced(self) -> bool:
+        """Whether gdb knows why the target stopped.  It does not where it stepped off a breakpoint
+        and could not insert the others again: then it says nothing, in gdb 13."""
+        return "It stopped" in gdb.execute("info program", to_string=True)
+
+    def _interrupted(self) -> bool:
+        try:
+            return signal.SIGINT in os.read(self._ctrl_c, 64)
+        except BlockingIOError:
+            return False
+
+    def _not_inserted(self, error: gdb.error | None) -> NotInserted:
+        said = f": {str(error).rstrip('.')}" if error else ""
+        return NotInserted(
+            f"gdb cannot let the target run with our breakpoints{said}",
+            "Are there other breakpoints or watchpoints that take the processor's four?",
+        )

@@ -38,7 +38,7 @@ class NoTarget:
     """A context in which nothing is attached."""
 
     def __init__(self) -> None:
-        self.states: dict[KernelVirt, State] = {}
+        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
 
     def session(self) -> Session:
         raise NeptError("not attached", "Attach.")

@@ -20,7 +20,8 @@ class Relay:
     """Listens on `port` of the loopback and passes everything to the stub at `target`.
 
     `delay` seconds before each memory read; `hang_up_after` that many of them, once.  Reads that
-    begin at an address of `failing` are answered with an error, so many times.
+    begin at an address of `failing` are answered with an error, so many times; packets that begin
+    with `unknown`, as by a stub that does not know them.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class Relay:
         delay: float = 0.0,
         hang_up_after: int = 0,
         failing: dict[int, int] | None = None,
+        unknown: str = "",
     ) -> None:
         self.target = target
         self.delay = delay
         self.hang_up_after = hang_up_after
         self.failing = failing or {}
+        self.unknown = unknown.encode()
         self.packets: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -91,6 +94,9 @@ class Relay:
                 return
             if not data:
                 return
+            if packets and self.unknown and packets[-1].startswith(self.unknown):
+                client.sendall(b"+$#00")
+                continue
             if packets and self._fails(packets[-1]):
                 client.sendall(b"+$E14#aa")
                 continue

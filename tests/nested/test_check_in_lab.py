@@ -310,7 +310,7 @@ class InLab:
     """A Context of the snapshot."""
 
     def __init__(self, snapshot: Path, poison: Mapping[str, int] | None = None) -> None:
-        self.states: dict[KernelVirt, State] = {}
+        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
         self._session = opened(snapshot, poison)[0]
 
     def session(self) -> Session:

@@ -15,7 +15,9 @@ from typing import Callable
 import pytest
 
 from gdb_nept.address import KernelVirt
+from gdb_nept.arch.exits import EPT_VIOLATION
 from gdb_nept.errors import NeptError
+from gdb_nept.kvm.vcpu import EXIT_INFO_1
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.candidates import Seen, seen_by
 from gdb_nept.nested.check import Finding
@@ -24,10 +26,12 @@ from gdb_nept.nested.injection import INJECT, injection_point
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.watch import Event, Reflected, Unread, Watch
 from gdb_nept.predict.access import Op, Stage
+from gdb_nept.target.running import Halt, NotInserted, Running
 from tests.nested.test_check_in_lab import Overlay, opened
 
 pytestmark = pytest.mark.bochs
 
+ELSEWHERE = KernelVirt(0xFFFFFFFF81999999)
 BACK, FAULT, STACK = 0xFFFFFFFF81234567, 0x1000, 0x1800
 POISON = {
     "vm_exit_reason": 0x31,
@@ -42,22 +46,32 @@ class Debugger:
     """Goes from place to place of a script: (place, registers, what happens to memory before)."""
 
     script: list[tuple[KernelVirt, dict[str, int], Callable[[], None]]]
+    read: Callable[[KernelVirt, int], bytes]
+    hardware_ones: int = 4
     asked: list[set[KernelVirt]] = field(default_factory=list)
-    why: str = ""
-    _registers: dict[str, int] = field(default_factory=dict)
+    kinds: list[bool] = field(default_factory=list)
+    others: dict[int, str] = field(default_factory=dict)  # the user's breakpoints, by stop
+    interrupted: set[int] = field(default_factory=set)  # stops at which Ctrl-C has come
+    registers: dict[str, int] = field(default_factory=dict)
 
-    def run_to(self, places: Collection[KernelVirt]) -> KernelVirt | None:
+    def go(self, places: Collection[KernelVirt], hardware: bool) -> Halt:
+        if hardware and len(places) > self.hardware_ones:
+            raise NotInserted("too many")
         self.asked.append(set(places))
+        self.kinds.append(hardware)
         if not self.script:
-            self.why = "the script ended"
-            return None
-        place, self._registers, happens = self.script.pop(0)
+            return Halt(ELSEWHERE)
+        stop = len(self.asked) - 1
+        place, self.registers, happens = self.script.pop(0)
         happens()
-        assert place in places
-        return place
+        others = (self.others[stop],) if stop in self.others else ()
+        return Halt(place, others=others, interrupted=stop in self.interrupted)
 
     def register(self, name: str) -> int:
-        return self._registers[name]
+        return self.registers.get(name, 0)
+
+    def pointer(self, address: KernelVirt) -> KernelVirt:
+        return KernelVirt(int.from_bytes(self.read(address, 8), "little"))
 
 
 @dataclass
@@ -81,6 +95,15 @@ class Scene:
 
     def place(self, address: int, size: int, number: int) -> None:
         self.memory.put(self.session.kernel.to_physical(KernelVirt(address)), number, size)
+
+    def see(self, qualification: int) -> None:
+        """The processor left L2 with this qualification, as vcpu_vmx has it."""
+        vmx = self.chosen.vcpu.vmx
+        assert vmx is not None
+        available = vmx.member("vcpu.arch.regs_avail")
+        self.place(available.address, 8, available.number() | 1 << EXIT_INFO_1)
+        self.place(vmx.member("exit_reason.full").address, 4, EPT_VIOLATION)
+        self.place(vmx.member("exit_qualification").address, 8, qualification)
 
     def call(self, stack: int) -> dict[str, int]:
         """Registers at the injection point; what they point to is put into memory."""
@@ -109,6 +132,9 @@ class Scene:
     def left(self, stack: int) -> tuple[KernelVirt, dict[str, int], Callable[[], None]]:
         return KernelVirt(BACK), {"rsp": self.lies(stack) + 8}, self.written
 
+    def debugger(self, *script: tuple[KernelVirt, dict[str, int], Callable[[], None]]) -> Debugger:
+        return Debugger(list(script), self.session.kernel.read)
+
     def watch(self, debugger: Debugger, only: KernelVirt | None = None) -> list[Event]:
         return list(self.watching(debugger, only).events())
 
@@ -117,7 +143,7 @@ class Scene:
             self.session.drop()
             return self.session
 
-        watching = Watch(attach, debugger, "kvm", only)
+        watching = Watch(attach, Running(debugger, lambda: None), "kvm", only)
         watching.prepare()
         return watching
 
@@ -132,24 +158,97 @@ def scene(exit_snapshot: Path) -> Scene:
 
 def test_all_is_predicted_before_the_answer_is_there(scene: Scene) -> None:
     begins = (scene.inject, scene.call(STACK), scene.poison)
-    debugger = Debugger([begins, scene.left(STACK)])
-    (event,) = scene.watch(debugger)
+    debugger = scene.debugger(begins, scene.left(STACK))
+    watching = scene.watching(debugger)
+    (event,) = watching.events()
+    assert "the target stopped by itself" in watching.machine.why
     assert isinstance(event, Reflected)
     assert event.check.finding is Finding.AGREE
     assert event.gpa == scene.vmcs12.field("guest_physical_address").value
     assert event.check.told.qualification == scene.vmcs12.field("exit_qualification").value
     inject = scene.inject
     assert debugger.asked == [{inject}, {inject, BACK}, {inject}]
-    assert debugger.why == "the script ended"
 
 
 def test_an_answer_that_is_another_differs(scene: Scene) -> None:
     begins = (scene.inject, scene.call(STACK), lambda: None)
     place, registers, _ = scene.left(STACK)
-    (event,) = scene.watch(Debugger([begins, (place, registers, scene.poison)]))
+    (event,) = scene.watch(scene.debugger(begins, (place, registers, scene.poison)))
     assert isinstance(event, Reflected)
     assert event.check.finding is Finding.DIFFER
     assert not event.agrees
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(("exit_qualification", 1 << bit) for bit in (*range(9), 12, 20, 63)),
+        *(("guest_physical_address", change) for change in (0x1000, 0x8, 1 << 30)),
+        *(("guest_linear_address", change) for change in (0x1000, 0x8, 1 << 46)),
+        *(("vm_exit_reason", change) for change in (1, 1 << 16, 1 << 27, 1 << 31)),
+    ],
+)
+def test_one_bit_of_one_field_is_enough_where_the_access_was_seen(
+    scene: Scene, name: str, change: int
+) -> None:
+    one = scene.vmcs12.field(name)
+    scene.see(scene.vmcs12.field("exit_qualification").value)
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    place, registers, _ = scene.left(STACK)
+
+    def written() -> None:
+        scene.written()
+        scene.place((scene.vmcs12.address or 0) + one.offset, one.size, one.value ^ change)
+
+    (event,) = scene.watch(scene.debugger(begins, (place, registers, written)))
+    assert isinstance(event, Reflected)
+    assert event.seen is not None
+    assert not event.agrees
+    assert event.check.finding is Finding.DIFFER or name == "vm_exit_reason"
+
+
+def test_the_access_that_was_seen_agrees(scene: Scene) -> None:
+    scene.see(scene.vmcs12.field("exit_qualification").value)
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    (event,) = scene.watch(scene.debugger(begins, scene.left(STACK)))
+    assert isinstance(event, Reflected)
+    assert event.agrees
+    assert not any(each.foreseen.access.emulated for each in event.check.agreeing)
+
+
+def test_too_few_hardware_breakpoints_and_software_ones_do(scene: Scene) -> None:
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    debugger = scene.debugger(begins, scene.left(STACK))
+    debugger.hardware_ones = 1
+    assert len(scene.watch(debugger)) == 1
+    assert debugger.kinds == [True, False, False]
+
+
+def test_a_machine_that_stands_at_the_place_has_reached_it(scene: Scene) -> None:
+    debugger = scene.debugger(scene.left(STACK))
+    debugger.registers = {**scene.call(STACK), "rip": scene.inject}
+    scene.poison()
+    assert len(scene.watch(debugger)) == 1
+
+
+@pytest.mark.parametrize("by", ["others", "interrupted"])
+def test_what_comes_at_a_place_ends_the_watch_after_it(scene: Scene, by: str) -> None:
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    again = (scene.inject, scene.call(STACK), scene.poison)
+    debugger = scene.debugger(begins, scene.left(STACK), again, scene.left(STACK))
+    debugger.others = {1: "7"} if by == "others" else {}
+    debugger.interrupted = {1} if by == "interrupted" else set()
+    watching = scene.watching(debugger)
+    assert len(list(watching.events())) == 1
+    wanted = f"breakpoint 7 at {BACK:#x}" if by == "others" else "interrupted"
+    assert watching.machine.why == wanted
+    assert len(debugger.script) == 2
+
+
+def test_a_model_that_there_is_not_is_refused_at_once(scene: Scene) -> None:
+    watching = Watch(lambda: scene.session, Running(scene.debugger(), lambda: None), "typo")
+    with pytest.raises(NeptError, match="there is no model 'typo'"):
+        watching.prepare()
 
 
 def test_two_calls_at_once_are_told_apart_by_the_stack(scene: Scene) -> None:
@@ -157,14 +256,14 @@ def test_two_calls_at_once_are_told_apart_by_the_stack(scene: Scene) -> None:
     first = (scene.inject, scene.call(STACK), scene.poison)
     second = (scene.inject, scene.call(other), scene.poison)
     stranger = (KernelVirt(BACK), {"rsp": scene.lies(STACK) - 0x40}, lambda: None)
-    debugger = Debugger([first, second, stranger, scene.left(other), scene.left(STACK)])
+    debugger = scene.debugger(first, second, stranger, scene.left(other), scene.left(STACK))
     events = scene.watch(debugger)
     assert len(events) == 2
     assert all(event.agrees for event in events)
 
 
 def test_what_had_begun_when_the_watch_ended_is_told(scene: Scene) -> None:
-    debugger = Debugger([(scene.inject, scene.call(STACK), scene.poison)])
+    debugger = scene.debugger((scene.inject, scene.call(STACK), scene.poison))
     watching = scene.watching(debugger)
     assert list(watching.events()) == []
     (event,) = watching.unfinished()
@@ -178,7 +277,7 @@ def test_ctrl_c_in_a_prediction_loses_no_fault(
     def ctrl_c(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    watching = scene.watching(Debugger([(scene.inject, scene.call(STACK), scene.poison)]))
+    watching = scene.watching(scene.debugger((scene.inject, scene.call(STACK), scene.poison)))
     monkeypatch.setattr("gdb_nept.nested.watch.foretell", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         list(watching.events())
@@ -187,12 +286,12 @@ def test_ctrl_c_in_a_prediction_loses_no_fault(
 
 def test_another_vcpu_is_left_alone(scene: Scene) -> None:
     begins = (scene.inject, scene.call(STACK), scene.poison)
-    assert scene.watch(Debugger([begins]), KernelVirt(scene.chosen.vcpu.address + 64)) == []
+    assert scene.watch(scene.debugger(begins), KernelVirt(scene.chosen.vcpu.address + 64)) == []
 
 
 def test_what_cannot_be_read_is_an_event_of_its_own(scene: Scene) -> None:
     registers = {**scene.call(STACK), "rsi": 0xFFFFFFFFFFFFF000}
-    debugger = Debugger([(scene.inject, registers, scene.poison), scene.left(STACK)])
+    debugger = scene.debugger((scene.inject, registers, scene.poison), scene.left(STACK))
     (event,) = scene.watch(debugger)
     assert isinstance(event, Unread)
     assert "not predicted" in event.why
@@ -201,7 +300,7 @@ def test_what_cannot_be_read_is_an_event_of_its_own(scene: Scene) -> None:
 
 def test_a_register_that_is_no_vcpu_is_no_end(scene: Scene) -> None:
     registers = {**scene.call(STACK), "rdi": scene.lies(FAULT)}
-    debugger = Debugger([(scene.inject, registers, scene.poison), scene.left(STACK)])
+    debugger = scene.debugger((scene.inject, registers, scene.poison), scene.left(STACK))
     (event,) = scene.watch(debugger)
     assert isinstance(event, Unread)
     assert not event.agrees
