@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
@@ -157,16 +157,28 @@ def foretell(
 
 def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:
     """What KVM told L1, in `vmcs12`, against what was foretold."""
+    place = place_of(vmcs12)
     case = Case(
-        place_of(vmcs12),
+        place,
         link,
-        foretold.foresight,
+        {name: _with_linear(each, place) for name, each in foretold.foresight.items()},
         told_by(vmcs12),
         foretold.suspects,
-        foretold.elsewhere,
+        _with_linear(foretold.elsewhere, place),
     )
     notes = (*foretold.kvm.doubts, *_notes(vmcs12, registers.doubts))
     return _judge(case, foretold.asked.name, foretold.kvm, notes)
+
+
+def _with_linear(foreseen: tuple[Foreseen, ...], place: Place) -> tuple[Foreseen, ...]:
+    """With the guest-linear address that is told now, where the field is defined."""
+    return tuple(
+        Foreseen(
+            replace(each.access, gla=place.gla),
+            replace(each.prediction, gla=None if each.prediction.gla is None else place.gla),
+        )
+        for each in foreseen
+    )
 
 
 def told_by(vmcs12: Vmcs12) -> Told:

@@ -31,7 +31,7 @@ from gdb_nept.predict.case import Deviation
 from gdb_nept.render.check import check_data, verdict
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data
-from gdb_nept.walk.result import Step
+from gdb_nept.walk.result import Cause, Step
 
 HEADERS = ("#", "vCPU", "access", "L2 physical", "L2 linear", "exit for L1")
 WIDTHS = (4, 4, 12, 14, 18, 15)
@@ -46,6 +46,10 @@ UNNAMED = "no bug known here leads to just that"
 EMULATED = (
     "KVM's instruction emulator made the access, and walks EPT12 with other flags than the "
     "processor (mmu/paging_tmpl.h walk_addr_generic() for nested_mmu, mmu.c translate_nested_gpa())"
+)
+NO_TABLE = (
+    "a table of EPT12 lies where L1 has no memory: KVM takes its entry for not present and reports "
+    "the rights above it (mmu/paging_tmpl.h walk_addr_generic(): the frame has no memslot)"
 )
 INDENT = " " * 7
 
@@ -147,6 +151,9 @@ def _rules(check: Check) -> tuple[str, ...]:
     first = check.agreeing[0].foreseen
     if first.access.emulated:
         return (EMULATED,)
+    stop = first.prediction.walk.stop
+    if stop is not None and stop.cause is Cause.UNREADABLE:
+        return (NO_TABLE,)
     named = {each.name: each.value for each in Deviation}
     return tuple(named[rule] for rule in first.prediction.rules)
 
