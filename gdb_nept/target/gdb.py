@@ -298,19 +298,21 @@ class GdbRunner:
         kind = gdb.BP_HARDWARE_BREAKPOINT if hardware else gdb.BP_BREAKPOINT
         try:
             self._keep(places, kind)
-            gdb.execute("continue", to_string=True)
+            said = gdb.execute("continue", to_string=True)
         except gdb.error as error:
             if connected():
                 raise self._not_inserted(error) from None
             raise _gone(error) from None
         if not connected():
-            raise TargetGone("the target has ended", "Attach again: target remote HOST:PORT")
+            told = " ".join(said.split()).rstrip(".")
+            advice = "Attach again: target remote HOST:PORT"
+            raise TargetGone(f"the target has ended: {told or 'it has not said why'}", advice)
         here = KernelVirt(self.register("rip"))
         others = self._hit()
         if others is None and here not in places and not self._announced():
             raise self._not_inserted(None)
-        told = getattr(self._stopped, "stop_signal", "")
-        return Halt(here, str(told), others or (), self._interrupted())
+        announced = getattr(self._stopped, "stop_signal", "")
+        return Halt(here, str(announced), others or (), self._interrupted())
 
     def register(self, name: str) -> int:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -93,13 +94,14 @@ def watched(kernel_line: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def watch_all(relay: Relay, folder: Path) -> Watched:
     screens: dict[str, str] = {}
+    follow = {"followed": "nept-watch --follow --count 60"}
+    screens.update(in_gdb(relay, folder, follow))
     seconds = interrupted(relay, folder, screens)
     interruptions = [f"interrupted-{turn}" for turn in range(INTERRUPTIONS)]
     with Relay(relay.target, unknown="Z1,") as poorer:
         screens.update(in_gdb(poorer, folder, {"software": "nept-watch --count 7"}))
         kinds = {each[:3] for each in poorer.packets if each.startswith("Z")}
     scenes = {
-        "followed": "nept-watch --follow --count 40",
         "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
         "mismatch": "nept-watch --until-mismatch",
         "check": "nept-check",
@@ -109,7 +111,7 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     screens.update(in_gdb(relay, folder, scenes))
     told = [each for each in machine.ask("facts") if each.get("reason") in EPT_EXITS]
     faults: list[dict[str, Any]] = []
-    for name in (*interruptions, "software", *scenes):
+    for name in (*follow, *interruptions, "software", *scenes):
         lines = folder / f"{name}.jsonl"
         found = [json.loads(line) for line in lines.open()] if lines.exists() else []
         faults += [each for each in found if each["kind"] != "kept"]
@@ -256,7 +258,7 @@ def test_the_end_of_the_run_is_told(watched: Watched) -> None:
 def test_every_command_was_used_and_nothing_was_written(watched: Watched) -> None:
     used = {line.split()[0] for line in EVERY_COMMAND}
     assert used == {one.name for one in COMMANDS}
-    assert "L2" in watched.screens["nept-vms"]
+    assert re.search(r"\n 0 +0  0x\w+ +\d+ +\d+  yes ", watched.screens["nept-vms"])
     assert "cannot write /" in watched.screens["nept-watch --json-lines /"]
     assert not any("Traceback" in screen for screen in watched.screens.values())
     kinds = watched.relay.kinds
@@ -292,10 +294,10 @@ def test_a_machine_that_dies_ends_the_watch_with_one_line(watched: Watched, repl
     assert status is not None
     os.kill(int(status["bochs_pid"]), signal.SIGKILL)
     child.expect(PROMPT)
-    said = str(child.before).splitlines()
-    assert any("Bochs ended (signal 9)" in line for line in said)
-    assert "the target has ended" in said
+    said = " ".join(str(child.before).split())
+    assert "the target has ended: lab: Bochs ended (signal 9)" in said
     assert "Attach again: target remote HOST:PORT" in said
+    assert "Traceback" not in said
     child.sendline(f"target remote 127.0.0.1:{replay.port}")
     child.expect(PROMPT)
     child.sendline("nept-vms")
