@@ -84,8 +84,8 @@ def _access(event: Reflected) -> str:
     kind if the exit tells it."""
     agreeing = [each.foreseen.access for each in event.check.agreeing]
     if agreeing and agreeing[0].emulated:
-        kinds = {access.op for access in agreeing}
-        return f"L0: {OPS[agreeing[0].op]}" if len(kinds) == 1 else "L0"
+        kinds = {Op.WRITE if access.op is Op.RMW else access.op for access in agreeing}
+        return f"L0: {OPS[kinds.pop()]}" if len(kinds) == 1 else "L0"
     return _seen_in_words(event.seen)
 
 

@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,8 +130,11 @@ def test_a_unix_socket_and_a_pipe_lead_to_their_process(gdb: Gdb, tmp_path: Path
 def test_another_users_qemu_is_told_and_read_by_its_stub(firmware: tuple[str, int]) -> None:
     nobody = pwd.getpwnam("nobody")
     line = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    line += ["env", "HOME=/nonexistent", "gdb", "-nx", "-batch", "-ex", f"source {INIT}"]
-    with Relay(firmware) as relay:
+    line += ["env", "HOME=/nonexistent", "gdb", "-nx", "-batch"]
+    with Relay(firmware) as relay, tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # our own tree may lie where nobody else may look
+        shutil.copytree(INIT.parent, Path(folder) / "gdb_nept")
+        line += ["-ex", f"source {folder}/gdb_nept/init.py"]
         line += ["-ex", f"target remote 127.0.0.1:{relay.port}", "-ex", "nept-target"]
         done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert "memory:   QEMU's physical memory mode" in done.stdout
