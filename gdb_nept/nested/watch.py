@@ -71,6 +71,7 @@ class Pending:
     """A call of the injection point that has begun."""
 
     call: Call
+    chosen: Chosen
     gpa: L2Phys
     seen: Seen | None
     foretold: Foretold
@@ -146,11 +147,10 @@ class Watch:
         chosen = session.at(call.vcpu)
         gpa = faulting_address(session.kernel, call)
         seen = seen_access(chosen)
-        base, model = ground(session, chosen), named_model(session, chosen, self.model)
+        base, asked = ground(session, chosen), named_model(session, chosen, self.model)
         place = Place(gpa, None)
-        return Pending(
-            call, gpa, seen, foretell(session, chosen, base, place, model=model, seen=seen)
-        )
+        foretold = foretell(session, chosen, base, place, model=asked, seen=seen)
+        return Pending(call, chosen, gpa, seen, foretold)
 
     def _faults(self, session: Session, call: Call) -> Following | None:
         self._reflected.discard(call.vcpu)
@@ -184,7 +184,7 @@ def seen_access(chosen: Chosen) -> Seen | None:
 
 def _reflected(session: Session, begun: Pending) -> Reflected:
     """KVM has written vmcs12: only now is it looked at."""
-    chosen = session.at(begun.call.vcpu)
+    chosen = session.again(begun.chosen)
     vmcs12 = session.vmcs12(chosen)
     registers = guest_registers(session, chosen)
     link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging)

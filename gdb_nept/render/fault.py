@@ -13,7 +13,6 @@ to_vmm, foreseen (null, or an outcome).
 from __future__ import annotations
 
 from gdb_nept.address import HostPhys
-from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.arch.exits import (
     EPT_MISCONFIGURATION,
     EPT_VIOLATION,
@@ -224,7 +223,7 @@ def _step_data(step: Step[HostPhys] | None) -> Data:
     if step is None:
         return None
     return {
-        "level": LEVEL_NAMES[step.level],
+        "level": step.level,
         "address": hexed(step.address),
         "entry": hexed(step.entry.value),
     }
