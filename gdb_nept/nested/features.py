@@ -66,9 +66,15 @@ def kvm_model(session: Session, chosen: Chosen, hardware: Hardware = SDM) -> Kvm
 
 def named_model(session: Session, chosen: Chosen, name: str) -> Model:
     """As predict.model.model(), and besides "kvm", the attached one, and "kvm@PROCESSOR"."""
-    processor = name.partition("@")[2]
-    if is_attached(name) and (processor or SDM.name) in PROCESSORS:
-        return kvm_model(session, chosen, PROCESSORS[processor or SDM.name]).model
+    processor = name.partition("@")[2] or SDM.name
+    known = fixed_model(name)
+    return known or kvm_model(session, chosen, PROCESSORS[processor]).model
+
+
+def fixed_model(name: str) -> Model | None:
+    """The model of that name, None if it is the attached KVM's.  Raises BadInput for no name."""
+    if is_attached(name) and (name.partition("@")[2] or SDM.name) in PROCESSORS:
+        return None
     return model(name)
 
 

@@ -3,7 +3,8 @@
 
 At the first instruction of KVM's injection point EPT12 is as the access found it, and vmcs12 still
 tells of an older exit.  There everything is predicted.  Then KVM is let go on until it returns from
-there, and only then is read what it has written.
+there, and only then is read what it has written.  (Another processor of L1's can change EPT12
+between KVM's own walk and that instruction: then the two differ, and rightly.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gdb_nept.errors import NeptError, TargetGone
 from gdb_nept.nested.candidates import Place, Seen, link_of, place_of, seen_by
 from gdb_nept.nested.check import Check, Finding, Foretold, compare, foretell
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import is_attached, named_model
+from gdb_nept.nested.features import fixed_model, named_model
 from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.injection import (
@@ -31,7 +32,6 @@ from gdb_nept.nested.injection import (
 )
 from gdb_nept.nested.kept import Following, Kept, begin_following, end_following
 from gdb_nept.nested.session import Session
-from gdb_nept.predict.model import model
 from gdb_nept.target.running import Running
 
 
@@ -95,8 +95,7 @@ class Watch:
         """Find the functions to stop at.  Raises NoGuest, SymbolMissing, BadInput for a model that
         there is not."""
         session = self.attach()
-        if not is_attached(self.model):
-            model(self.model)
+        fixed_model(self.model)
         self.points = (injection_point(session.kernel, session.vms()),)
         if self.follow:
             self.points += (page_fault_point(session.kernel),)
