@@ -154,14 +154,14 @@ class GdbRemote:
             return ()
 
     def direct_map(self) -> int:
-        vmlinux = self.vmlinux()
-        if vmlinux is None:
-            raise NotOffered("no vmlinux is loaded in gdb", LOAD_VMLINUX)
-        if vmlinux.symbol("page_offset_base") is None:
-            return FIXED_DIRECT_MAP
         try:
             return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & _QWORD
         except gdb.error as error:
+            vmlinux = self.vmlinux()
+            if vmlinux is None:
+                raise NotOffered("no vmlinux is loaded in gdb", LOAD_VMLINUX) from None
+            if vmlinux.symbol("page_offset_base") is None:
+                return FIXED_DIRECT_MAP
             raise NotOffered(
                 f"gdb cannot tell the kernel's page_offset_base: {error}", SAME_VMLINUX
             ) from None
