@@ -88,7 +88,6 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
     Raises MemberMissing if this kernel has no such form, MemoryUnreadable.
     """
     table = vm.member("memslots").index(space).deref()
-    generation = table.member("generation").number() & ((1 << 64) - 1)
     if table.has("gfn_tree"):
         form, (values, problem) = "tree", _from_tree(table)
     else:
@@ -102,7 +101,13 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
             problems.append(f"a memslot is unreadable: {error.message}")
     slots.sort(key=lambda slot: slot.start)
     problems += _overlaps(slots)
-    return MemSlots(space, generation, tuple(slots), form, tuple(problems))
+    return MemSlots(space, generation_of(vm, space), tuple(slots), form, tuple(problems))
+
+
+def generation_of(vm: Value, space: int = 0) -> int:
+    """Another with each change of the memslots; raises as memslots()."""
+    table = vm.member("memslots").index(space).deref()
+    return table.member("generation").number() & ((1 << 64) - 1)
 
 
 def spaces(vm: Value) -> int:

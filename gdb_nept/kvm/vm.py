@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, TypeMissing
 from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_entries
-from gdb_nept.kvm.memslots import MemSlots, memslots
+from gdb_nept.kvm.memslots import MemSlots, generation_of, memslots
 from gdb_nept.kvm.variables import variable, variable_address
 from gdb_nept.kvm.vcpu import Vcpu, read_vcpu
 from gdb_nept.target.ports import Kernel, Value, container_of, object_at
@@ -130,6 +130,14 @@ def read_vm(kvm: Value, index: int = 0) -> Vm:
     return Vm(
         index, kvm.address, pid, command, pgd, vcpus, slots, tuple(problems), kvm, unread, unknown
     )
+
+
+def mark_of(kvm: Value) -> tuple[int, ...]:
+    """Few words that tell whether what was read of a struct kvm still holds: they differ where
+    another VM has taken its place, or its memslots are not the same any more (KVM counts their
+    generation up at each change: kvm_main.c, kvm_swap_active_memslots()).  Raises as read_vm()."""
+    pid = kvm.member("userspace_pid").number() if kvm.has("userspace_pid") else 0
+    return pid, kvm.member("mm").pointer(), generation_of(kvm)
 
 
 def _require_intel(kernel: Kernel) -> None:

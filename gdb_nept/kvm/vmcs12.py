@@ -146,8 +146,8 @@ class Vmcs12:
         return bool(self.secondary.ept)
 
 
-def read_vmcs12(kernel: Kernel, nested: Nested) -> Vmcs12:
-    """The vmcs12 in KVM's cache.
+def read_vmcs12(kernel: Kernel, nested: Nested, layout: Layout | None = None) -> Vmcs12:
+    """The vmcs12 in KVM's cache; `layout` is this kernel's, where that is known already.
 
     Raises NoGuest if the vCPU has none (no VMXON), MemoryUnreadable, and NeptError if the layout
     is unknown.
@@ -156,7 +156,7 @@ def read_vmcs12(kernel: Kernel, nested: Nested) -> Vmcs12:
     if address is None:
         advice = "L1 has executed no VMXON." if not nested.vmxon else "Perhaps it is just entering."
         raise NoGuest("the vCPU has no cached vmcs12", advice)
-    layout = layout_of(kernel, lambda: kernel.read(address, VMCS12_SIZE))
+    layout = layout or layout_of(kernel, lambda: kernel.read(address, VMCS12_SIZE))
     data = kernel.read(address, layout.size)
     return decode(data, layout, situation_of(nested), address, nested)
 

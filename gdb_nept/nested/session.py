@@ -8,7 +8,9 @@ print(verdict(session.journey(vcpu, L2Phys(0x1000))).sentence)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Union
 
@@ -22,14 +24,15 @@ from gdb_nept.kvm.shadow_page import ShadowPage, shadow_mmu_pages, shadow_page
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
-from gdb_nept.kvm.vm import Vm, VmList, read_vm, vm_list, vm_places, vms
+from gdb_nept.kvm.vm import Vm, VmList, mark_of, read_vm, vm_list, vm_places, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
+from gdb_nept.kvm.vmcs12_layout import Layout
 from gdb_nept.memory.guest import GuestMemory, Span
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.nested.choice import Chosen, choose
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.target.pagetable import Translation
-from gdb_nept.target.ports import Kernel, object_at
+from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.walk.ept import Scan, walk_ept
 from gdb_nept.walk.result import Walk
 
@@ -50,16 +53,38 @@ class Ept:
     memory: Union[PhysicalMemory[L1Phys], PhysicalMemory[HostPhys]]
 
 
+@dataclass
+class Known:
+    """What holds while KVM stays loaded, and a VM's memslots are not changed; `vms` are by their
+    struct kvm, with kvm.vm.mark_of() it.  Over a slow link it is most of what a stop would read."""
+
+    vm_list: KernelVirt | None = None
+    layout: Layout | None = None
+    vms: dict[KernelVirt, tuple[tuple[int, ...], Vm]] = field(default_factory=dict)
+
+
 class Session:
     """`drop()` after the target ran; until then what was read once is kept."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._vms: VmList | None = None
-        self._vm_list: KernelVirt | None = None  # stays where it is while the target runs
+        self._known = Known()
+        self._watched = False
 
     def drop(self) -> None:
         self._vms = None
+        if not self._watched:
+            self._known = Known()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """The target runs from stop to stop, and stands at each within KVM."""
+        self._watched = True
+        try:
+            yield
+        finally:
+            self._watched = False
 
     def vms(self) -> VmList:
         """Raises NoGuest where there is no KVM.  A list with problems is read anew each time: the
@@ -80,21 +105,31 @@ class Session:
         """The vCPU whose struct kvm_vcpu lies at `address`, as a register of KVM's has it.  Its VM
         alone is read.  Raises NoGuest if no VM has it, TypeMissing, MemoryUnreadable."""
         kvm = object_at(self.kernel, address, "kvm_vcpu", "kvm").member("kvm").pointer()
-        if self._vm_list is None:
-            self._vm_list = vm_list(self.kernel)
-        places = vm_places(self.kernel, self._vm_list)
-        if kvm in places:
-            owner = read_vm(object_at(self.kernel, kvm, "kvm", "kvm"), places[kvm])
+        for owner in self._owners(kvm):
             for vcpu in owner.vcpus:
                 if vcpu.address == address:
-                    return Chosen(owner, vcpu)
+                    vmx, unknown = vcpu.vmx is not None, vcpu.nested_unknown
+                    now = read_vcpu(self.kernel, address, vcpu.place, vmx, unknown)
+                    return Chosen(owner, now)
         raise NoGuest(f"no VM has a vCPU at {address:#x}", "List them with nept-vms.")
 
-    def again(self, chosen: Chosen) -> Chosen:
-        """The same vCPU as it is now, with its VM as it was: for a moment later, when KVM has done
-        no more than return from a function.  It spares a slow link most of what `at` reads."""
-        vcpu = chosen.vcpu
-        return Chosen(chosen.owner, read_vcpu(self.kernel, vcpu.address, vcpu.place))
+    def _owners(self, kvm: KernelVirt) -> Iterator[Vm]:
+        """The VM as it was read before, if that still holds; then as it is.  Nothing if `kvm` is
+        not in KVM's list."""
+        known = self._known
+        if kvm in known.vms and known.vms[kvm][0] == mark_of(self._struct_kvm(kvm)):
+            yield known.vms[kvm][1]
+        if known.vm_list is None:
+            known.vm_list = vm_list(self.kernel)
+        places = vm_places(self.kernel, known.vm_list)
+        if kvm in places:
+            found = read_vm(self._struct_kvm(kvm), places[kvm])
+            if not found.problems:
+                known.vms[kvm] = (mark_of(found.value), found)
+            yield found
+
+    def _struct_kvm(self, address: KernelVirt) -> Value:
+        return object_at(self.kernel, address, "kvm", "kvm")
 
     def vmcs12(self, chosen: Chosen) -> Vmcs12:
         """Raises NoGuest where L1 has loaded no VMCS."""
@@ -105,7 +140,9 @@ class Session:
                 "operation",
                 "nept-vms shows which vCPUs are.",
             )
-        return read_vmcs12(self.kernel, nested)
+        found = read_vmcs12(self.kernel, nested, self._known.layout)
+        self._known.layout = found.layout
+        return found
 
     # -- memory and tables ----------------------------------------------------------------------
 

@@ -71,7 +71,6 @@ class Pending:
     """A call of the injection point that has begun."""
 
     call: Call
-    chosen: Chosen
     gpa: L2Phys
     seen: Seen | None
     foretold: Foretold
@@ -102,6 +101,10 @@ class Watch:
 
     def events(self) -> Iterator[Event]:
         """Each as it ends, until the machine stands for another reason (`machine.why`)."""
+        with self.attach().watched():
+            yield from self._events()
+
+    def _events(self) -> Iterator[Event]:
         while True:
             places = {point.address for point in self.points} | {back for back, _ in self._begun}
             place = self.machine.run_to(places)
@@ -149,7 +152,7 @@ class Watch:
         base, asked = ground(session, chosen), named_model(session, chosen, self.model)
         place = Place(gpa, None)
         foretold = foretell(session, chosen, base, place, model=asked, seen=seen)
-        return Pending(call, chosen, gpa, seen, foretold)
+        return Pending(call, gpa, seen, foretold)
 
     def _faults(self, session: Session, call: Call) -> Following | None:
         self._reflected.discard(call.vcpu)
@@ -183,7 +186,7 @@ def seen_access(chosen: Chosen) -> Seen | None:
 
 def _reflected(session: Session, begun: Pending) -> Reflected:
     """KVM has written vmcs12: only now is it looked at."""
-    chosen = session.again(begun.chosen)
+    chosen = session.at(begun.call.vcpu)
     vmcs12 = session.vmcs12(chosen)
     registers = guest_registers(session, chosen)
     link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging)

@@ -42,10 +42,11 @@ class OtherKernel(NeptError):
 
 @dataclass(frozen=True)
 class KernelAddresses:
-    """The stub's memory at kernel addresses, in cache lines: little more is read than is asked."""
+    """The stub's memory at kernel addresses, little more of it than is asked for: what we want of
+    KVM's large structures lies far apart."""
 
     stub: Stub
-    grain: int = 64
+    grain: int = 32
 
     def read(self, address: KernelVirt, size: int) -> bytes:
         return self.stub.read(address, size)

@@ -136,7 +136,7 @@ def test_what_was_read_is_kept_until_the_kernel_ran() -> None:
     stub.reads.clear()
     for _ in range(2):
         assert found.read(KernelVirt(DIRECT_MAP + PAGE), 8) == bytes(8)
-    assert stub.reads == [64]
+    assert stub.reads == [32]
     stub.ram[PAGE] = 7
     found.forget()
     assert found.read(KernelVirt(DIRECT_MAP + PAGE), 8)[0] == 7

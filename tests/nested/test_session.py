@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a session keeps from stop to stop of a watch, and what makes it read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import KernelVirt
+from gdb_nept.errors import NoGuest
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session
+from gdb_nept.target.ports import Value
+from tests.nested.test_check_in_lab import Overlay, opened
+
+pytestmark = pytest.mark.bochs
+
+
+class Watched:
+    """A session in a watch that has stopped once; `reads` counts what KVM's lists cost."""
+
+    def __init__(self, snapshot: Path) -> None:
+        self.session, self.first = opened(snapshot)
+        self.first = self.session.at(self.first.vcpu.address)
+
+    def put(self, value: Value, change: int) -> None:
+        memory = self.session.kernel.physical
+        assert isinstance(memory, Overlay)
+        place = self.session.kernel.to_physical(value.address)
+        size = value.type.size
+        memory.put(place, (value.number() + change) & ((1 << 8 * size) - 1), size)
+
+    def again(self) -> Chosen:
+        self.session.drop()
+        return self.session.at(self.first.vcpu.address)
+
+
+@pytest.fixture
+def watched(plain_snapshot: Path) -> Watched:
+    return Watched(plain_snapshot)
+
+
+def generation(kvm: Value) -> Value:
+    return kvm.member("memslots").index(0).deref().member("generation")
+
+
+def test_between_the_stops_of_a_watch_the_vm_is_read_once(watched: Watched) -> None:
+    with watched.session.watched():
+        assert watched.again().owner is watched.first.owner
+        watched.put(watched.first.vcpu.value.member("arch.hflags"), 1 << 12)
+        now = watched.again()
+        assert now.owner is watched.first.owner
+        assert now.vcpu != watched.first.vcpu, "the vCPU is read at each stop"
+    assert watched.again().owner is not watched.first.owner, "KVM may be another by now"
+
+
+@pytest.mark.parametrize(
+    "changed", [generation, lambda kvm: kvm.member("mm"), lambda kvm: kvm.member("userspace_pid")]
+)
+def test_other_memslots_or_another_vm_are_seen(
+    watched: Watched, changed: Callable[[Value], Value]
+) -> None:
+    with watched.session.watched():
+        watched.put(changed(watched.first.owner.value), 2)
+        assert watched.again().owner is not watched.first.owner
+
+
+def test_the_slots_are_those_of_the_new_generation(watched: Watched) -> None:
+    slots = watched.session.slots(watched.first).slots
+    with watched.session.watched():
+        watched.put(slots[0].value.member("userspace_addr"), 0x1000)
+        watched.put(generation(watched.first.owner.value), 2)
+        (new, *_) = watched.session.slots(watched.again()).slots
+        assert new.userspace_addr == slots[0].userspace_addr + 0x1000
+
+
+def test_the_layout_of_vmcs12_is_looked_up_once(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session: Session = watched.session
+    vmcs12 = session.vmcs12(watched.first)
+
+    def looked_up(*arguments: object) -> None:
+        raise AssertionError("looked up again")
+
+    with session.watched():
+        monkeypatch.setattr("gdb_nept.kvm.vmcs12.layout_of", looked_up)
+        assert session.vmcs12(watched.again()) == vmcs12
+    session.drop()
+    with pytest.raises(AssertionError, match="looked up again"):
+        session.vmcs12(watched.first)
+
+
+def test_a_vcpu_that_its_vm_does_not_list_is_none(watched: Watched) -> None:
+    inside = watched.first.vcpu.value.member("kvm").address - 0x40
+    with watched.session.watched(), pytest.raises(NoGuest, match="no VM has a vCPU"):
+        watched.session.at(KernelVirt(inside))
