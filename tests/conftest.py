@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="LIST",
         help=f"L0's kernels in the lab's snapshots, of {','.join(kernels.KERNELS)}",
     )
+    group.addoption(
+        "--whole", action="store_true", help="over kgdb: watch every fault, which takes 9 minutes"
+    )
     group.addoption("--matrix", action="store_true", help="print a table of kernels and results")
 
 
