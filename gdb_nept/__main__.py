@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from gdb_nept.address import HostPhys, KernelVirt
+from gdb_nept.address import HostPhys
 from gdb_nept.commands import json_lines
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, Usage, plain_number
 from gdb_nept.errors import NeptError, NoKernel
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.state import State
+from gdb_nept.nested.stops import Stops
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
 from gdb_nept.target.kernel import LinuxKernel
@@ -40,7 +40,6 @@ class DumpContext:
     """The session on a dump, made when a command first asks for it."""
 
     def __init__(self, dump: Path | None, btf: Sequence[Path]) -> None:
-        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
         self._dump = dump
         self._btf = tuple(btf)
 
@@ -60,6 +59,10 @@ class DumpContext:
         except NoKernel as error:
             return Attachment(target, "raw image", None, (missing(error),))
         return Attachment(target, "raw image", kernel, lacking(kernel), circumstances(kernel))
+
+    @property
+    def stops(self) -> Stops:
+        raise Usage("a dump does not run", "This command compares stops of a live target.")
 
     def number(self, written: str) -> int:
         return plain_number(written)

@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, Protocol
 
-from gdb_nept.address import KernelVirt
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.state import State
+from gdb_nept.nested.stops import Stops
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
@@ -28,11 +27,12 @@ from gdb_nept.target.running import Running
 
 
 class Context(Protocol):
-    """Where a command runs: in gdb, or on a dump.
+    """Where a command runs: in gdb, or on a dump."""
 
-    `states` is what nept-diff keeps, by struct kvm and struct kvm_vcpu of `session`'s kernel."""
-
-    states: dict[tuple[KernelVirt, KernelVirt], State]
+    @property
+    def stops(self) -> Stops:
+        """Those of `session`'s kernel; raises NeptError where it does not run."""
+        ...
 
     def session(self) -> Session:
         """The kernel that is attached; raises NeptError where there is none."""
@@ -134,7 +134,7 @@ class Command:
 
     def answer(self, context: Context, words: Sequence[str], coloured: bool) -> str:
         """The command's output; raises NeptError alone."""
-        with _door():
+        with door():
             args = self.parse(words, context)
             if args.help:
                 return self.manual
@@ -208,7 +208,7 @@ def traceback_wanted() -> bool:
 
 
 @contextmanager
-def _door() -> Iterator[None]:
+def door() -> Iterator[None]:
     """The only place that catches everything.
 
     A user in the middle of a debugging session must get one line and the prompt, whatever we did

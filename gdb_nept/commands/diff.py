@@ -6,32 +6,37 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
-from gdb_nept.nested.state import difference, state_of
-from gdb_nept.render.diff import diff_page, marked_page
+from gdb_nept.errors import NoGuest
+from gdb_nept.nested.state import difference
+from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.render.page import Page
 
 
 @command(
     "nept-diff",
-    argument("--keep", action="store_true"),
+    argument("--mark", action="store_true", instead="mark"),
+    argument("--from-mark", action="store_true", instead="mark"),
     argument("--all", action="store_true"),
     VM,
     VCPU,
 )
 def diff(context: Context, args: Namespace) -> Page:
-    """Tell what changed in vmcs12, EPT12 and the shadow EPT since the last nept-diff.
+    """Tell what changed in vmcs12, EPT12 and the shadow EPT since the last stop.
 
-    Usage: nept-diff [--keep] [--all] [--vm N] [--vcpu N] [--json] [--no-color]
+    Usage: nept-diff [--mark | --from-mark] [--all] [--vm N] [--vcpu N] [--json] [--no-color]
 
-    The first time, the state of the vCPU is kept, and that is all.  After the target has run,
-    nept-diff shows what is different: fields of vmcs12, entries of EPT12 (L1's doing) and of EPT02
-    (KVM's), each bit that came (+) or went (-).  The state of now is then kept for the next time;
-    with --keep the old one stays.
+    The first time, the state of the vCPU is taken, and that is all.  From then on it is taken at
+    each stop of the target, unless that takes longer than a quarter of a second (over kgdb, or with
+    a large L2): then only at each nept-diff.  It shows what is different from the stop before:
+    fields of vmcs12, entries of EPT12 (L1's doing) and of EPT02 (KVM's), each bit that came (+) or
+    went (-), and says with which stop it compares.
 
-    nept-watch and nept-diff go together: keep a state, watch one fault, and see what it changed.
+    nept-watch and nept-diff go together: the stops within nept-watch do not count, so that after it
+    nept-diff shows what changed since it began.
 
+    --mark keeps the state of now, and --from-mark compares with that, however many stops ago.
     --all shows more than the first 40 entries.  --vm N and --vcpu N choose a vCPU by its numbers
-    in nept-vms; each has a state of its own.
+    in nept-vms; each has states of its own.
 
     Example:
       (gdb) nept-diff
@@ -42,8 +47,13 @@ def diff(context: Context, args: Namespace) -> Page:
     """
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
-    place = (chosen.owner.address, chosen.vcpu.address)
-    now, before = state_of(session, chosen), context.states.get(place)
-    if before is None or not args.keep:
-        context.states[place] = now
-    return marked_page(now) if before is None else diff_page(difference(before, now), args.all)
+    now = context.stops.now(session, chosen)
+    if args.mark:
+        context.stops.mark(chosen)
+        return taken_page(now, marked=True)
+    before = context.stops.marked(chosen) if args.from_mark else context.stops.earlier(chosen)
+    if before is None and args.from_mark:
+        raise NoGuest("no state of this vCPU was marked", "Mark one: nept-diff --mark")
+    if before is None:
+        return taken_page(now)
+    return diff_page(difference(before.state, now.state), args.all, before, now)

@@ -13,13 +13,12 @@ from typing import Any
 
 import gdb
 
-from gdb_nept.address import KernelVirt
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
-from gdb_nept.commands.command import Command, plain_number
+from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.state import State
+from gdb_nept.nested.stops import Stops
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner
@@ -32,16 +31,17 @@ class GdbContext:
     """The session on what gdb is attached to; kept from one command to the next."""
 
     def __init__(self) -> None:
-        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
+        self.stops = Stops()
         self.target = LiveTarget(GdbRemote(), self._dropped)
-        self.events = GdbEvents(self.target)
+        self.events = GdbEvents(self.target, self._stopped)
         self._session: Session | None = None
+        self._runs = False  # from one of our own stops to the next
 
     def session(self) -> Session:
         kernel = self.target.kernel()
         if self._session is None or self._session.kernel is not kernel:
             self._session = Session(kernel)
-            self.states.clear()
+            self.stops.forget()
         return self._session
 
     def attachment(self) -> Attachment:
@@ -53,8 +53,13 @@ class GdbContext:
         self.target.kernel()
         software = self.target.memory.virtual_only  # kgdb takes hardware ones that are never hit
         self.target.let_go()
-        with GdbRunner() as runner:
-            yield Running(runner, self.target.let_go, software)
+        self._runs = True
+        try:
+            with GdbRunner() as runner:
+                yield Running(runner, self.target.let_go, software)
+        finally:
+            self._runs = False
+            self._stopped()
 
     def tell(self, line: str) -> None:
         gdb.write(line + "\n")
@@ -75,8 +80,20 @@ class GdbContext:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
 
     def _dropped(self) -> None:
+        self.stops.ran()
         if self._session is not None:
             self._session.drop()
+
+    def _stopped(self) -> None:
+        """The user did not ask for what is done here: so it is silent, and Ctrl-C ends it."""
+        if self._runs or self._session is None:
+            return
+        try:
+            with door(), self.target.command():
+                if self.target.known() is self._session.kernel:
+                    self.stops.stopped(self._session)
+        except (NeptError, KeyboardInterrupt):
+            pass  # the next command tells what is wrong
 
 
 class NeptCommand(gdb.Command):

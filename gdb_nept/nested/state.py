@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gdb_nept.errors import NoGuest
 from gdb_nept.nested.choice import Chosen
@@ -39,14 +38,11 @@ class Tables:
 
 @dataclass(frozen=True)
 class State:
-    """`taken` is in seconds of a clock that only goes forward."""
-
     vm: int
     vcpu: int
     vmcs12_at: int | None  # L1 physical, current_vmptr
     fields: Mapping[str, int]
     epts: Mapping[Which, Tables]
-    taken: float = field(default_factory=time.monotonic)
 
 
 def state_of(session: Session, chosen: Chosen) -> State:
@@ -103,10 +99,6 @@ class EptChange:
     before: Tables
     after: Tables
     entries: tuple[EntryChange, ...]
-
-    @property
-    def same(self) -> bool:
-        return not self.entries and self.before.eptp == self.after.eptp
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What changed between two stops: what nept-diff answers.
 
-JSON: vm, vcpu, seconds (since the state that is compared with), vmcs12_before, vmcs12_after (where
-it lies in L1), fields [name, before, after], epts [ept, eptp_before, eptp_after, missing_before,
-missing_after, entries [level, l2_physical, before, after (null: not present), before_at, after_at],
-notes].  Of a first state: vm, vcpu, marked (counts).
+JSON: vm, vcpu, stops and seconds (since the state that is compared with), vmcs12_before,
+vmcs12_after (where it lies in L1), fields [name, before, after], epts [ept, eptp_before,
+eptp_after, missing_before, missing_after, entries [level, l2_physical, before, after (null: not
+present), before_at, after_at], notes].  Of a state alone: vm, vcpu, taken (counts).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from gdb_nept.arch.bits import Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry
 from gdb_nept.nested.session import Which
 from gdb_nept.nested.state import Difference, EntryChange, EptChange, Listed, State
+from gdb_nept.nested.stops import Taken
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
@@ -21,15 +22,18 @@ SHOWN = 40  # entries of one EPT, unless all are asked for
 SPACES = {Which.L1: "L1 physical", Which.SHADOW: "host physical"}
 
 
-def marked_page(state: State) -> Page:
+def taken_page(taken: Taken, marked: bool = False) -> Page:
+    """A state that there is nothing to compare with yet, or that was to be kept."""
+    state = taken.state
     counts = ", ".join(_counted(which, state) for which in state.epts)
-    blocks = (
-        f"VM {state.vm}, vCPU {state.vcpu}: kept for the next nept-diff: "
-        f"{text.count(len(state.fields), 'field')} of vmcs12; {counts}",
-    )
-    marked: dict[str, Data] = {which.value: len(one.entries) for which, one in state.epts.items()}
-    marked["fields"] = len(state.fields)
-    return Page(blocks, {"vm": state.vm, "vcpu": state.vcpu, "marked": marked})
+    head = f"VM {state.vm}, vCPU {state.vcpu}: {'marked' if marked else 'taken'}: "
+    blocks = [f"{head}{text.count(len(state.fields), 'field')} of vmcs12; {counts}"]
+    if not marked:
+        often = "at each stop" if taken.quick else "only at each nept-diff"
+        blocks.append(f"that took {taken.seconds:.2f} s; from now on it is taken {often}")
+    data: dict[str, Data] = {which.value: len(one.entries) for which, one in state.epts.items()}
+    data["fields"] = len(state.fields)
+    return Page(tuple(blocks), {"vm": state.vm, "vcpu": state.vcpu, "taken": data})
 
 
 def _counted(which: Which, state: State) -> str:
@@ -37,13 +41,14 @@ def _counted(which: Which, state: State) -> str:
     return tables.missing or f"{text.count(len(tables.entries), 'entry')} of {which.value}"
 
 
-def diff_page(found: Difference, everything: bool) -> Page:
-    after, seconds = found.after, found.after.taken - found.before.taken
-    head = f"VM {after.vm}, vCPU {after.vcpu}, against {seconds:.1f} s ago:"
+def diff_page(found: Difference, everything: bool, before: Taken, now: Taken) -> Page:
+    after, stops, seconds = found.after, now.stop - before.stop, now.began - before.began
+    when = {0: "this stop", 1: "the last stop"}.get(stops, f"{stops} stops ago")
+    head = f"VM {after.vm}, vCPU {after.vcpu}, against {when} ({seconds:.1f} s):"
     blocks: list[str | Table] = [head, *_fields(found)]
     for change in found.epts:
         blocks += _ept(change, everything)
-    return Page(tuple(blocks), _data(found, seconds))
+    return Page(tuple(blocks), {**_data(found), "stops": stops, "seconds": round(seconds)})
 
 
 def _fields(found: Difference) -> list[str | Table]:
@@ -131,11 +136,10 @@ def _bit(field: Bits, old: int, new: int) -> str:
     return f"+{field.short}" if new & field.mask else f"-{field.short}"
 
 
-def _data(found: Difference, seconds: float) -> dict[str, Data]:
+def _data(found: Difference) -> dict[str, Data]:
     return {
         "vm": found.after.vm,
         "vcpu": found.after.vcpu,
-        "seconds": round(seconds),
         "vmcs12_before": hexed(found.before.vmcs12_at),
         "vmcs12_after": hexed(found.after.vmcs12_at),
         "fields": [

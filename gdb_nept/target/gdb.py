@@ -178,13 +178,14 @@ class GdbRemote:
 
 
 class GdbEvents:
-    """Tells a target when it ran, or is another one."""
+    """Tells a target when it ran, or is another one; `stopped` is called at each stop."""
 
-    def __init__(self, target: LiveTarget) -> None:
+    def __init__(self, target: LiveTarget, stopped: Callable[[], None]) -> None:
         events: Any = gdb.events
         self._listeners: list[tuple[Any, Callable[[object], None]]] = [
             (events.cont, lambda event: target.ran()),
             (events.memory_changed, lambda event: target.ran()),
+            (events.stop, lambda event: stopped()),
             (events.exited, lambda event: target.forget()),
             (events.new_objfile, lambda event: target.forget_kernel()),
             (events.clear_objfiles, lambda event: target.forget_kernel()),

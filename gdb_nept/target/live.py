@@ -40,13 +40,13 @@ class LiveTarget:
 
     @contextmanager
     def command(self) -> Iterator[None]:
-        """One command: memory is held from its first read to its end."""
+        """One command, or one within another: memory is held from its first read to its end."""
         with ExitStack() as scope:
-            self._scope = scope
+            outer, self._scope = self._scope, scope
             try:
                 yield
             finally:
-                self._scope = None
+                self._scope = outer
 
     def let_go(self) -> None:
         """The machine is about to run within a command: memory is held again at its next read."""
@@ -72,12 +72,17 @@ class LiveTarget:
     def kernel(self) -> Found:
         """Raises NeptError where nothing is attached, or no Linux is found in it."""
         cache, ram, cr3s = self._physical()
-        if self._kernel is not None and _banner(self._kernel) != self._banner:
-            self._kernel = None  # the machine was booted again
         if self._kernel is None:
             self._notes.clear()
             self._kernel = self._find(cache, ram, cr3s)
             self._banner = _banner(self._kernel)
+        return self._kernel
+
+    def known(self) -> Found | None:
+        """The kernel that was found before, if it still runs; nothing is searched for."""
+        if self._kernel is None or self.memory.choice is None:
+            return None
+        self._physical()
         return self._kernel
 
     def attachment(self) -> Attachment:
@@ -147,6 +152,8 @@ class LiveTarget:
         cr3s = self.remote.cr3s() if self._kernel is None else ()
         if self._scope is not None:
             self._scope.enter_context(transport.held())
+        if self._kernel is not None and _banner(self._kernel) != self._banner:
+            self._kernel = None  # the machine was booted again
         return cache, [range(one.start, one.end) for one in transport.ranges], cr3s
 
     def _prefer_dwarf(self, running: LinuxKernel, vmlinux: Debugger) -> Found:

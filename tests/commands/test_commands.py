@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from gdb_nept import commands
-from gdb_nept.address import KernelVirt
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import (
     COMMON,
@@ -26,7 +25,7 @@ from gdb_nept.commands.command import (
 )
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.state import State
+from gdb_nept.nested.stops import Stops
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.running import Running
@@ -38,7 +37,7 @@ class NoTarget:
     """A context in which nothing is attached."""
 
     def __init__(self) -> None:
-        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
+        self.stops = Stops()
 
     def session(self) -> Session:
         raise NeptError("not attached", "Attach.")

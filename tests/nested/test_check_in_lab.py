@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gdb_nept.address import HostPhys, KernelVirt, L2Phys, L2Virt
+from gdb_nept.address import HostPhys, L2Phys, L2Virt
 from gdb_nept.commands.check import check as check_command
 from gdb_nept.commands.command import Usage
 from gdb_nept.commands.predict import predict as predict_command
@@ -27,7 +27,7 @@ from gdb_nept.nested.features import kvm_model, named_model
 from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.state import State
+from gdb_nept.nested.stops import Stops
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model
@@ -310,7 +310,7 @@ class InLab:
     """A Context of the snapshot."""
 
     def __init__(self, snapshot: Path, poison: Mapping[str, int] | None = None) -> None:
-        self.states: dict[tuple[KernelVirt, KernelVirt], State] = {}
+        self.stops = Stops()
         self._session = opened(snapshot, poison)[0]
 
     def session(self) -> Session:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from gdb_nept.address import L1Phys, L2Phys
+from gdb_nept.address import KernelVirt, L1Phys, L2Phys
+from gdb_nept.errors import NeptError
+from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.state import Difference, difference, state_of
+from gdb_nept.nested.state import Difference, EptChange, difference, state_of
+from gdb_nept.nested.stops import Stops, Taken
 from gdb_nept.render import text
-from gdb_nept.render.diff import diff_page, marked_page
+from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.walk.ept import walk_ept
 from tests.nested.test_check_in_lab import Overlay, opened
 
@@ -35,6 +39,15 @@ def changed(snapshot: Path, which: Which, level: int, word: int) -> tuple[Differ
     return difference(before, state_of(session, session.pick(None, None))), step.entry.value
 
 
+def shown(found: Difference) -> str:
+    before, now = Taken(found.before, 1, 10.0, 0.1), Taken(found.after, 2, 13.5, 0.1)
+    return text.draw(diff_page(found, False, before, now))
+
+
+def same(change: EptChange) -> bool:
+    return not change.entries and change.before.eptp == change.after.eptp
+
+
 def overlay(session: Session) -> Overlay:
     memory = session.kernel.physical
     assert isinstance(memory, Overlay)
@@ -45,11 +58,11 @@ def test_nothing_changed_where_nothing_ran(plain_snapshot: Path) -> None:
     session, chosen = opened(plain_snapshot)
     found = difference(state_of(session, chosen), state_of(session, chosen))
     assert found.fields == ()
-    assert all(change.same for change in found.epts)
-    shown = text.draw(diff_page(found, False))
-    assert "no field changed" in shown
-    assert "EPT12: no entry changed" in shown
-    assert "EPT02: no entry changed" in shown
+    assert all(same(change) for change in found.epts)
+    told = shown(found)
+    assert "no field changed" in told
+    assert "EPT12: no entry changed" in told
+    assert "EPT02: no entry changed" in told
 
 
 def test_a_mark_counts_what_l1_logged(plain_snapshot: Path) -> None:
@@ -61,7 +74,8 @@ def test_a_mark_counts_what_l1_logged(plain_snapshot: Path) -> None:
     assert all(listed[one.level, int(one.start)].value == one.entry.value for one in leaves)
     tables = [key for key, one in listed.items() if key[0] > 1 and not one.value & 1 << 7]
     assert len(listed) == len(leaves) + len(tables)
-    assert f"{len(listed)} entries of EPT12" in text.draw(marked_page(state)).replace("\n  ", " ")
+    told = text.draw(taken_page(Taken(state, 1, 0.0, 0.1)))
+    assert f"{len(listed)} entries of EPT12" in " ".join(told.split())
 
 
 def test_a_right_taken_from_a_page(plain_snapshot: Path) -> None:
@@ -72,8 +86,8 @@ def test_a_right_taken_from_a_page(plain_snapshot: Path) -> None:
     assert entry.before is not None
     assert entry.after is not None
     assert (entry.before.value, entry.after.value) == (old, old ^ 0b10)
-    assert ept02.same
-    assert "-W" in text.draw(diff_page(found, False))
+    assert same(ept02)
+    assert "-W" in shown(found)
 
 
 def test_a_page_that_is_gone_from_the_shadow(plain_snapshot: Path) -> None:
@@ -82,10 +96,10 @@ def test_a_page_that_is_gone_from_the_shadow(plain_snapshot: Path) -> None:
     word = walk_ept(ept.memory, ept.eptp, PAGE, ept.cpu).steps[-1].entry.value
     found, _ = changed(plain_snapshot, Which.SHADOW, 1, word)
     ept12, ept02 = found.epts
-    assert ept12.same
+    assert same(ept12)
     (entry,) = ept02.entries
     assert entry.after is None
-    assert "gone" in text.draw(diff_page(found, False))
+    assert "gone" in shown(found)
 
 
 def test_a_table_that_is_gone_takes_what_is_below_it_along(plain_snapshot: Path) -> None:
@@ -94,9 +108,8 @@ def test_a_table_that_is_gone_takes_what_is_below_it_along(plain_snapshot: Path)
     assert entries[0].level == 2, "the table's own entry comes first"
     assert {each.level for each in entries[1:]} == {1}
     assert all(each.after is None for each in entries)
-    page = diff_page(found, False)
-    assert f"{len(entries)} entries changed" in text.draw(page)
-    assert max(map(len, text.draw(page).splitlines())) <= 100
+    assert f"{len(entries)} entries changed" in shown(found)
+    assert max(map(len, shown(found).splitlines())) <= 100
 
 
 def test_a_field_of_vmcs12(plain_snapshot: Path) -> None:
@@ -114,3 +127,112 @@ def test_a_field_of_vmcs12(plain_snapshot: Path) -> None:
         field.value,
         field.value ^ 0x38,
     )
+
+
+@dataclass
+class Machine:
+    """A session on a memory that we change, with the stops that gdb would tell of."""
+
+    session: Session
+    stops: Stops = field(default_factory=Stops)
+
+    def chosen(self) -> Chosen:
+        return self.session.pick(None, None)
+
+    def now(self) -> Taken:
+        return self.stops.now(self.session, self.chosen())
+
+    def run(self, qualification: int, stands: bool = True) -> None:
+        """It runs, and stands again, with this in vmcs12."""
+        vmcs12 = self.session.vmcs12(self.chosen())
+        one = vmcs12.field("exit_qualification")
+        assert vmcs12.address is not None
+        base = self.session.kernel.to_physical(vmcs12.address)
+        self.stops.ran()
+        overlay(self.session).put(base + one.offset, qualification, one.size)
+        self.session.drop()
+        if stands:
+            self.stops.stopped(self.session)
+
+    def qualification(self, taken: Taken | None) -> int | None:
+        return taken.state.fields["exit_qualification"] if taken else None
+
+
+@pytest.fixture
+def machine(plain_snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr("gdb_nept.nested.stops.QUICK", 60.0)
+    return Machine(opened(plain_snapshot)[0])
+
+
+def test_each_stop_is_compared_with_the_one_before(machine: Machine) -> None:
+    first = machine.now()
+    assert machine.stops.earlier(machine.chosen()) is None
+    for number in (1, 2, 3):
+        machine.run(number)
+    now, before = machine.now(), machine.stops.earlier(machine.chosen())
+    assert before is not None
+    assert (machine.qualification(now), machine.qualification(before)) == (3, 2)
+    assert (now.stop - before.stop, now.stop - first.stop) == (1, 3)
+    assert machine.now() is now, "asked once more at the same stop"
+    assert machine.stops.earlier(machine.chosen()) is before
+
+
+def test_stops_that_nobody_sees_do_not_count(machine: Machine) -> None:
+    first = machine.now()
+    for number in (1, 2, 3):
+        machine.run(number, stands=False)
+    assert machine.now().stop - first.stop == 1
+    assert machine.stops.earlier(machine.chosen()) is first
+
+
+def test_what_takes_long_is_taken_when_it_is_asked_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gdb_nept.nested.stops.QUICK", 0.0)
+    first = machine.now()
+    for number in (1, 2, 3):
+        machine.run(number)
+    now = machine.now()
+    assert machine.qualification(now) == 3
+    assert machine.stops.earlier(machine.chosen()) is first
+    told = text.draw(diff_page(difference(first.state, now.state), False, first, now))
+    assert "against 3 stops ago" in told
+    assert "only at each nept-diff" in text.draw(taken_page(first))
+
+
+def test_a_mark_stays(machine: Machine) -> None:
+    assert machine.stops.marked(machine.chosen()) is None
+    first = machine.now()
+    machine.stops.mark(machine.chosen())
+    for number in (1, 2, 3):
+        machine.run(number)
+        machine.now()
+    assert machine.stops.marked(machine.chosen()) is first
+
+
+def test_a_stop_at_which_nothing_can_be_read_is_left_out(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*arguments: object) -> None:
+        raise NeptError("no")
+
+    first = machine.now()
+    with monkeypatch.context() as patch:
+        patch.setattr("gdb_nept.nested.stops.state_of", unreadable)
+        machine.run(1)
+    machine.run(2)
+    now, before = machine.now(), machine.stops.earlier(machine.chosen())
+    assert before is first
+    assert now.stop - first.stop == 2
+
+
+def test_another_vm_at_the_same_place_is_another(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, chosen = machine.now(), machine.chosen()
+    other = replace(chosen, owner=replace(chosen.owner, address=KernelVirt(0x1000)))
+    monkeypatch.setattr(machine.session, "at", lambda address: other)
+    machine.run(1)
+    assert machine.now().state != first.state
+    assert machine.stops.earlier(chosen) is first, "taken when asked for, not at the stop"
+    assert machine.stops.earlier(other) is None

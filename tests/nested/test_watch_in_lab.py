@@ -37,7 +37,8 @@ SOON = 0.5  # seconds for Ctrl-C
 EPT_EXITS = ("0x30", "0x31")
 BEFORE_BOCHS_IS_NAMED = 900  # faults: among those after them are walks with EPT's A/D flags
 MODE = "maint packet qqemu.PhyMemMode"
-WATCHES = ("software", "followed", "first", "mismatch", "rest")
+WATCHES = ("software", "followed", "first", "one", "two", "mismatch", "rest")
+ANY_TIME = "python from gdb_nept.nested import stops; stops.QUICK = 60"  # on a machine under load
 INTERRUPTIONS = 12
 PROMPT = "PROMPT> ?$"
 BEFORE = (
@@ -56,9 +57,9 @@ EVERY_COMMAND = (
 
 @dataclass(frozen=True)
 class Watched:
-    """`faults` are the JSON lines of all watches, in order; `told` what L1 logged."""
+    """`of_watch` are the JSON lines of each watch, in order; `told` what L1 logged."""
 
-    faults: list[dict[str, Any]]
+    of_watch: dict[str, list[dict[str, Any]]]
     told: list[dict[str, Any]]
     screens: dict[str, str]
     relay: Relay
@@ -66,6 +67,10 @@ class Watched:
     port: int
     seconds_to_prompt: list[float]
     kernel: Facts
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        return [fault for faults in self.of_watch.values() for fault in faults]
 
     @property
     def shows_bochs(self) -> bool:
@@ -104,6 +109,12 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
         kinds = {each[:3] for each in poorer.packets if each.startswith("Z")}
     scenes = {
         "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
+        "any time": ANY_TIME,
+        "mark": "nept-diff --mark",
+        "one": "nept-watch --count 1",
+        "two": "nept-watch --count 2",
+        "diff": "nept-diff --json",
+        "diff from mark": "nept-diff --from-mark --json",
         "mismatch": "nept-watch --until-mismatch",
         "check": "nept-check",
         "rest": "nept-watch",
@@ -111,15 +122,15 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     }
     screens.update(in_gdb(relay, folder, scenes))
     told = [each for each in machine.ask("facts") if each.get("reason") in EPT_EXITS]
-    faults: list[dict[str, Any]] = []
+    of_watch: dict[str, list[dict[str, Any]]] = {}
     for name in (*follow, *interruptions, "software", *scenes):
         lines = folder / f"{name}.jsonl"
         found = [json.loads(line) for line in lines.open()] if lines.exists() else []
-        faults += [each for each in found if each["kind"] != "kept"]
+        of_watch[name] = [each for each in found if each["kind"] != "kept"]
     status = machine.status()
     assert status is not None
     kernel = facts_of_release(str(status["release"]))
-    return Watched(faults, told, screens, relay, kinds, relay.target[1], seconds, kernel)
+    return Watched(of_watch, told, screens, relay, kinds, relay.target[1], seconds, kernel)
 
 
 def attached(port: int) -> pexpect.spawn[str]:
@@ -226,6 +237,22 @@ def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
     assert "stopped at the first that differs" in screen
     assert screen.count("DIFFER") == 1
     assert "differ: no access to" in watched.screens["check"], "vmcs12 is as KVM has written it"
+
+
+@pytest.mark.parametrize(
+    ("diff", "before", "stops"), [("diff", "one", 1), ("diff from mark", "first", 2)]
+)
+def test_nept_diff_compares_with_the_stop_before_the_watch(
+    watched: Watched, diff: str, before: str, stops: int
+) -> None:
+    found = json.loads(watched.screens[diff])
+    assert found["stops"] == stops
+    changed = {each["name"]: (each["before"], each["after"]) for each in found["fields"]}
+    old, new = (watched.of_watch[name][-1]["told"] for name in (before, "two"))
+    fields = {**dict(zip(TOLD, TOLD)), "exit_reason": "vm_exit_reason"}
+    expected = {fields[name]: (old[name], new[name]) for name in TOLD if old[name] != new[name]}
+    assert expected
+    assert {name: changed.get(name) for name in fields.values() if name in changed} == expected
 
 
 def test_faults_that_l0_keeps_are_shown_with_the_reason(watched: Watched) -> None:
