@@ -28,6 +28,7 @@ from gdb_nept.target.running import Halt, NotInserted
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
 _SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
+_SOFTWARE_BY_PACKET = "remote software-breakpoint-packet"
 _SIXTY_FOUR = "i386:x86-64"
 _QWORD = (1 << 64) - 1
 
@@ -255,6 +256,8 @@ class GdbRunner:
     def __init__(self) -> None:
         self._stopped: Any = None
         self._pagination = bool(gdb.parameter("pagination"))
+        by_packet: Any = gdb.parameter(_SOFTWARE_BY_PACKET)
+        self._by_packet: bool | None = by_packet  # None: as the stub has it
         self._ctrl_c, self._ctrl_c_end = os.pipe()
         self._listened = -1
         for end in (self._ctrl_c, self._ctrl_c_end):
@@ -288,6 +291,7 @@ class GdbRunner:
         except ValueError:
             pass  # done already
         gdb.execute(f"set pagination {'on' if self._pagination else 'off'}")
+        self._insert_by_packet(self._by_packet)
         if self._ctrl_c >= 0:
             signal.set_wakeup_fd(self._listened)
             os.close(self._ctrl_c_end)
@@ -298,6 +302,8 @@ class GdbRunner:
         self._stopped = None
         kind = gdb.BP_HARDWARE_BREAKPOINT if hardware else gdb.BP_BREAKPOINT
         try:
+            if not hardware:  # else gdb would write them into memory where the stub has no Z0
+                self._insert_by_packet(True)
             self._keep(places, kind)
             said = gdb.execute("continue", to_string=True)
         except gdb.error as error:
@@ -324,6 +330,10 @@ class GdbRunner:
 
     def pointer(self, address: KernelVirt) -> KernelVirt:
         return KernelVirt(int.from_bytes(GdbStub().read(address, 8), "little"))
+
+    def _insert_by_packet(self, wanted: bool | None) -> None:
+        word = "auto" if wanted is None else "on" if wanted else "off"
+        gdb.execute(f"set {_SOFTWARE_BY_PACKET} {word}", to_string=True)
 
     def _keep(self, places: Collection[KernelVirt], kind: int = gdb.BP_BREAKPOINT) -> None:
         """Our breakpoints are those at `places`, of this kind, and no others."""
@@ -364,5 +374,6 @@ class GdbRunner:
         said = f": {str(error).rstrip('.')}" if error else ""
         return NotInserted(
             f"gdb cannot let the target run with our breakpoints{said}",
-            "Are there other breakpoints or watchpoints that take the processor's four?",
+            "Are there other breakpoints or watchpoints that take the processor's four?  Where a "
+            "stub knows no Z0 packet, gdb would have to write to memory, and may not.",
         )

@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOON = 0.5  # seconds for Ctrl-C
 EPT_EXITS = ("0x30", "0x31")
 BEFORE_BOCHS_IS_NAMED = 900  # faults: among those after them are walks with EPT's A/D flags
+PACKET = "show remote software-breakpoint-packet"
 MODE = "maint packet qqemu.PhyMemMode"
 WATCHES = ("software", "followed", "first", "one", "two", "mismatch", "rest")
 ANY_TIME = "python from gdb_nept.nested import stops; stops.QUICK = 60"  # on a machine under load
@@ -64,6 +65,7 @@ class Watched:
     screens: dict[str, str]
     relay: Relay
     without_hardware: set[str]  # kinds of breakpoints that gdb asked a stub for that has no Z1
+    without_breakpoints: set[str]  # first letters of what a stub without either was asked
     port: int
     seconds_to_prompt: list[float]
     kernel: Facts
@@ -107,6 +109,9 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     with Relay(relay.target, unknown="Z1,") as poorer:
         screens.update(in_gdb(poorer, folder, {"software": "nept-watch --count 7"}))
         kinds = {each[:3] for each in poorer.packets if each.startswith("Z")}
+    with Relay(relay.target, unknown="Z") as poorest:
+        screens.update(in_gdb(poorest, folder, {"none": "nept-watch", "packet": PACKET}))
+        letters = poorest.kinds
     scenes = {
         "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
         "any time": ANY_TIME,
@@ -130,7 +135,7 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     status = machine.status()
     assert status is not None
     kernel = facts_of_release(str(status["release"]))
-    return Watched(of_watch, told, screens, relay, kinds, relay.target[1], seconds, kernel)
+    return Watched(of_watch, told, screens, relay, kinds, letters, relay.target[1], seconds, kernel)
 
 
 def attached(port: int) -> pexpect.spawn[str]:
@@ -274,6 +279,14 @@ def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
 def test_without_hardware_breakpoints_software_ones_do(watched: Watched) -> None:
     assert "7 faults watched; stopped after as many" in watched.screens["software"]
     assert watched.without_hardware == {"Z1,", "Z0,"}
+
+
+def test_where_a_breakpoint_would_have_to_be_written_there_is_none(watched: Watched) -> None:
+    said = " ".join(watched.screens["none"].split())
+    assert "gdb cannot let the target run with our breakpoints" in said
+    assert "gdb would have to write to memory, and may not" in said
+    assert watched.without_breakpoints & set("MXPGcC") == set()
+    assert "auto" in watched.screens["packet"]
 
 
 def test_the_end_of_the_run_is_told(watched: Watched) -> None:
