@@ -49,6 +49,9 @@ class Seen:
     op: Op
     stage: Stage
 
+    def at(self, gpa: L2Phys) -> Access:
+        return Access(gpa, self.op, stage=self.stage)
+
 
 class Lead(Enum):
     """What the guest-physical address is to the guest-linear one, by L2's own page tables."""

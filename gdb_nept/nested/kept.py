@@ -20,7 +20,6 @@ from gdb_nept.nested.injection import Call
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import Verdict, verdict
-from gdb_nept.predict.access import Access
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.result import Step
 
@@ -74,8 +73,8 @@ def begin_following(
     gpa = L2Phys(call.second)
     foreseen = None
     if seen is not None:
-        access = Access(gpa, seen.op, stage=seen.stage)
-        foreseen = ground(session, chosen).predict(access, named_model(session, chosen, model))
+        asked = named_model(session, chosen, model)
+        foreseen = ground(session, chosen).predict(seen.at(gpa), asked)
     return Following(call, last.reason, seen, session.journey(chosen, gpa), foreseen)
 
 

@@ -5,6 +5,9 @@ At the first instruction of KVM's injection point EPT12 is as the access found i
 tells of an older exit.  There everything is predicted.  Then KVM is let go on until it returns from
 there, and only then is read what it has written.  (Another processor of L1's can change EPT12
 between KVM's own walk and that instruction: then the two differ, and rightly.)
+
+Where the access went is what KVM has found at fault.  If its page faults are followed, it is what
+the processor has reported, where that access must exit by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from gdb_nept.nested.candidates import Place, Seen, link_of, place_of, seen_by
 from gdb_nept.nested.check import Check, Finding, Foretold, compare, foretell
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.features import fixed_model, named_model
-from gdb_nept.nested.ground import ground
+from gdb_nept.nested.ground import Ground, ground
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.injection import (
     Call,
@@ -32,6 +35,8 @@ from gdb_nept.nested.injection import (
 )
 from gdb_nept.nested.kept import Following, Kept, begin_following, end_following
 from gdb_nept.nested.session import Session
+from gdb_nept.predict.access import Access
+from gdb_nept.predict.model import Model
 from gdb_nept.target.running import Running
 
 
@@ -89,6 +94,7 @@ class Watch:
     points: tuple[Point, ...] = ()
     _begun: dict[tuple[KernelVirt, int], Pending | Following | Unread] = field(default_factory=dict)
     _reflected: set[KernelVirt] = field(default_factory=set)  # vCPUs, since their page fault began
+    _faulting: dict[KernelVirt, L2Phys] = field(default_factory=dict)  # vCPU, and where it faulted
 
     def prepare(self) -> None:
         """Find the functions to stop at.  Raises NoGuest, SymbolMissing, BadInput for a model that
@@ -147,9 +153,11 @@ class Watch:
     def _injects(self, session: Session, call: Call) -> Pending:
         self._reflected.add(call.vcpu)
         chosen = session.at(call.vcpu)
-        gpa = faulting_address(session.kernel, call)
         seen = seen_access(chosen)
         base, asked = ground(session, chosen), named_model(session, chosen, self.model)
+        gpa = self._faulting.get(call.vcpu)
+        if gpa is None or seen is None or not _exits(base, seen.at(gpa), asked):
+            gpa = faulting_address(session.kernel, call)
         place = Place(gpa, None)
         foretold = foretell(session, chosen, base, place, model=asked, seen=seen)
         return Pending(call, gpa, seen, foretold)
@@ -157,7 +165,10 @@ class Watch:
     def _faults(self, session: Session, call: Call) -> Following | None:
         self._reflected.discard(call.vcpu)
         chosen = session.at(call.vcpu)
-        return begin_following(session, chosen, call, seen_access(chosen), self.model)
+        begun = begin_following(session, chosen, call, seen_access(chosen), self.model)
+        if begun is not None:
+            self._faulting[call.vcpu] = begun.before.asked
+        return begun
 
     def _ends(self, begun: Pending | Following | Unread) -> Event | None:
         if isinstance(begun, Unread):
@@ -167,6 +178,7 @@ class Watch:
         try:
             if isinstance(begun, Pending):
                 return _reflected(session, begun)
+            self._faulting.pop(vcpu, None)
             if vcpu in self._reflected:
                 return None
             return end_following(session, begun, returned)
@@ -182,6 +194,12 @@ def seen_access(chosen: Chosen) -> Seen | None:
     if last is None or last.qualification is None or last.reason.basic != EPT_VIOLATION:
         return None
     return seen_by(last.qualification)
+
+
+def _exits(base: Ground, access: Access, asked: Model) -> bool:
+    """Whether KVM must tell L1 of the processor's own access, and not of one that L0's emulator
+    makes in its place."""
+    return base.predict(access, asked).reason is not None
 
 
 def _reflected(session: Session, begun: Pending) -> Reflected:

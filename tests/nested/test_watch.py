@@ -22,8 +22,8 @@ from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.candidates import Seen, seen_by
 from gdb_nept.nested.check import Finding
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.injection import INJECT, injection_point
-from gdb_nept.nested.session import Session
+from gdb_nept.nested.injection import INJECT, PAGE_FAULT, injection_point
+from gdb_nept.nested.session import Session, Which
 from gdb_nept.nested.watch import Event, Reflected, Unread, Watch
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.target.running import Halt, NotInserted, Running
@@ -138,12 +138,30 @@ class Scene:
     def watch(self, debugger: Debugger, only: KernelVirt | None = None) -> list[Event]:
         return list(self.watching(debugger, only).events())
 
-    def watching(self, debugger: Debugger, only: KernelVirt | None = None) -> Watch:
+    def following(self, gpa: int) -> list[Event]:
+        """A page fault of L2 at `gpa`, for which KVM makes the exit that vmcs12 holds."""
+        vmx = self.chosen.vcpu.vmx
+        assert vmx is not None
+        self.place(vmx.member("loaded_vmcs").address, 8, vmx.member("nested.vmcs02").address)
+        fault = self.session.kernel.symbols.address(PAGE_FAULT, "kvm")
+        outer = STACK + 0x200
+        registers = {**self.call(outer), "rsi": gpa}
+        debugger = self.debugger(
+            (fault, registers, self.poison),
+            (self.inject, self.call(STACK), self.poison),
+            self.left(STACK),
+            (KernelVirt(BACK), {"rsp": self.lies(outer) + 8}, lambda: None),
+        )
+        return list(self.watching(debugger, follow=True).events())
+
+    def watching(
+        self, debugger: Debugger, only: KernelVirt | None = None, follow: bool = False
+    ) -> Watch:
         def attach() -> Session:
             self.session.drop()
             return self.session
 
-        watching = Watch(attach, Running(debugger, lambda: None), "kvm", only)
+        watching = Watch(attach, Running(debugger, lambda: None), "kvm", only, follow)
         watching.prepare()
         return watching
 
@@ -214,6 +232,34 @@ def test_the_access_that_was_seen_agrees(scene: Scene) -> None:
     assert isinstance(event, Reflected)
     assert event.agrees
     assert not any(each.foreseen.access.emulated for each in event.check.agreeing)
+
+
+def test_a_fault_that_is_followed_is_where_the_processor_reported_it(scene: Scene) -> None:
+    gpa = scene.vmcs12.field("guest_physical_address").value
+    scene.see(scene.vmcs12.field("exit_qualification").value)
+    (event,) = scene.following(gpa)
+    assert isinstance(event, Reflected)
+    assert event.agrees
+    (event,) = scene.following(gpa ^ 0x10)  # KVM tells L1 of another address in the same page
+    assert isinstance(event, Reflected)
+    assert event.gpa == gpa ^ 0x10
+    assert event.check.finding is Finding.DIFFER
+    assert event.check.nearest is not None
+    assert event.check.nearest.physical_differs
+
+
+def test_an_access_that_need_not_exit_leaves_the_address_to_l0s_emulator(scene: Scene) -> None:
+    scene.see(scene.vmcs12.field("exit_qualification").value)
+    allowed = next(
+        mapping.start
+        for mapping in scene.session.scan(
+            scene.session.ept(scene.chosen, Which.L1), 0, 1 << 40
+        ).mappings()
+        if mapping.entry.value & 0b111 == 0b111
+    )
+    (event,) = scene.following(allowed)
+    assert isinstance(event, Reflected)
+    assert event.gpa == scene.vmcs12.field("guest_physical_address").value
 
 
 def test_too_few_hardware_breakpoints_and_software_ones_do(scene: Scene) -> None:
