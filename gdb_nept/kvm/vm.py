@@ -103,7 +103,8 @@ def vm_list(kernel: Kernel) -> KernelVirt:
     if head is None:
         raise NoGuest(
             "kvm is loaded, but its variable 'vm_list' has no symbol",
-            "The kernel needs CONFIG_KALLSYMS_ALL, or give gdb the debug symbols of kvm.ko.",
+            "The kernel needs CONFIG_KALLSYMS_ALL, or give gdb the debug symbols of kvm.ko: "
+            "nept-target tells how.",
         )
     return head
 

@@ -8,6 +8,7 @@ is a serial line, and gives about 4 KiB a second.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
@@ -16,15 +17,12 @@ from gdb_nept.memory.reader import PageCache
 from gdb_nept.memory.stub import Stub
 from gdb_nept.target.dwarf import Debugger, ctype
 from gdb_nept.target.kernel import DIRECT_MAPS, VMALLOC
-from gdb_nept.target.modules import ModuleList, list_modules
+from gdb_nept.target.modules import LoadedModule, ModuleList, list_modules, module_sections
 from gdb_nept.target.pagetable import PageTables, Translation
 from gdb_nept.target.ports import CType, Module, object_at
 from gdb_nept.target.vmcoreinfo import KERNEL_MAP
 
-NO_SYMBOL = (
-    "Is it of a module?  Then load the module's symbols too: add-symbol-file MODULE.ko -s .text "
-    "ADDRESS (/sys/module/MODULE/sections has the addresses)."
-)
+NO_SYMBOL = "Is it of a module?  Then load the module's symbols too: nept-target tells how."
 NO_TYPE = (
     "Load the vmlinux with debug information (CONFIG_DEBUG_INFO), and add-symbol-file for KVM's "
     "modules if they are not built in."
@@ -34,6 +32,13 @@ SAME_VMLINUX = (
     "symbol-file -o OFFSET vmlinux (OFFSET: _text in /proc/kallsyms less _text in vmlinux)."
 )
 BANNER = b"Linux version "
+#: A symbol of each of KVM's modules: gdb has it if the module's symbols are loaded.
+OF_MODULE = {"kvm": "vm_list", "kvm_intel": "vmx_vcpu_run"}
+#: Those of a module's sections that have symbols which we ask for.
+SECTIONS = (
+    *(".text", ".text.unlikely", ".noinstr.text", ".rodata"),
+    *(".data", ".data..read_mostly", ".data..ro_after_init", ".bss"),
+)
 
 
 class OtherKernel(NeptError):
@@ -114,7 +119,8 @@ class DebuggedKernel:
     @property
     def notes(self) -> tuple[NeptError, ...]:
         """What is missing or damaged, as far as it was asked for."""
-        return (NeptError(self.module_problem),) if self.module_problem else ()
+        damaged = (NeptError(self.module_problem),) if self.module_problem else ()
+        return (*damaged, *self._modules_without_symbols())
 
     def forget(self) -> None:
         """The kernel ran: drop all that was read."""
@@ -151,6 +157,13 @@ class DebuggedKernel:
         self.modules()
         return self._modules.note if self._modules else ""
 
+    def _modules_without_symbols(self) -> Iterator[NeptError]:
+        for loaded in self._modules.modules if self._modules else ():
+            name = loaded.module.name
+            if name in OF_MODULE and self.types.debugger.symbol(OF_MODULE[name]) is None:
+                told = f"gdb has no symbols of the module {name}"
+                yield NeptError(told, _add_symbol_file(loaded))
+
     def _tree(self, root: HostPhys) -> PageTables:
         return PageTables(self.physical, root, self.levels)
 
@@ -177,3 +190,19 @@ class DebuggedKernel:
         except SymbolMissing:
             return None
         return int.from_bytes(self.read(address, size), "little")
+
+
+def _add_symbol_file(loaded: LoadedModule) -> str:
+    """What to type into gdb, in lines that can be pasted; the module's file as a build tree has it,
+    in gdb's directory."""
+    name = loaded.module.name
+    file = f"{name.replace('_', '-')}.ko"
+    try:
+        sections = module_sections(loaded)
+    except NeptError:
+        return (
+            f"Type: add-symbol-file {file} and -s SECTION ADDRESS, of /sys/module/{name}/sections"
+        )
+    placed = [f"-s {one} {sections[one]:#x}" for one in SECTIONS if one in sections]
+    pairs = [" ".join(placed[number : number + 2]) for number in range(0, len(placed), 2)]
+    return " \\\n".join([f"add-symbol-file {file}", *pairs])

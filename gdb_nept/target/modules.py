@@ -23,6 +23,8 @@ from gdb_nept.target.ports import Kernel, Module, Value, container_of, read_poin
 MOST_MODULES = 4096
 MOST_SYMBOLS = 1 << 20
 MOST_NOTES = 16
+MOST_SECTIONS = 256
+LONGEST_SECTION_NAME = 32  # of those that somebody asks for
 LONGEST_NAME = 512  # KSYM_NAME_LEN, since 6.1
 LARGEST_BTF = 1 << 28
 ELF_SYMBOL = struct.Struct("<IBBHQQ")
@@ -100,6 +102,25 @@ def _areas(value: Value) -> Iterator[tuple[KernelVirt, int]]:
         return
     layout = value.member("core_layout")
     yield layout.member("base").pointer(), layout.member("size").number()
+
+
+def module_sections(loaded: LoadedModule) -> dict[str, KernelVirt]:
+    """Where the sections of the module's file lie, as /sys/module/NAME/sections tells root (struct
+    module_sect_attrs, kernel/module/sysfs.c).  Raises MemberMissing, MemoryUnreadable."""
+    table = loaded.value.member("sect_attrs").deref()
+    files = table.member("grp").first("bin_attrs_new", "bin_attrs").pointer()
+    sections = table.member("attrs")
+    found = {}
+    for number in range(MOST_SECTIONS):
+        if not read_pointer(loaded.value.kernel, KernelVirt(files + 8 * number)):
+            break
+        section = sections.index(number)
+        # up to 6.13 an address beside the bin_attribute, then within it
+        where = section.first("private", "address").pointer()
+        name = section.first("attr", "battr.attr").member("name").pointer()
+        text = loaded.value.kernel.read(name, LONGEST_SECTION_NAME).split(b"\0", 1)[0]
+        found[text.decode("utf-8", "replace")] = where
+    return found
 
 
 def module_symbols(kernel: Kernel, loaded: LoadedModule) -> SymbolTable:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
-from gdb_nept.errors import MemoryUnreadable, SymbolMissing, TypeMissing
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, SymbolMissing, TypeMissing
 from gdb_nept.memory.direct import DirectMapMemory
 from gdb_nept.memory.reader import PageCache, read_u64
-from gdb_nept.target.debugged import DebuggedKernel, OtherKernel
+from gdb_nept.target import debugged
+from gdb_nept.target.debugged import SECTIONS, DebuggedKernel, OtherKernel
+from gdb_nept.target.modules import LoadedModule, ModuleList
+from gdb_nept.target.ports import Module
 from tests.target.test_dwarf import U64, FakeDebugger, FakeField, FakeType
 
 DIRECT_MAP = 0xFFFF900000000000  # RANDOMIZE_MEMORY moved it
@@ -40,6 +43,9 @@ SYMBOLS = {
     "modules": TEXT + 0x3018,
     "init_top_pgt": TEXT + 0x8000,
 }
+
+LOADED = {**SYMBOLS, "vmx_vcpu_run": 0xFFFFFFFFC0010100}  # with the symbols of kvm_intel
+STRUCT_MODULE: Any = None  # no test looks into one
 
 
 class Vmlinux(FakeDebugger):
@@ -157,6 +163,47 @@ def test_a_list_of_modules_that_cannot_be_followed_is_told() -> None:
     assert found.notes[0].message == found.module_problem
 
 
+@pytest.fixture
+def two_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kvm, whose symbols the debugger has not, and kvm_intel, whose symbols it has."""
+    there = [
+        LoadedModule(Module(name, KernelVirt(base), 0x1000), STRUCT_MODULE, ())
+        for name, base in (("kvm_intel", 0xFFFFFFFFC0010000), ("kvm", 0xFFFFFFFFC0000000))
+    ]
+    monkeypatch.setattr(debugged, "list_modules", lambda kernel: ModuleList(tuple(there)))
+
+
+def test_how_to_load_a_modules_symbols_is_told_to_paste(
+    two_modules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = 0xFFFFFFFFC0000000
+    sections = {name: KernelVirt(place + 16 * number) for number, name in enumerate(SECTIONS)}
+    monkeypatch.setattr(
+        debugged, "module_sections", lambda loaded: {".init.text": KernelVirt(0), **sections}
+    )
+    found = kernel(Kgdb(), LOADED)
+    assert len(found.modules()) == 2
+    (note,) = found.notes
+    assert note.message == "gdb has no symbols of the module kvm"
+    assert note.advice.count("-s ") == len(SECTIONS)
+    assert max(map(len, note.advice.splitlines())) <= 96, "nept-target indents it"
+    whole = note.advice.replace(" \\\n", " ")
+    assert whole.startswith("add-symbol-file kvm.ko -s .text 0xffffffffc0000000 -s .text.unlikely ")
+    assert "\n" not in whole
+
+
+def test_without_the_kernels_list_of_sections_sysfs_is_named(
+    two_modules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(loaded: LoadedModule) -> None:
+        raise MemberMissing("module", "sect_attrs")
+
+    monkeypatch.setattr(debugged, "module_sections", missing)
+    found = kernel(Kgdb(), LOADED)
+    found.modules()
+    assert "/sys/module/kvm/sections" in found.notes[0].advice
+
+
 def test_what_the_debugger_does_not_know_is_named_with_what_to_load() -> None:
     found = kernel(Kgdb())
     with pytest.raises(TypeMissing, match="DWARF of vmlinux") as no_type:
@@ -164,5 +211,5 @@ def test_what_the_debugger_does_not_know_is_named_with_what_to_load() -> None:
     assert "CONFIG_DEBUG_INFO" in no_type.value.advice
     with pytest.raises(SymbolMissing) as no_symbol:
         found.symbols.address("vm_list", "kvm")
-    assert "add-symbol-file" in no_symbol.value.advice
+    assert "nept-target tells how" in no_symbol.value.advice
     assert found.symbols.name_at(KernelVirt(TEXT)) == "_text"
