@@ -30,7 +30,7 @@ def taken_page(taken: Taken, marked: bool = False) -> Page:
     blocks = [f"{head}{text.count(len(state.fields), 'field')} of vmcs12; {counts}"]
     if not marked:
         often = "at each stop" if taken.quick else "only at each nept-diff"
-        blocks.append(f"that took {taken.seconds:.2f} s; from now on it is taken {often}")
+        blocks.append(f"that took {taken.seconds:.3f} s; from now on it is taken {often}")
     data: dict[str, Data] = {which.value: len(one.entries) for which, one in state.epts.items()}
     data["fields"] = len(state.fields)
     return Page(tuple(blocks), {"vm": state.vm, "vcpu": state.vcpu, "taken": data})
