@@ -8,8 +8,8 @@ the order a run meets them: `options`, `kernels` and `packages` (which kernel), 
 machine that stays), `snapshot`, `replay`.
 
 The gdb stub over a machine that stays: `live` (read, stop, run), with `processor` and
-`translation`; `stub` (the packets' answers), with `target_xml` and `monitor`; `server` (the port),
-with `rsp` (the packet layer).
+`translation`; `stub` (the packets' answers), with `target_xml` and `monitor`; `server` (its port),
+with `rsp` (the packet layer) and `listener`.
 
 A kernel that debugs itself: `kgdb_kernel` (built from source), `serial_line` and `kgdb` (its port).
 """

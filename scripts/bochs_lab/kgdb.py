@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Optional
 
-from .errors import LabError
+from .listener import PATIENCE, Listener
 from .replay import LOOPBACK
 from .rsp import Decoder, frame
 from .serial_line import SerialLine
@@ -27,7 +27,6 @@ _WHY = frame(b"?")
 _RESUMES = (b"c", b"C", b"s", b"S", b"D", b"k", b"vCont;", b"vKill")
 _STOPS = (b"T", b"S")
 _KNOCK = 0.5  # seconds between two questions to a kernel that is to stop, and of silence after it
-_PATIENCE = 10.0
 _PIECE = 1 << 12
 
 
@@ -36,10 +35,7 @@ class KgdbPort:
 
     def __init__(self, line: SerialLine, port: int = 0) -> None:
         """Port 0: a free one.  The kernel stands in kgdb."""
-        try:
-            self._listener = socket.create_server((LOOPBACK, port), backlog=1)
-        except (OSError, OverflowError) as error:
-            raise LabError(f"nobody can listen on port {port}: {error}") from error
+        self._listener = Listener(port)
         self._line = line.descriptor
         self._client: Optional[socket.socket] = None
         self._running = False
@@ -50,7 +46,7 @@ class KgdbPort:
 
     @property
     def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        return self._listener.port
 
     @property
     def attached(self) -> bool:
@@ -69,7 +65,7 @@ class KgdbPort:
 
     def patience(self) -> float:
         """How many seconds to wait for them at most."""
-        return _KNOCK / 2 if self._knocking else _PATIENCE
+        return _KNOCK / 2 if self._knocking else PATIENCE
 
     def turn(self, ready: Collection[int]) -> None:
         """Do what can be done now."""
@@ -87,9 +83,7 @@ class KgdbPort:
         self._hang_up()
 
     def _accept(self) -> None:
-        self._client, _ = self._listener.accept()
-        self._client.settimeout(_PATIENCE)
-        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client = self._listener.accept()
         self._from_gdb = Decoder()
         if self._running:
             self._stopped_at = 0.0

@@ -12,12 +12,11 @@ from contextlib import suppress
 from typing import Optional
 
 from .errors import BochsDied, LabError
+from .listener import PATIENCE, Listener
 from .live import AGAIN, Live
-from .replay import LOOPBACK
 from .rsp import Decoder, Event, Mark, frame
 from .stub import GdbStub, Killed
 
-_PATIENCE = 10.0  # seconds for a debugger to take what is sent to it
 _FAREWELL = 0.5  # seconds for it to hang up in turn
 _PIECE = 1 << 16
 _FAILED = b"E05"  # Bochs could not do what was asked
@@ -27,8 +26,6 @@ class Client:
     """The debugger that is attached."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(_PATIENCE)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = connection
         self.decoder = Decoder()
         self._last = b""
@@ -56,17 +53,14 @@ class StubServer:
 
     def __init__(self, live: Live, port: int = 0) -> None:
         """Port 0: a free one."""
-        try:
-            self._listener = socket.create_server((LOOPBACK, port), backlog=1)
-        except (OSError, OverflowError) as error:
-            raise LabError(f"the gdb stub cannot listen on port {port}: {error}") from error
+        self._listener = Listener(port)
         self._live = live
         self._client: Optional[Client] = None
         self._stub = GdbStub(live, self._say)
 
     @property
     def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        return self._listener.port
 
     @property
     def attached(self) -> bool:
@@ -86,7 +80,7 @@ class StubServer:
 
     def patience(self) -> float:
         """How many seconds to wait for them at most."""
-        return AGAIN if self._live.running and self._live.interrupted else _PATIENCE
+        return AGAIN if self._live.running and self._live.interrupted else PATIENCE
 
     def turn(self, ready: Collection[int]) -> None:
         """Do what can be done now.  Raises BochsDied, or Killed when gdb ends the machine."""
@@ -105,8 +99,7 @@ class StubServer:
             self._say(packet)
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
-        self._client = Client(connection)
+        self._client = Client(self._listener.accept())
         self._stub.connected()
 
     def _listen_to(self, client: Client) -> None:
