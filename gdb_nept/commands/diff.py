@@ -27,9 +27,9 @@ def diff(context: Context, args: Namespace) -> Page:
 
     The first time, the state of the vCPU is taken, and that is all.  From then on it is taken at
     each stop of the target, unless that takes longer than a quarter of a second (over kgdb, or with
-    a large L2): then only at each nept-diff.  It shows what is different from the stop before:
-    fields of vmcs12, entries of EPT12 (L1's doing) and of EPT02 (KVM's), each bit that came (+) or
-    went (-), and says with which stop it compares.
+    a large L2), or Ctrl-C comes in between: then only at the next nept-diff.  It shows what is
+    different from the stop before: fields of vmcs12, entries of EPT12 (L1's doing) and of EPT02
+    (KVM's), each bit that came (+) or went (-), and says with which stop it compares.
 
     nept-watch and nept-diff go together: the stops within nept-watch do not count, so that after it
     nept-diff shows what changed since it began.

@@ -33,7 +33,7 @@ class GdbContext:
     def __init__(self) -> None:
         self.stops = Stops()
         self.target = LiveTarget(GdbRemote(), self._dropped)
-        self.events = GdbEvents(self.target, self._stopped)
+        self.events = GdbEvents(self.target, self.stops.ran, self._stopped)
         self._session: Session | None = None
         self._runs = False  # from one of our own stops to the next
 
@@ -80,18 +80,19 @@ class GdbContext:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
 
     def _dropped(self) -> None:
-        self.stops.ran()
+        self.stops.doubt()
         if self._session is not None:
             self._session.drop()
 
     def _stopped(self) -> None:
-        """The user did not ask for what is done here: so it is silent, and Ctrl-C ends it."""
-        if self._runs or self._session is None:
+        """The user did not ask for what is done here: so it is silent, and Ctrl-C ends it for
+        good."""
+        if self._runs or not self.stops.arrive() or self._session is None:
             return
         try:
             with door(), self.target.command():
                 if self.target.known() is self._session.kernel:
-                    self.stops.stopped(self._session)
+                    self.stops.take(self._session)
         except (NeptError, KeyboardInterrupt):
             pass  # the next command tells what is wrong
 

@@ -133,12 +133,18 @@ def read_vm(kvm: Value, index: int = 0) -> Vm:
     )
 
 
-def mark_of(kvm: Value) -> tuple[int, ...]:
-    """Few words that tell whether what was read of a struct kvm still holds: they differ where
-    another VM has taken its place, or its memslots are not the same any more (KVM counts their
-    generation up at each change: kvm_main.c, kvm_swap_active_memslots()).  Raises as read_vm()."""
-    pid = kvm.member("userspace_pid").number() if kvm.has("userspace_pid") else 0
-    return pid, kvm.member("mm").pointer(), generation_of(kvm)
+def birth_of(kvm: Value) -> int:
+    """Tells a VM from another that takes its place in memory, even of the same process:
+    kvm_arch_init_vm() sets `kvmclock_offset` to the nanoseconds since boot, negative (x86.c).
+    KVM_SET_CLOCK may change it.  Raises MemoryUnreadable, MemberMissing."""
+    return kvm.member("arch.kvmclock_offset").number()
+
+
+def mark_of(kvm: Value) -> tuple[int, int]:
+    """Whether what was read of a struct kvm still holds: another VM has another mark, and so have
+    other memslots (KVM counts their generation up at each change: kvm_main.c,
+    kvm_swap_active_memslots()).  Raises as birth_of()."""
+    return birth_of(kvm), generation_of(kvm)
 
 
 def _require_intel(kernel: Kernel) -> None:

@@ -56,11 +56,12 @@ class Ept:
 @dataclass
 class Known:
     """What holds while KVM stays loaded, and a VM's memslots are not changed; `vms` are by their
-    struct kvm, with kvm.vm.mark_of() it.  Over a slow link it is most of what a stop would read."""
+    struct kvm, with kvm.vm.mark_of() it.  Over a slow link it is most of what a stop would read.
+    A VM keeps its index, so that it is the same from line to line."""
 
     vm_list: KernelVirt | None = None
     layout: Layout | None = None
-    vms: dict[KernelVirt, tuple[tuple[int, ...], Vm]] = field(default_factory=dict)
+    vms: dict[KernelVirt, tuple[tuple[int, int], Vm]] = field(default_factory=dict)
 
 
 class Session:

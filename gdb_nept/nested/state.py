@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gdb_nept.errors import NoGuest
+from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 
@@ -45,29 +47,35 @@ class State:
     epts: Mapping[Which, Tables]
 
 
-def state_of(session: Session, chosen: Chosen) -> State:
-    """vmcs12, EPT12 and EPT02 as they stand.  Raises NoGuest where L1 has loaded no VMCS."""
+class TakesLong(NeptError):
+    """More than the time that there was."""
+
+
+def state_of(session: Session, chosen: Chosen, deadline: float = math.inf) -> State:
+    """vmcs12, EPT12 and EPT02 as they stand; `deadline` is of time.monotonic().  Raises NoGuest
+    where L1 has loaded no VMCS, TakesLong."""
     vmcs12 = session.vmcs12(chosen)
     return State(
         chosen.vm,
         chosen.place,
         vmcs12.pointer,
         {each.name: each.value for each in vmcs12.fields},
-        {which: _tables(session, chosen, which) for which in COMPARED},
+        {which: _tables(session, chosen, which, deadline) for which in COMPARED},
     )
 
 
-def _tables(session: Session, chosen: Chosen, which: Which) -> Tables:
+def _tables(session: Session, chosen: Chosen, which: Which, deadline: float) -> Tables:
     try:
         ept = session.ept(chosen, which)
     except NoGuest as error:
         return Tables(None, {}, error.message)
     scan = session.scan(ept, 0, 1 << 57)
     scan.references = True
-    entries = {
-        (found.level, int(found.start)): Listed(int(found.place), found.entry.value)
-        for found in scan.mappings()
-    }
+    entries = {}
+    for found in scan.mappings():
+        entries[found.level, int(found.start)] = Listed(int(found.place), found.entry.value)
+        if time.monotonic() > deadline:
+            raise TakesLong(f"{which.value} is too large to be read in passing")
     return Tables(ept.eptp.value, entries, notes=tuple(scan.notes))
 
 

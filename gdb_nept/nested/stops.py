@@ -8,17 +8,21 @@ hold up every step of the user's: then it is taken only when it is asked for.
 
 from __future__ import annotations
 
+import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NeptError
+from gdb_nept.kvm.vm import birth_of
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.state import State, state_of
 
 QUICK = 0.25  # seconds that a stop may be held up
+
+#: struct kvm and struct kvm_vcpu, and when the VM was made.
+Place = tuple[KernelVirt, KernelVirt, int]
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,22 @@ class Taken:
 
 @dataclass
 class _Vcpu:
-    """The newest state, the newest of an earlier stop, and the one that the user marked."""
+    """The newest state, the newest of an earlier stop, and the one that the user marked.
+
+    `passing`: it is taken in passing at each stop.  `doubtful`: memory was written since."""
 
     newest: Taken
+    passing: bool
     earlier: Taken | None = None
     mark: Taken | None = None
+    doubtful: bool = False
 
 
 class Stops:
-    """Of one kernel; vCPUs are told apart by their struct kvm and struct kvm_vcpu."""
+    """Of one kernel."""
 
     def __init__(self) -> None:
-        self._vcpus: dict[tuple[KernelVirt, KernelVirt], _Vcpu] = {}
+        self._vcpus: dict[Place, _Vcpu] = {}
         self._stop = 0
         self._stands = False
 
@@ -61,22 +69,38 @@ class Stops:
         """The machine ran, once or more often."""
         self._stands = False
 
-    def stopped(self, session: Session) -> None:
-        """It stands, where the user will see it.  What cannot be read is left out: nobody has
-        asked for it."""
-        self._arrive()
-        for (kvm, vcpu), known in self._vcpus.items():
-            if known.newest.quick and known.newest.stop != self._stop:
-                with suppress(NeptError):
-                    chosen = session.at(vcpu)
-                    if chosen.owner.address == kvm:
-                        self._take(session, chosen)
+    def doubt(self) -> None:
+        """Its memory may be another, though it did not run."""
+        for known in self._vcpus.values():
+            known.doubtful = True
+
+    def arrive(self) -> bool:
+        """It stands, where the user will see it; whether there is something to take."""
+        if not self._stands:
+            self._stands = True
+            self._stop += 1
+        return any(known.passing for known in self._vcpus.values())
+
+    def take(self, session: Session) -> None:
+        """What is to be taken in passing.  What cannot be, or not in time, is left out from now on
+        and until it is asked for again, and so is everything if Ctrl-C comes."""
+        deadline = time.monotonic() + QUICK
+        wanted = [place for place, known in self._vcpus.items() if known.passing]
+        for place in wanted:
+            self._vcpus[place].passing = False
+        for place in wanted:
+            try:
+                chosen = session.at(place[1])
+                if _place(chosen) == place:
+                    self._take(session, chosen, deadline)
+            except NeptError:
+                continue  # nobody has asked for it; nept-diff says with which stop it compares
 
     def now(self, session: Session, chosen: Chosen) -> Taken:
         """The state at this stop.  Raises as state_of()."""
-        self._arrive()
+        self.arrive()
         known = self._vcpus.get(_place(chosen))
-        if known is not None and known.newest.stop == self._stop:
+        if known is not None and known.newest.stop == self._stop and not known.doubtful:
             return known.newest
         return self._take(session, chosen)
 
@@ -94,22 +118,19 @@ class Stops:
         known = self._vcpus.get(_place(chosen))
         return known.mark if known else None
 
-    def _arrive(self) -> None:
-        if not self._stands:
-            self._stands = True
-            self._stop += 1
-
-    def _take(self, session: Session, chosen: Chosen) -> Taken:
+    def _take(self, session: Session, chosen: Chosen, deadline: float = math.inf) -> Taken:
         began = time.monotonic()
-        state = state_of(session, chosen)
+        state = state_of(session, chosen, deadline)
         taken = Taken(state, self._stop, began, time.monotonic() - began)
         known = self._vcpus.get(_place(chosen))
         if known is None:
-            self._vcpus[_place(chosen)] = _Vcpu(taken)
-        else:
-            known.newest, known.earlier = taken, known.newest
+            self._vcpus[_place(chosen)] = _Vcpu(taken, taken.quick)
+            return taken
+        if known.newest.stop != taken.stop:
+            known.earlier = known.newest
+        known.newest, known.passing, known.doubtful = taken, taken.quick, False
         return taken
 
 
-def _place(chosen: Chosen) -> tuple[KernelVirt, KernelVirt]:
-    return chosen.owner.address, chosen.vcpu.address
+def _place(chosen: Chosen) -> Place:
+    return chosen.owner.address, chosen.vcpu.address, birth_of(chosen.owner.value)

@@ -179,13 +179,16 @@ class GdbRemote:
 
 
 class GdbEvents:
-    """Tells a target when it ran, or is another one; `stopped` is called at each stop."""
+    """Tells a target when it ran, or is another one; `runs` and `stopped` are called then, too."""
 
-    def __init__(self, target: LiveTarget, stopped: Callable[[], None]) -> None:
+    def __init__(
+        self, target: LiveTarget, runs: Callable[[], None], stopped: Callable[[], None]
+    ) -> None:
         events: Any = gdb.events
         self._listeners: list[tuple[Any, Callable[[object], None]]] = [
             (events.cont, lambda event: target.ran()),
             (events.memory_changed, lambda event: target.ran()),
+            (events.cont, lambda event: runs()),
             (events.stop, lambda event: stopped()),
             (events.exited, lambda event: target.forget()),
             (events.new_objfile, lambda event: target.forget_kernel()),
@@ -284,7 +287,12 @@ class GdbRunner:
 
     def _end(self) -> None:
         """Done as often as Ctrl-C breaks it off."""
-        self._keep(())
+        try:
+            self._keep(())
+        finally:
+            self._put_back()
+
+    def _put_back(self) -> None:
         events: Any = gdb.events
         try:
             events.stop.disconnect(self._stops)

@@ -72,6 +72,8 @@ class LiveTarget:
     def kernel(self) -> Found:
         """Raises NeptError where nothing is attached, or no Linux is found in it."""
         cache, ram, cr3s = self._physical()
+        if self._kernel is not None and _banner(self._kernel) != self._banner:
+            self._kernel = None  # the machine was booted again
         if self._kernel is None:
             self._notes.clear()
             self._kernel = self._find(cache, ram, cr3s)
@@ -79,11 +81,12 @@ class LiveTarget:
         return self._kernel
 
     def known(self) -> Found | None:
-        """The kernel that was found before, if it still runs; nothing is searched for."""
+        """The kernel that was found before, if it is seen to run; nothing is searched for, and
+        nothing forgotten."""
         if self._kernel is None or self.memory.choice is None:
             return None
         self._physical()
-        return self._kernel
+        return self._kernel if _banner(self._kernel) == self._banner else None
 
     def attachment(self) -> Attachment:
         try:
@@ -152,8 +155,6 @@ class LiveTarget:
         cr3s = self.remote.cr3s() if self._kernel is None else ()
         if self._scope is not None:
             self._scope.enter_context(transport.held())
-        if self._kernel is not None and _banner(self._kernel) != self._banner:
-            self._kernel = None  # the machine was booted again
         return cache, [range(one.start, one.end) for one in transport.ranges], cr3s
 
     def _prefer_dwarf(self, running: LinuxKernel, vmlinux: Debugger) -> Found:
