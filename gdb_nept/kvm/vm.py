@@ -133,18 +133,20 @@ def read_vm(kvm: Value, index: int = 0) -> Vm:
     )
 
 
-def birth_of(kvm: Value) -> int:
+def birth_of(kvm: Value) -> int | None:
     """Tells a VM from another that takes its place in memory, even of the same process:
     kvm_arch_init_vm() sets `kvmclock_offset` to the nanoseconds since boot, negative (x86.c).
-    KVM_SET_CLOCK may change it.  Raises MemoryUnreadable, MemberMissing."""
-    return kvm.member("arch.kvmclock_offset").number()
+    KVM_SET_CLOCK may change it.  None if this kernel has none; raises MemoryUnreadable."""
+    arch = kvm.member("arch")
+    return arch.member("kvmclock_offset").number() if arch.has("kvmclock_offset") else None
 
 
-def mark_of(kvm: Value) -> tuple[int, int]:
+def mark_of(kvm: Value) -> tuple[int, int] | None:
     """Whether what was read of a struct kvm still holds: another VM has another mark, and so have
     other memslots (KVM counts their generation up at each change: kvm_main.c,
-    kvm_swap_active_memslots()).  Raises as birth_of()."""
-    return birth_of(kvm), generation_of(kvm)
+    kvm_swap_active_memslots()).  None if it cannot be told; raises MemoryUnreadable."""
+    birth = birth_of(kvm)
+    return None if birth is None else (birth, generation_of(kvm))
 
 
 def _require_intel(kernel: Kernel) -> None:

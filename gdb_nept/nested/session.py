@@ -125,8 +125,9 @@ class Session:
         places = vm_places(self.kernel, known.vm_list)
         if kvm in places:
             found = read_vm(self._struct_kvm(kvm), places[kvm])
-            if not found.problems:
-                known.vms[kvm] = (mark_of(found.value), found)
+            mark = mark_of(found.value)
+            if mark is not None and not found.problems:
+                known.vms[kvm] = (mark, found)
             yield found
 
     def _struct_kvm(self, address: KernelVirt) -> Value:

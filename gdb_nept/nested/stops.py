@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Optional
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NeptError
@@ -22,7 +23,7 @@ from gdb_nept.nested.state import State, state_of
 QUICK = 0.25  # seconds that a stop may be held up
 
 #: struct kvm and struct kvm_vcpu, and when the VM was made.
-Place = tuple[KernelVirt, KernelVirt, int]
+Place = tuple[KernelVirt, KernelVirt, Optional[int]]
 
 
 @dataclass(frozen=True)

@@ -95,3 +95,12 @@ def test_a_vcpu_that_its_vm_does_not_list_is_none(watched: Watched) -> None:
     inside = watched.first.vcpu.value.member("kvm").address - 0x40
     with watched.session.watched(), pytest.raises(NoGuest, match="no VM has a vCPU"):
         watched.session.at(KernelVirt(inside))
+
+
+def test_a_kernel_that_does_not_tell_a_vm_from_the_next_is_read_each_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gdb_nept.nested.session.mark_of", lambda kvm: None)
+    with watched.session.watched():
+        first = watched.again()
+        assert watched.again().owner is not first.owner
