@@ -31,10 +31,11 @@ def watch(context: Context, args: Namespace) -> Page:
 
     The target runs until Ctrl-C, until another breakpoint of yours, or as the options say.  Where
     KVM is about to make an EPT exit for L1 it stops for a moment: there the exit is predicted from
-    EPT12 as it stands.  Of the access are taken the address that KVM found at fault, and what the
-    processor reported when it left L2 (read, write or fetch; of a page walk or not).  Then KVM goes
-    on until vmcs12 is complete, and exit reason, qualification, guest-physical and guest-linear
-    address are compared.  A line is printed for each, and a table of counts at the end.
+    EPT12 as it stands.  Of the access are taken the address that KVM found at fault (with --follow
+    the one that the processor reported), and what the processor reported when it left L2 (read,
+    write or fetch; of a page walk or not).  Then KVM goes on until vmcs12 is complete, and exit
+    reason, qualification, guest-physical and guest-linear address are compared.  A line is printed
+    for each, and a table of counts at the end.
 
     "agree, not SDM": KVM did what the model says, and the SDM says something else.  A cause is told
     in full once, and named by its letter after that.  "access not seen": the processor left L2 for
