@@ -244,20 +244,20 @@ def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
     assert "differ: no access to" in watched.screens["check"], "vmcs12 is as KVM has written it"
 
 
-@pytest.mark.parametrize(
-    ("diff", "before", "stops"), [("diff", "one", 1), ("diff from mark", "first", 2)]
-)
-def test_nept_diff_compares_with_the_stop_before_the_watch(
-    watched: Watched, diff: str, before: str, stops: int
-) -> None:
-    found = json.loads(watched.screens[diff])
-    assert found["stops"] == stops
-    changed = {each["name"]: (each["before"], each["after"]) for each in found["fields"]}
-    old, new = (watched.of_watch[name][-1]["told"] for name in (before, "two"))
-    fields = {**dict(zip(TOLD, TOLD)), "exit_reason": "vm_exit_reason"}
-    expected = {fields[name]: (old[name], new[name]) for name in TOLD if old[name] != new[name]}
-    assert expected
-    assert {name: changed.get(name) for name in fields.values() if name in changed} == expected
+def test_nept_diff_compares_with_the_stop_before_the_watch(watched: Watched) -> None:
+    """And with a mark.  Which faults these are depends on when Ctrl-C came before: two of them may
+    be alike, but not all three."""
+    compared = 0
+    for diff, before, stops in (("diff", "one", 1), ("diff from mark", "first", 2)):
+        found = json.loads(watched.screens[diff])
+        assert found["stops"] == stops
+        changed = {each["name"]: (each["before"], each["after"]) for each in found["fields"]}
+        old, new = (watched.of_watch[name][-1]["told"] for name in (before, "two"))
+        names = {name: "vm_exit_reason" if name == "exit_reason" else name for name in TOLD}
+        expected = {names[name]: (old[name], new[name]) for name in TOLD if old[name] != new[name]}
+        assert {each: changed[each] for each in names.values() if each in changed} == expected
+        compared += len(expected)
+    assert compared
 
 
 def test_faults_that_l0_keeps_are_shown_with_the_reason(watched: Watched) -> None:
