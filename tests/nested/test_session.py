@@ -19,7 +19,7 @@ pytestmark = pytest.mark.bochs
 
 
 class Watched:
-    """A session in a watch that has stopped once; `reads` counts what KVM's lists cost."""
+    """A session that has stopped once, with a vCPU found by its address."""
 
     def __init__(self, snapshot: Path) -> None:
         self.session, self.first = opened(snapshot)
