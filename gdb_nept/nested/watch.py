@@ -93,8 +93,8 @@ class Watch:
     follow: bool = False
     points: tuple[Point, ...] = ()
     _begun: dict[tuple[KernelVirt, int], Pending | Following | Unread] = field(default_factory=dict)
-    _reflected: set[KernelVirt] = field(default_factory=set)  # vCPUs, since their page fault began
-    _faulting: dict[KernelVirt, L2Phys] = field(default_factory=dict)  # vCPU, and where it faulted
+    #: vCPUs in a page fault that L1 has not been told of yet, and where they faulted.
+    _faulting: dict[KernelVirt, L2Phys] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Find the functions to stop at.  Raises NoGuest, SymbolMissing, BadInput for a model that
@@ -151,11 +151,10 @@ class Watch:
             self._begun[call.end] = begun
 
     def _injects(self, session: Session, call: Call) -> Pending:
-        self._reflected.add(call.vcpu)
+        gpa = self._faulting.pop(call.vcpu, None)
         chosen = session.at(call.vcpu)
         seen = seen_access(chosen)
         base, asked = ground(session, chosen), named_model(session, chosen, self.model)
-        gpa = self._faulting.get(call.vcpu)
         if gpa is None or seen is None or not _exits(base, seen.at(gpa), asked):
             gpa = faulting_address(session.kernel, call)
         place = Place(gpa, None)
@@ -163,7 +162,6 @@ class Watch:
         return Pending(call, gpa, seen, foretold)
 
     def _faults(self, session: Session, call: Call) -> Following | None:
-        self._reflected.discard(call.vcpu)
         chosen = session.at(call.vcpu)
         begun = begin_following(session, chosen, call, seen_access(chosen), self.model)
         if begun is not None:
@@ -178,8 +176,7 @@ class Watch:
         try:
             if isinstance(begun, Pending):
                 return _reflected(session, begun)
-            self._faulting.pop(vcpu, None)
-            if vcpu in self._reflected:
+            if self._faulting.pop(vcpu, None) is None:
                 return None
             return end_following(session, begun, returned)
         except TargetGone:
