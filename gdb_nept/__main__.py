@@ -18,9 +18,9 @@ from gdb_nept.commands import json_lines
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, Usage, plain_number
 from gdb_nept.errors import NeptError, NoKernel
+from gdb_nept.live.stops import Stops
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.stops import Stops
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
 from gdb_nept.target.kernel import LinuxKernel

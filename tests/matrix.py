@@ -12,8 +12,8 @@ from bochs_lab.progress import Silent
 
 COLUMNS = {
     "walk": ("nested/test_lab.py", "nested/test_verdict.py", "kvm/test_kvm_in_lab.py"),
-    "check": ("nested/test_check_in_lab.py",),
-    "watch": ("nested/test_watch_in_lab.py",),
+    "check": ("judge/test_check_in_lab.py",),
+    "watch": ("live/test_watch_in_lab.py",),
 }
 
 

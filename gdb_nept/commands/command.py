@@ -18,8 +18,8 @@ from typing import Any, Callable, NoReturn, Protocol
 
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.live.stops import Stops
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.stops import Stops
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.errors import NoGuest
-from gdb_nept.nested.state import difference
+from gdb_nept.live.state import difference
 from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.render.page import Page
 

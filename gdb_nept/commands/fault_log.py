@@ -11,7 +11,7 @@ from typing import TextIO
 
 from gdb_nept.commands.command import Context
 from gdb_nept.errors import BadInput
-from gdb_nept.nested.watch import Event, Unread, Watch
+from gdb_nept.live.watch import Event, Unread, Watch
 from gdb_nept.render.watch import Tally, heading
 
 NO_LIMIT = 0

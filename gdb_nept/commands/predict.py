@@ -7,9 +7,9 @@ from argparse import Namespace
 
 from gdb_nept.address import L2Phys, L2Virt
 from gdb_nept.commands.command import VCPU, VM, Context, Usage, argument, command
-from gdb_nept.nested.features import ATTACHED, model_names
+from gdb_nept.judge.features import ATTACHED, model_names
+from gdb_nept.judge.oracle import oracle
 from gdb_nept.nested.guest_registers import guest_registers
-from gdb_nept.nested.oracle import oracle
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
 from gdb_nept.render.page import Page

@@ -16,9 +16,9 @@ import gdb
 from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
 from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.live.stops import Stops
 from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.stops import Stops
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner

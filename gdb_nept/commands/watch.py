@@ -7,8 +7,8 @@ from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.commands.fault_log import NO_LIMIT, FaultLog, written
-from gdb_nept.nested.features import ATTACHED, model_names
-from gdb_nept.nested.watch import Watch
+from gdb_nept.judge.features import ATTACHED, model_names
+from gdb_nept.live.watch import Watch
 from gdb_nept.render.page import Page
 from gdb_nept.render.watch import watch_page
 

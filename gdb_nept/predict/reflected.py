@@ -8,7 +8,7 @@ nested_ept_inject_page_fault()).  The same walk serves KVM's instruction emulato
 (`Access.emulated`), with other results.
 
 What L1 sees has changed over the years.  A kernel is a set of `Feature`s; which it has is probed
-from its types (nested/features.py), never from its version.
+from its types (judge/features.py), never from its version.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation
+from gdb_nept.judge.check import Check, Comparison, Finding
 from gdb_nept.kvm.vmcs12 import Field
-from gdb_nept.nested.check import Check, Comparison, Finding
 from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.predict.recognise import error_code
 from gdb_nept.render.json import hexed

@@ -19,12 +19,12 @@ from gdb_nept.arch.exits import (
     EXIT_REASONS,
     PML_FULL,
 )
+from gdb_nept.judge.candidates import Seen
+from gdb_nept.judge.check import Check, Finding, Told
 from gdb_nept.kvm.spte import SpteKind
-from gdb_nept.nested.candidates import Seen
-from gdb_nept.nested.check import Check, Finding, Told
-from gdb_nept.nested.kept import Kept
+from gdb_nept.live.kept import Kept
+from gdb_nept.live.watch import Event, Reflected, Unread
 from gdb_nept.nested.verdict import Agreement
-from gdb_nept.nested.watch import Event, Reflected, Unread
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.predict.case import Deviation
 from gdb_nept.render.check import check_data, verdict

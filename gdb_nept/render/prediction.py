@@ -14,8 +14,8 @@ from __future__ import annotations
 from gdb_nept.address import L1Phys
 from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.arch.exits import EXIT_REASONS, EptViolation
+from gdb_nept.judge.oracle import Oracle
 from gdb_nept.nested.guest_registers import GuestRegisters
-from gdb_nept.nested.oracle import Oracle
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction
 from gdb_nept.predict.outcome import Outcome, Prediction

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from string import ascii_letters
 
-from gdb_nept.nested.injection import Point
-from gdb_nept.nested.kept import Kept
-from gdb_nept.nested.watch import Event, Unread
+from gdb_nept.live.injection import Point
+from gdb_nept.live.kept import Kept
+from gdb_nept.live.watch import Event, Unread
 from gdb_nept.render import text
 from gdb_nept.render.fault import (
     HEADERS,

@@ -24,8 +24,8 @@ from gdb_nept.commands.command import (
     plain_number,
 )
 from gdb_nept.errors import NeptError, NoGuest
+from gdb_nept.live.stops import Stops
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.stops import Stops
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.running import Running

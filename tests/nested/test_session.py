@@ -13,7 +13,7 @@ from gdb_nept.errors import NoGuest
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.target.ports import Value
-from tests.nested.test_check_in_lab import Overlay, opened
+from tests.overlay import Overlay, opened
 
 pytestmark = pytest.mark.bochs
 

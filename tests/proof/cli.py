@@ -15,7 +15,7 @@ from bochs_lab import kernels
 from bochs_lab.errors import LabError
 from bochs_lab.progress import Progress, for_stream
 
-from gdb_nept.nested.features import kvm_model
+from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHS
 from tests.proof.claims import OnProcessor, UnderKvm
 from tests.proof.lab import run_bare, run_kvm

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
-from gdb_nept.kvm.vmcs12 import Vmcs12
-from gdb_nept.nested.candidates import (
+from gdb_nept.judge.candidates import (
     UNLINKED,
     Foreseen,
     Foresight,
@@ -21,12 +20,13 @@ from gdb_nept.nested.candidates import (
     link_of,
     place_of,
 )
+from gdb_nept.judge.features import KvmModel, kvm_model
+from gdb_nept.judge.ground import Ground, ground
+from gdb_nept.judge.suspects import Suspect, suspects_for
+from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import KvmModel, kvm_model
-from gdb_nept.nested.ground import Ground, ground
 from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.suspects import Suspect, suspects_for
 from gdb_nept.predict.case import SDM
 from gdb_nept.predict.model import Model, Processor
 

@@ -16,9 +16,9 @@ from typing import Optional
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.vm import birth_of
+from gdb_nept.live.state import State, state_of
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.state import State, state_of
 
 QUICK = 0.25  # seconds that a stop may be held up
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.address import L1Phys
+from gdb_nept.judge.features import is_attached, kvm_model, named_model
+from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import is_attached, kvm_model, named_model
-from gdb_nept.nested.ground import Ground, ground
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear

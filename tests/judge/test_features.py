@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from gdb_nept.judge.features import WITH_FROM_HARDWARE, Probe, is_attached, model_names, probe
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
-from gdb_nept.nested.features import WITH_FROM_HARDWARE, Probe, is_attached, model_names, probe
 from gdb_nept.predict.model import KERNELS, model
 from gdb_nept.predict.reflected import Feature
 from gdb_nept.target.ports import CType, Member

@@ -15,9 +15,9 @@ from enum import Enum
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.judge.ground import Ground
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
-from gdb_nept.nested.ground import Ground
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction

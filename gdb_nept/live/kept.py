@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.exits import ExitReason
+from gdb_nept.judge.candidates import Seen
+from gdb_nept.judge.features import named_model
+from gdb_nept.judge.ground import ground
 from gdb_nept.kvm.spte import SpteKind
-from gdb_nept.nested.candidates import Seen
+from gdb_nept.live.injection import Call
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import named_model
-from gdb_nept.nested.ground import ground
-from gdb_nept.nested.injection import Call
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import Verdict, verdict

@@ -39,7 +39,7 @@ BEFORE_BOCHS_IS_NAMED = 900  # faults: among those after them are walks with EPT
 PACKET = "show remote software-breakpoint-packet"
 MODE = "maint packet qqemu.PhyMemMode"
 WATCHES = ("software", "followed", "first", "one", "two", "mismatch", "rest")
-ANY_TIME = "python from gdb_nept.nested import stops; stops.QUICK = 60"  # on a machine under load
+ANY_TIME = "python from gdb_nept.live import stops; stops.QUICK = 60"  # on a machine under load
 INTERRUPTIONS = 12
 PROMPT = "PROMPT> ?$"
 BEFORE = (

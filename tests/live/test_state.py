@@ -10,14 +10,14 @@ import pytest
 
 from gdb_nept.address import KernelVirt, L1Phys, L2Phys
 from gdb_nept.errors import NeptError
+from gdb_nept.live.state import Difference, EptChange, TakesLong, difference, state_of
+from gdb_nept.live.stops import Stops, Taken
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.state import Difference, EptChange, TakesLong, difference, state_of
-from gdb_nept.nested.stops import Stops, Taken
 from gdb_nept.render import text
 from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.walk.ept import walk_ept
-from tests.nested.test_check_in_lab import Overlay, opened
+from tests.overlay import Overlay, opened
 
 pytestmark = pytest.mark.bochs
 
@@ -160,7 +160,7 @@ class Machine:
 
 @pytest.fixture
 def machine(plain_snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr("gdb_nept.nested.stops.QUICK", 60.0)
+    monkeypatch.setattr("gdb_nept.live.stops.QUICK", 60.0)
     return Machine(opened(plain_snapshot)[0])
 
 
@@ -188,7 +188,7 @@ def test_stops_that_nobody_sees_do_not_count(machine: Machine) -> None:
 def test_what_takes_long_is_taken_when_it_is_asked_for(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gdb_nept.nested.stops.QUICK", 0.0)
+    monkeypatch.setattr("gdb_nept.live.stops.QUICK", 0.0)
     first = machine.now()
     for number in (1, 2, 3):
         machine.run(number)
@@ -218,7 +218,7 @@ def test_a_stop_at_which_nothing_can_be_read_is_left_out(
 
     first = machine.now()
     with monkeypatch.context() as patch:
-        patch.setattr("gdb_nept.nested.stops.state_of", unreadable)
+        patch.setattr("gdb_nept.live.stops.state_of", unreadable)
         machine.run(1)
     machine.run(2)
     now, before = machine.now(), machine.stops.earlier(machine.chosen())
@@ -233,7 +233,7 @@ def test_what_has_grown_is_cut_off_in_time_and_not_tried_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = machine.now()
-    monkeypatch.setattr("gdb_nept.nested.stops.QUICK", 0.0)
+    monkeypatch.setattr("gdb_nept.live.stops.QUICK", 0.0)
     machine.run(1)
     assert not machine.stops.arrive(), "nothing is left to be taken in passing"
     assert machine.stops.earlier(machine.chosen()) is None
@@ -250,7 +250,7 @@ def test_ctrl_c_ends_what_nobody_asked_for(
 
     machine.now()
     with monkeypatch.context() as patch:
-        patch.setattr("gdb_nept.nested.stops.state_of", ctrl_c)
+        patch.setattr("gdb_nept.live.stops.state_of", ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             machine.run(1)
     machine.stops.ran()

@@ -19,13 +19,11 @@ from typing import Union
 from gdb_nept.address import KernelVirt, L2Phys
 from gdb_nept.arch.exits import EPT_VIOLATION
 from gdb_nept.errors import NeptError, TargetGone
-from gdb_nept.nested.candidates import Place, Seen, link_of, place_of, seen_by
-from gdb_nept.nested.check import Check, Finding, Foretold, compare, foretell
-from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import fixed_model, named_model
-from gdb_nept.nested.ground import Ground, ground
-from gdb_nept.nested.guest_registers import guest_registers
-from gdb_nept.nested.injection import (
+from gdb_nept.judge.candidates import Place, Seen, link_of, place_of, seen_by
+from gdb_nept.judge.check import Check, Finding, Foretold, compare, foretell
+from gdb_nept.judge.features import fixed_model, named_model
+from gdb_nept.judge.ground import Ground, ground
+from gdb_nept.live.injection import (
     Call,
     Point,
     call_at,
@@ -33,7 +31,9 @@ from gdb_nept.nested.injection import (
     injection_point,
     page_fault_point,
 )
-from gdb_nept.nested.kept import Following, Kept, begin_following, end_following
+from gdb_nept.live.kept import Following, Kept, begin_following, end_following
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access
 from gdb_nept.predict.model import Model

@@ -17,17 +17,17 @@ import pytest
 from gdb_nept.address import KernelVirt
 from gdb_nept.arch.exits import EPT_VIOLATION
 from gdb_nept.errors import NeptError
+from gdb_nept.judge.candidates import Seen, seen_by
+from gdb_nept.judge.check import Finding
 from gdb_nept.kvm.vcpu import EXIT_INFO_1
 from gdb_nept.kvm.vmcs12 import Vmcs12
-from gdb_nept.nested.candidates import Seen, seen_by
-from gdb_nept.nested.check import Finding
+from gdb_nept.live.injection import INJECT, PAGE_FAULT, injection_point
+from gdb_nept.live.watch import Event, Reflected, Unread, Watch
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.injection import INJECT, PAGE_FAULT, injection_point
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.watch import Event, Reflected, Unread, Watch
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.target.running import Halt, NotInserted, Running
-from tests.nested.test_check_in_lab import Overlay, opened
+from tests.overlay import Overlay, opened
 
 pytestmark = pytest.mark.bochs
 
@@ -324,7 +324,7 @@ def test_ctrl_c_in_a_prediction_loses_no_fault(
         raise KeyboardInterrupt
 
     watching = scene.watching(scene.debugger((scene.inject, scene.call(STACK), scene.poison)))
-    monkeypatch.setattr("gdb_nept.nested.watch.foretell", ctrl_c)
+    monkeypatch.setattr("gdb_nept.live.watch.foretell", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         list(watching.events())
     assert len(list(watching.unfinished())) == 1
@@ -358,7 +358,7 @@ def test_without_a_symbol_a_nested_vcpu_shows_the_place(
     session, _ = opened(plain_snapshot)
     kernel = session.kernel
     by_symbol = injection_point(kernel, session.vms())
-    monkeypatch.setattr("gdb_nept.nested.injection.INJECT", "no_such_function")
+    monkeypatch.setattr("gdb_nept.live.injection.INJECT", "no_such_function")
     by_pointer = injection_point(kernel, session.vms())
     assert by_pointer.address == by_symbol.address
     assert "inject_page_fault" in by_pointer.how
@@ -369,7 +369,7 @@ def test_without_either_it_says_what_to_do(
     exit_snapshot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, _ = opened(exit_snapshot)
-    monkeypatch.setattr("gdb_nept.nested.injection.INJECT", "no_such_function")
+    monkeypatch.setattr("gdb_nept.live.injection.INJECT", "no_such_function")
     with pytest.raises(NeptError, match="let L2 run first"):
         injection_point(session.kernel, session.vms())
 

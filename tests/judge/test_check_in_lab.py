@@ -15,28 +15,25 @@ from typing import Any
 
 import pytest
 
-from gdb_nept.address import HostPhys, L2Phys, L2Virt
+from gdb_nept.address import L2Phys, L2Virt
 from gdb_nept.commands.check import check as check_command
 from gdb_nept.commands.command import Usage
 from gdb_nept.commands.predict import predict as predict_command
-from gdb_nept.memory.raw import RawMemory
-from gdb_nept.nested.candidates import Lead, foresee, link_of, place_of
-from gdb_nept.nested.check import Check, Finding, check
+from gdb_nept.judge.candidates import Lead, foresee, link_of, place_of
+from gdb_nept.judge.check import Check, Finding, check
+from gdb_nept.judge.features import kvm_model, named_model
+from gdb_nept.judge.ground import ground
+from gdb_nept.live.stops import Stops
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.features import kvm_model, named_model
-from gdb_nept.nested.ground import ground
 from gdb_nept.nested.guest_registers import guest_registers
-from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.stops import Stops
+from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.reflected import Feature
-from gdb_nept.target.linux import attach
-from gdb_nept.walk.ept import walk_ept
-from tests.conftest import kernel_cache
 from tests.kernels import facts_of
+from tests.overlay import opened
 
 pytestmark = pytest.mark.bochs
 
@@ -46,51 +43,6 @@ REASON, QUALIFICATION, PHYSICAL, LINEAR = (
     "guest_physical_address",
     "guest_linear_address",
 )
-
-
-class Overlay:
-    """A snapshot with some bytes replaced."""
-
-    def __init__(self, below: RawMemory[HostPhys]) -> None:
-        self.below = below
-        self.bytes: dict[int, int] = {}
-
-    def read(self, address: HostPhys, size: int) -> bytes:
-        data = bytearray(self.below.read(address, size))
-        for place, byte in self.bytes.items():
-            if address <= place < address + size:
-                data[place - address] = byte
-        return bytes(data)
-
-    def put(self, address: int, number: int, size: int) -> None:
-        for place, byte in enumerate(number.to_bytes(size, "little")):
-            self.bytes[address + place] = byte
-
-
-def opened(
-    snapshot: Path,
-    poison: Mapping[str, int] | None = None,
-    entries: Mapping[int, int] | None = None,
-) -> tuple[Session, Chosen]:
-    """A session on the snapshot, `poison` in place of what the fields of vmcs12 hold, and
-    `entries` in place of EPT12's entries by level, on the way of the access that was reflected."""
-    raw: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
-    memory = Overlay(raw)
-    session = Session(attach(memory, ram=raw.size, cache=kernel_cache()))
-    chosen = session.pick(None, None)
-    vmcs12 = session.vmcs12(chosen)
-    assert vmcs12.address is not None
-    base = session.kernel.to_physical(vmcs12.address)
-    for name, number in (poison or {}).items():
-        field = vmcs12.field(name)
-        memory.put(base + field.offset, number, field.size)
-    l1 = session.l1_memory(chosen)
-    place = place_of(vmcs12)
-    for step in walk_ept(l1, vmcs12.eptp, place.gpa, session.ept(chosen, Which.L1).cpu).steps:
-        if entries and step.level in entries:
-            memory.put(l1.host_physical(step.address), entries[step.level], 8)
-    session.drop()
-    return session, session.pick(None, None)
 
 
 @lru_cache

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real memory of the lab with single words replaced, and a session on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gdb_nept.address import HostPhys
+from gdb_nept.judge.candidates import place_of
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.target.linux import attach
+from gdb_nept.walk.ept import walk_ept
+from tests.conftest import kernel_cache
+
+
+class Overlay:
+    """A snapshot with some bytes replaced."""
+
+    def __init__(self, below: RawMemory[HostPhys]) -> None:
+        self.below = below
+        self.bytes: dict[int, int] = {}
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        data = bytearray(self.below.read(address, size))
+        for place, byte in self.bytes.items():
+            if address <= place < address + size:
+                data[place - address] = byte
+        return bytes(data)
+
+    def put(self, address: int, number: int, size: int) -> None:
+        for place, byte in enumerate(number.to_bytes(size, "little")):
+            self.bytes[address + place] = byte
+
+
+def opened(
+    snapshot: Path,
+    poison: Mapping[str, int] | None = None,
+    entries: Mapping[int, int] | None = None,
+) -> tuple[Session, Chosen]:
+    """A session on the snapshot, `poison` in place of what the fields of vmcs12 hold, and
+    `entries` in place of EPT12's entries by level, on the way of the access that was reflected."""
+    raw: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
+    memory = Overlay(raw)
+    session = Session(attach(memory, ram=raw.size, cache=kernel_cache()))
+    chosen = session.pick(None, None)
+    vmcs12 = session.vmcs12(chosen)
+    assert vmcs12.address is not None
+    base = session.kernel.to_physical(vmcs12.address)
+    for name, number in (poison or {}).items():
+        field = vmcs12.field(name)
+        memory.put(base + field.offset, number, field.size)
+    l1 = session.l1_memory(chosen)
+    place = place_of(vmcs12)
+    for step in walk_ept(l1, vmcs12.eptp, place.gpa, session.ept(chosen, Which.L1).cpu).steps:
+        if entries and step.level in entries:
+            memory.put(l1.host_physical(step.address), entries[step.level], 8)
+    session.drop()
+    return session, session.pick(None, None)
