@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cases out of public reports, commits and self-tests of hypervisors (tests/data/reports).
+
+Each line has the request, the model, what the answer must be, why, and where that is from.  `only`
+is a mask for the comparison of the qualification, which `mask_ignore` leaves out; `mask_without`
+are bits that must not be claimed to be known.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gdb_nept.predict.model import model
+from gdb_nept.predict.request import answer_lines
+
+REPORTS = Path(__file__).parents[1] / "data" / "reports" / "predict.jsonl"
+CASES = [json.loads(line) for line in REPORTS.read_text().splitlines()]
+
+#: Answered wrongly still; each fails here as soon as it is right.
+WRONG = {
+    "eptp-bit7-without-sss-cap",
+    "eptp-reserved-bit-8",
+    "gpv-needs-paging-write-control",
+    "kvm-4.9-pagewalk-ro-ad-off",
+    "kvm-5.10-1g-page-without-cap",
+    "kvm-6.1-emulated-pdpte-load",
+    "kvm-6.1-mbec-dropped",
+    "kvm-6.1-misconfig-iret",
+    "kvm-6.1-misconfig-raw-bits",
+    "kvm-6.1-pml-full-iret",
+    "kvm-6.1-table-in-no-memslot",
+}
+
+
+def parameters() -> list[Any]:
+    return [
+        pytest.param(
+            case,
+            id=case["name"],
+            marks=pytest.mark.xfail(strict=True, reason="not mended yet")
+            if case["name"] in WRONG
+            else (),
+        )
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_the_answer_is_what_the_report_says(case: dict[str, Any]) -> None:
+    single = isinstance(case["input"], dict)
+    requests = [case["input"]] if single else case["input"]
+    expected = [case["expected"]] if single else case["expected"]
+    answers = list(answer_lines(map(json.dumps, requests), model(case["model"])))
+    assert len(answers) == len(expected)
+    for request, answer, wanted in zip(requests, answers, expected):
+        problems = list(differences(json.loads(answer), wanted))
+        assert not problems, (request, problems)
+
+
+def differences(answer: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What in `answer` is not as `wanted`."""
+    found = [
+        f"{key} is {answer.get(key)!r}"
+        for key in ("outcome", "exit_reason")
+        if key in wanted and answer.get(key) != wanted[key]
+    ]
+    if answer.get("outcome") == wanted.get("outcome_not", ""):
+        found.append(f"outcome is {answer['outcome']}")
+    if "outcome_in" in wanted and answer.get("outcome") not in wanted["outcome_in"]:
+        found.append(f"outcome is {answer.get('outcome')}")
+    if "entry_failure" in wanted and not answer.get("entry_failure"):
+        found.append("no entry_failure")
+    if wanted.get("why_has", "") not in answer.get("why", ""):
+        found.append(f"why is {answer.get('why')!r}")
+    mask = int(answer.get("qualification_mask") or "0", 0)
+    if mask & int(wanted.get("mask_without", "0"), 0):
+        found.append(f"mask is {mask:#x}")
+    if "qualification" in wanted and not wanted.get("mask_ignore"):
+        mask &= int(wanted.get("only", hex((1 << 64) - 1)), 0)
+        got = int(answer["exit_qualification"] or "0", 0)
+        if (got ^ wanted["qualification"]) & mask:
+            found.append(f"qualification is {got:#x}, mask {mask:#x}")
+    return found
