@@ -33,6 +33,10 @@ class MemoryUnreadable(NeptError):
         self.why = why
 
 
+class NoMemory(MemoryUnreadable):
+    """Nothing lies at `address`: a fact of the machine, which whoever runs on it meets as well."""
+
+
 class TargetGone(NeptError):
     """The debugger or the dump does not answer any more."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import NoMemory
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory, grain_of
 
 
@@ -44,14 +44,14 @@ class GuestMemory:
         self.grain = grain_of(host)
 
     def host_virtual(self, address: L1Phys) -> HostVirt:
-        """Where `address` lies in the host process; raises MemoryUnreadable outside all slots."""
+        """Where `address` lies in the host process; raises NoMemory outside all slots."""
         for span in self.spans:
             if address in span:
                 return HostVirt(span.host + (address - span.start))
-        raise MemoryUnreadable(address, 1, "no memslot holds this L1 physical address")
+        raise NoMemory(address, 1, "no memslot holds this L1 physical address")
 
     def host_physical(self, address: L1Phys) -> HostPhys:
-        """Raises MemoryUnreadable where there is no slot or no page."""
+        """Raises NoMemory where there is no slot, MemoryUnreadable where there is no page."""
         return self._translate(self.host_virtual(address))
 
     def read(self, address: L1Phys, size: int) -> bytes:

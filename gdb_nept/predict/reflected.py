@@ -128,10 +128,11 @@ def _stopped(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out
     if stop.cause is Cause.MISCONFIGURED:
         return _misconfig(case, stop, kind, kvm)
     if stop.cause is Cause.UNREADABLE:
+        return Prediction(Outcome.UNKNOWN, case.walk, stop.why)
+    if stop.cause is Cause.NO_MEMORY:
         return _no_table(case, stop, kind, kvm)
     if stop.cause is Cause.BEYOND_WIDTH:
-        # walk_addr_generic() takes bits 47:39 for the index and never looks at 51:48
-        return Prediction(Outcome.UNKNOWN, case.walk, f"{stop.why}; KVM ignores them")
+        return _beyond_width(case, stop, kind, kvm)
     step = case.walk.steps[-1]
     why = f"the {named(step)} is not present ({step.entry.value:#x})"
     return _violation(case, kind, kvm, why, f"make the {named(step)} present")
@@ -144,6 +145,16 @@ def _no_table(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Ou
     found = _violation(case, kind, kvm, stop.why, "let the entry above name memory of L1")
     rights = (case.walk.rights.value & ALL_RIGHTS) << EptViolation.readable.low
     return replace(found, qualification=found.qualification | rights)
+
+
+def _beyond_width(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out]:
+    """The processor refuses the address, and KVM's walk_addr_generic() looks at the lower bits
+    alone: what the entries there grant, if they refuse it too, is in the exit."""
+    why = f"{stop.why}; KVM's own walk looks at the lower bits alone (walk_addr_generic())"
+    found = _violation(case, kind, kvm, why, "use an address within the width")
+    rights = EptViolation.readable.mask | EptViolation.writable.mask
+    rights |= EptViolation.executable.mask | EptViolation.user_executable.mask
+    return replace(found, qualification=found.qualification & ~rights, mask=found.mask & ~rights)
 
 
 def _violation(case: Case[Out], kind: int, kvm: Kvm, why: str, change: str) -> Prediction[Out]:

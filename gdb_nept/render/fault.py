@@ -151,7 +151,7 @@ def _rules(check: Check) -> tuple[str, ...]:
     if first.access.emulated:
         return (EMULATED,)
     stop = first.prediction.walk.stop
-    if stop is not None and stop.cause is Cause.UNREADABLE:
+    if stop is not None and stop.cause is Cause.NO_MEMORY:
         return (NO_TABLE,)
     named = {each.name: each.value for each in Deviation}
     return tuple(named[rule] for rule in first.prediction.rules)

@@ -22,7 +22,7 @@ from gdb_nept.arch.ept import (
     misconfigured,
     page_size,
 )
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemoryUnreadable, NoMemory
 from gdb_nept.memory.reader import PhysicalMemory, read_u64
 from gdb_nept.walk.result import Cause, Step, Stop, Walk
 
@@ -45,6 +45,10 @@ def walk_ept(
         place = cast(Out, table + number * ENTRY_SIZE)
         try:
             entry = EptEntry(read_u64(memory, place))
+        except NoMemory as error:
+            why = f"the table of {LEVEL_NAMES[level]}s at {table:#x} cannot be there: {error.why}"
+            stop = Stop(Cause.NO_MEMORY, level, why)
+            break
         except MemoryUnreadable as error:
             stop = Stop(Cause.UNREADABLE, level, str(error))
             break

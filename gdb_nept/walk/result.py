@@ -18,6 +18,7 @@ class Cause(Enum):
     MISCONFIGURED = "misconfigured"
     BEYOND_WIDTH = "address beyond the width of the walk"
     UNREADABLE = "table unreadable"
+    NO_MEMORY = "table in no memory"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from gdb_nept.address import L2Phys
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, PML_FULL
-from gdb_nept.errors import BadInput, MemoryUnreadable
+from gdb_nept.errors import BadInput, MemoryUnreadable, NoMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.model import KERNELS, NAMES, model
 from gdb_nept.predict.outcome import Outcome
@@ -120,16 +120,35 @@ def test_a_table_outside_l1s_memory_keeps_the_rights_of_the_levels_above() -> No
     class Half:
         def read(self, address: int, size: int) -> bytes:
             if address >> 12 == path.place(2) >> 12:
-                raise MemoryUnreadable(address, size, "no memslot")
+                raise NoMemory(address, size, "no memslot")
             return path.memory.read(address, size)  # type: ignore[arg-type]
 
     found = model("kvm-6.1").predict(Half(), path.eptp, to(), CPU, Controls())
     assert found.qualification == 0x181 | (R | W) << 3
 
 
-def test_kvm_ignores_bits_51_to_48() -> None:
-    found = ask(Path(), Access(L2Phys(1 << 48)), by="kvm-6.1")
+@pytest.mark.parametrize("by", ["sdm", "kvm-6.1", "kvm-7.2"])
+def test_bits_51_to_48_are_a_violation(by: str) -> None:
+    found = ask(Path(), Access(L2Phys(1 << 48), Op.WRITE), by=by)
+    assert (found.outcome, found.gpa) == (Outcome.VIOLATION, 1 << 48)
+    assert found.qualification & found.mask & 7 == W
+    assert ("lower bits alone" in found.why) is by.startswith("kvm")
+    if by.startswith("kvm"):
+        assert not found.mask & 0x78
+
+
+def test_a_table_that_we_cannot_read_is_no_table_that_is_not_there() -> None:
+    path = Path()
+
+    class Filtered:
+        def read(self, address: int, size: int) -> bytes:
+            if address >> 12 == path.place(2) >> 12:
+                raise MemoryUnreadable(address, size, "filtered out of the dump")
+            return path.memory.read(address, size)  # type: ignore[arg-type]
+
+    found = model("kvm-6.1").predict(Filtered(), path.eptp, to(), CPU, Controls())
     assert found.outcome is Outcome.UNKNOWN
+    assert "filtered" in found.why
 
 
 # -- section 6 of the notes: the series of 2012 -------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gdb_nept.address import L1Phys, L2Virt
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp, index
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import NoMemory
 from gdb_nept.predict.access import Controls, Op
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import Model
@@ -59,7 +59,7 @@ class Memory:
                 return data[address - start : address - start + size]
         if self.open_bus:
             return b"\xff" * size
-        raise MemoryUnreadable(address, size, "L1 has no memory there")
+        raise NoMemory(address, size, "L1 has no memory there")
 
     def word(self, address: int) -> int:
         return int.from_bytes(self.read(L1Phys(address), 8), "little")
