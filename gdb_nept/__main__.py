@@ -22,7 +22,7 @@ from gdb_nept.live.stops import Stops
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
-from gdb_nept.target.attachment import Attachment, circumstances, lacking, missing
+from gdb_nept.target.attachment import Attachment, lacking, missing
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
 from gdb_nept.target.running import Running
@@ -47,7 +47,7 @@ class DumpContext:
         if self._dump is None:
             raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
         memory: RawMemory[HostPhys] = RawMemory(self._dump)
-        return attach(memory, memory.size, btf_files=self._btf)
+        return attach(memory, memory.data_ranges(), btf_files=self._btf, near=True)
 
     def session(self) -> Session:
         return Session(self.kernel())
@@ -58,7 +58,7 @@ class DumpContext:
             kernel = self.kernel()
         except NoKernel as error:
             return Attachment(target, "raw image", None, (missing(error),))
-        return Attachment(target, "raw image", kernel, lacking(kernel), circumstances(kernel))
+        return Attachment(target, "raw image", kernel, lacking(kernel), kernel.circumstances)
 
     @property
     def stops(self) -> Stops:

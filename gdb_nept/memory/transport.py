@@ -23,6 +23,7 @@ KINDS = {
     "phymem": "QEMU's physical memory mode",
     "direct": "the kernel's direct map",
 }
+NEAR = frozenset(("process", "file"))  # those of this computer's own memory
 
 
 @dataclass(frozen=True)

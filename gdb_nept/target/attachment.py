@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import Refusal
-from gdb_nept.target.debugged import DebuggedKernel
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.ports import Kernel
 from gdb_nept.target.type_sources import modules_have_btf
+
+if TYPE_CHECKING:
+    from gdb_nept.target.debugged import DebuggedKernel
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,6 @@ class Attachment:
 
 def missing(error: NeptError) -> Missing:
     return Missing(error.message, error.advice)
-
-
-def circumstances(kernel: LinuxKernel | DebuggedKernel) -> tuple[str, ...]:
-    """How the kernel was found, and where it lies."""
-    if isinstance(kernel, DebuggedKernel):
-        return (f"seen through the debugger alone; {kernel.levels}-level paging",)
-    moved = f"KASLR moved it by {kernel.kaslr_offset:#x}" if kernel.kaslr_offset else "no KASLR"
-    return (f"found by {kernel.found_by}; {moved}; {kernel.levels}-level paging",)
 
 
 def lacking(kernel: LinuxKernel | DebuggedKernel) -> tuple[Missing, ...]:

@@ -9,27 +9,14 @@ vmlinux end.
 from __future__ import annotations
 
 import struct
-from array import array
 from dataclasses import dataclass
 
 from gdb_nept.errors import BadInput
+from gdb_nept.target.btf_index import ADVICE, STRUCT, UNION, BtfIndex, index_of
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
-
-INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = range(1, 9)
-VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT = range(9, 17)
-DECL_TAG, TYPE_TAG, ENUM64 = range(17, 20)
-
-#: 32-bit words behind the three of a type's header: (fixed, for each of its vlen elements).
-TRAILERS = {
-    INT: (1, 0), PTR: (0, 0), ARRAY: (3, 0), STRUCT: (0, 3), UNION: (0, 3), ENUM: (0, 2),
-    FWD: (0, 0), TYPEDEF: (0, 0), VOLATILE: (0, 0), CONST: (0, 0), RESTRICT: (0, 0), FUNC: (0, 0),
-    FUNC_PROTO: (0, 2), VAR: (1, 0), DATASEC: (0, 3), FLOAT: (0, 0), DECL_TAG: (1, 0),
-    TYPE_TAG: (0, 0), ENUM64: (0, 3),
-}  # fmt: skip
-NAMED = frozenset((STRUCT, UNION, TYPEDEF))
-ADVICE = "The kernel's BTF may be newer than this program, or the file is damaged."
+LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -46,62 +33,65 @@ class Record:
 
 
 class Btf:
-    """One BTF blob.  `base` is vmlinux's for a module's."""
+    """One BTF blob.  `base` is vmlinux's for a module's; `index` one that was made of this very
+    blob before."""
 
-    def __init__(self, data: bytes, base: Btf | None = None, origin: str = "BTF") -> None:
+    def __init__(
+        self,
+        data: bytes,
+        base: Btf | None = None,
+        origin: str = "BTF",
+        index: BtfIndex | None = None,
+    ) -> None:
         self.base = base
         self.origin = origin
         types, self._strings = _parts(data, origin)
-        self.words = memoryview(types[: len(types) & ~3]).cast("I")
-        self.start: int = base.end if base else 1  # the first id; 0 is void
+        if len(types) & 3:
+            raise BadInput(f"{origin}: the last type is cut off", ADVICE)
+        self.words = memoryview(types).cast("I")
+        self.start: int = base.end if base else 1  # the first number; 0 is void
         self.start_string: int = base.end_string if base else 0
         self.end_string: int = self.start_string + len(self._strings)
-        self._places, self._named = self._index()
-        self.end: int = self.start + len(self._places)
+        self.index = index or self._made()
+        self.end: int = self.start + len(self.index.places)
 
-    def _index(self) -> tuple[array[int], dict[int, list[int]]]:
-        """Where each type starts, and the ids of structs, unions and typedefs by name offset."""
-        words, place, number = self.words, 0, self.start
-        places = array("I")
-        named: dict[int, list[int]] = {}
+    def _made(self) -> BtfIndex:
         try:
-            while place < len(words):
-                places.append(place)
-                info = words[place + 1]
-                kind = info >> 24 & 0x1F
-                if kind in NAMED:
-                    named.setdefault(words[place], []).append(number)
-                fixed, each = TRAILERS[kind]
-                place += 3 + fixed + each * (info & 0xFFFF)
-                number += 1
-        except (KeyError, IndexError):
-            raise BadInput(f"{self.origin}: type {number} is none we know", ADVICE) from None
-        return places, named
+            return index_of(self.words, self.start, self.name)
+        except BadInput as error:
+            raise BadInput(f"{self.origin}: {error.message}", error.advice) from None
+
+    def name(self, offset: int) -> bytes:
+        """The string at `offset`; b"" for one that is in none of the string sections."""
+        if offset < self.start_string:
+            return self.base.name(offset) if self.base else b""
+        start = offset - self.start_string
+        limit = start + LONGEST_NAME
+        end = self._strings.find(b"\0", start, limit)
+        return self._strings[start : end if end >= 0 else limit]
 
     def string(self, offset: int) -> str:
-        if offset < self.start_string:
-            return self.base.string(offset) if self.base else ""
-        start = offset - self.start_string
-        end = self._strings.find(b"\0", start)
-        return self._strings[start:end].decode("utf-8", "replace") if end >= 0 else ""
-
-    def offsets_of(self, name: str) -> list[int]:
-        """Every offset that a type called `name` can carry, in our strings and the base's."""
-        wanted = b"\0" + name.encode() + b"\0"
-        found = self.base.offsets_of(name) if self.base else []
-        place = self._strings.find(wanted)
-        while place >= 0:
-            found.append(self.start_string + place + 1)
-            place = self._strings.find(wanted, place + 1)
-        if self.base and self._strings.startswith(wanted[1:]):  # a split blob may start with it
-            found.append(self.start_string)
-        return found
+        return self.name(offset).decode("utf-8", "replace")
 
     def named(self, name: str) -> list[Record]:
         """Our own structs and unions called `name`, then typedefs of it."""
-        ids = [each for offset in self.offsets_of(name) for each in self._named.get(offset, ())]
-        records = [self.record(each) for each in ids]
-        return sorted(records, key=lambda record: record.kind == TYPEDEF)
+        wanted, named = name.encode(), self.index.named
+        low, high = 0, len(named)
+        while low < high:
+            middle = (low + high) // 2
+            if self._name_of(named[middle]) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found = []
+        while low < len(named) and self._name_of(named[low]) == wanted:
+            found.append(self.record(self.start + named[low]))
+            low += 1
+        return found
+
+    def _name_of(self, number: int) -> bytes:
+        """Of our own type `number`, counted from our first."""
+        return self.name(self.words[self.index.places[number]])
 
     def record(self, number: int) -> Record:
         """Type `number`, ours or the base's.  Raises BadInput."""
@@ -109,7 +99,7 @@ class Btf:
             return self.base.record(number)
         if not self.start <= number < self.end:
             raise BadInput(f"{self.origin}: no type {number}", ADVICE)
-        place = self._places[number - self.start]
+        place = self.index.places[number - self.start]
         name, info, size = self.words[place : place + 3]
         kind, flag = info >> 24 & 0x1F, bool(info >> 31)
         return Record(number, self.string(name), kind, flag, info & 0xFFFF, size, place + 3)
@@ -139,3 +129,24 @@ def _parts(data: bytes, origin: str) -> tuple[bytes, bytes]:
     if len(type_part) != types_size or len(string_part) != strings_size:
         raise BadInput(f"{origin} is cut off", ADVICE)
     return type_part, string_part
+
+
+def check_whole(btf: Btf) -> None:
+    """Raises BadInput for a structure with a member that is of no type, has no name in the string
+    section, or begins beyond the structure: what is kept for other memories is proved first."""
+    words, end, end_string = btf.words, btf.end, btf.end_string
+    for number, place in enumerate(btf.index.places):
+        info, size = words[place + 1], words[place + 2]
+        if info >> 24 & 0x1F not in (STRUCT, UNION):
+            continue
+        bits = 0xFFFFFF if info >> 31 else 0xFFFFFFFF
+        for at in range(place + 3, place + 3 + 3 * (info & 0xFFFF), 3):
+            if words[at + 1] >= end:
+                why = f"a member of type {words[at + 1]}"
+            elif words[at] >= end_string:
+                why = "a member whose name lies nowhere"
+            elif words[at + 2] & bits > 8 * size:
+                why = "a member that begins beyond its end"
+            else:
+                continue
+            raise BadInput(f"{btf.origin}: type {btf.start + number} has {why}", ADVICE)

@@ -3,19 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from gdb_nept.errors import BadInput, MemberMissing
-from gdb_nept.target import btf
+from gdb_nept.target import btf_index as btf
 from gdb_nept.target.btf import Btf, Record
 from gdb_nept.target.ports import CType, Member
 
 LOOKED_THROUGH = frozenset(
     (btf.TYPEDEF, btf.VOLATILE, btf.CONST, btf.RESTRICT, btf.TYPE_TAG, btf.DECL_TAG, btf.VAR)
 )
-DEEPEST = 64  # typedefs of typedefs; anonymous members of anonymous members
+DEEPEST = 64  # typedefs of typedefs, arrays of arrays
+MOST_MEMBERS = 1 << 16  # of one structure, those of its anonymous members included
 POINTER_SIZE = 8
 VOID = CType("void", "void", 0)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A member as BTF lists it; `offset` in bits."""
+
+    name: str
+    type: int
+    offset: int
+    bit_size: int
+
 
 Elsewhere = Callable[[str], "CType | None"]
 
@@ -28,7 +41,7 @@ class BtfReader:
         self._elsewhere = elsewhere
         self._types: dict[int, CType] = {}
         self._named: dict[str, CType | None] = {}
-        self._members: dict[int, dict[str, Member]] = {}
+        self._members: dict[int, dict[str, _Listed]] = {}
         self._unfinished: set[int] = set()
 
     def named(self, name: str) -> CType | None:
@@ -42,11 +55,13 @@ class BtfReader:
         """Type `number`, with typedefs and qualifiers taken off.  Raises BadInput."""
         found = self._types.get(number)
         if found is None:
-            if number in self._unfinished:
-                raise BadInput(f"{self.btf.origin}: type {number} contains itself", btf.ADVICE)
+            if number in self._unfinished or len(self._unfinished) > DEEPEST:
+                raise BadInput(f"{self.btf.origin}: type {number} has no end", btf.ADVICE)
             self._unfinished.add(number)
-            found = self._types[number] = self._build(self._bare(number))
-            self._unfinished.discard(number)
+            try:
+                found = self._types[number] = self._build(self._bare(number))
+            finally:
+                self._unfinished.discard(number)
         return found
 
     def _bare(self, number: int) -> Record | None:
@@ -103,7 +118,7 @@ class BtfReader:
             found = self._members_of(record).get(name)
             if found is None:
                 raise MemberMissing(record.name or "(anonymous)", name)
-            return found
+            return self._member(found)
 
         kind = "struct" if record.kind == btf.STRUCT else "union"
         return CType(
@@ -131,36 +146,51 @@ class BtfReader:
         kind = "union" if record.flag else "struct"
         return CType(kind, record.name, 0, lookup=lookup, names=lambda: ())
 
-    def _members_of(self, record: Record) -> dict[str, Member]:
+    def _members_of(self, record: Record) -> dict[str, _Listed]:
         found = self._members.get(record.number)
         if found is None:
-            found = self._members[record.number] = {}
-            self._collect(record, 0, found, 0)
+            found = {}
+            for listed in self._collected(record):
+                found.setdefault(listed.name, listed)
+            self._members[record.number] = found
         return found
 
-    def _collect(self, record: Record, start: int, found: dict[str, Member], depth: int) -> None:
-        """Add the members of `record`, which begins at bit `start` of the structure asked."""
+    def _collected(self, record: Record) -> Iterator[_Listed]:
+        """The members, those of anonymous ones in their place.  Raises BadInput for more of them
+        than any structure has."""
+        looked_at = 0
+        waiting = [self._own_members(record, 0)]
+        while waiting:
+            one = next(waiting[-1], None)
+            if one is None:
+                waiting.pop()
+                continue
+            looked_at += 1
+            if looked_at > MOST_MEMBERS or len(waiting) > DEEPEST:
+                raise BadInput(f"{self.btf.origin}: {record.name} has members without end")
+            if one.name:
+                yield one
+                continue
+            inner = self._bare(one.type)
+            if inner and inner.kind in (btf.STRUCT, btf.UNION):
+                waiting.append(self._own_members(inner, one.offset))
+
+    def _own_members(self, record: Record, start: int) -> Iterator[_Listed]:
+        """As BTF lists them; the structure begins at bit `start` of the one asked for."""
         words = self.btf.trailer(record, 3 * record.count)
         for place in range(0, len(words), 3):
             name_at, number, offset = words[place : place + 3]
             bit_size = 0
             if record.flag:
                 offset, bit_size = offset & 0xFFFFFF, offset >> 24
-            name = self.btf.string(name_at)
-            if name:
-                self._add(found, name, start + offset, bit_size, number)
-                continue
-            inner = self._bare(number)
-            if inner and inner.kind in (btf.STRUCT, btf.UNION) and depth < DEEPEST:
-                self._collect(inner, start + offset, found, depth + 1)
+            yield _Listed(self.btf.string(name_at), number, start + offset, bit_size)
 
-    def _add(
-        self, found: dict[str, Member], name: str, offset: int, bit_size: int, number: int
-    ) -> None:
+    def _member(self, listed: _Listed) -> Member:
         """Before 5.0's kind_flag a bit field's place was in its integer type."""
-        bare = self._bare(number)
+        offset, bit_size = listed.offset, listed.bit_size
+        bare = self._bare(listed.type)
         if bare and bare.kind == btf.INT and not bit_size:
             encoding = self.btf.trailer(bare, 1)[0]
             if encoding & 0xFF != bare.size_or_type * 8:
                 offset, bit_size = offset + (encoding >> 16 & 0xFF), encoding & 0xFF
-        found.setdefault(name, Member(name, offset, bit_size, self.type(number)))
+        return Member(listed.name, offset, bit_size, self.type(listed.type))

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What depends on the kernel's build alone, kept on disk for the next time.
 
-`${XDG_CACHE_HOME:-~/.cache}/gdb_nept/kernel/<BUILD-ID>/<name>`.  A file that is torn, foreign or of
-another version of ours counts as absent and is written anew; a directory that cannot be written is
-no error, only slower.
+`${XDG_CACHE_HOME:-~/.cache}/gdb_nept/kernel/<BUILD-ID>/<name>-<CRC>`.  A file that is torn, foreign
+or of another version of ours counts as absent; a directory that cannot be written is no error, only
+slower.
+
+A build ID can be forged, and a dump be damaged: so one name may stand for several contents, and who
+reads them takes the first that proves itself against the memory at hand.  None takes another's
+place.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-MAGIC = b"NEPTv1\0\0"
+MAGIC = b"NEPTv2\0\0"
 MOST_BUILDS = 32
+MOST_CONTENTS = 4  # of one name; the oldest go
 HEADER = struct.Struct("<8s40sIQ")  # magic, key (cut to 40), CRC-32 and length of the payload
 
 
@@ -45,12 +50,23 @@ class BuildCache:
         self.folder = root / build_id if root is not None and safe else None
         self._key = build_id.encode("ascii", "replace")[:40].ljust(40, b"\0")
 
-    def load(self, name: str) -> bytes | None:
-        """The payload stored under `name`, or None if there is none that is whole."""
-        if self.folder is None:
-            return None
+    def contents(self, name: str) -> Iterator[bytes]:
+        """The payloads stored under `name` that are whole, last written first."""
+        for path in self._files(name):
+            payload = self._payload(path)
+            if payload is not None:
+                yield payload
+
+    def _files(self, name: str) -> list[Path]:
         try:
-            data = (self.folder / name).read_bytes()
+            found = list(self.folder.glob(f"{name}-" + 8 * "[0-9a-f]")) if self.folder else []
+            return sorted(found, key=lambda each: each.stat().st_mtime_ns, reverse=True)
+        except OSError:
+            return []
+
+    def _payload(self, path: Path) -> bytes | None:
+        try:
+            data = path.read_bytes()
         except OSError:
             return None
         if len(data) < HEADER.size:
@@ -64,7 +80,8 @@ class BuildCache:
         """Store `payload` under `name`, whole or not at all; False if that cannot be."""
         if self.folder is None:
             return False
-        header = HEADER.pack(MAGIC, self._key, zlib.crc32(payload), len(payload))
+        checksum = zlib.crc32(payload)
+        header = HEADER.pack(MAGIC, self._key, checksum, len(payload))
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, scratch = tempfile.mkstemp(dir=self.folder, prefix=".new-")
@@ -73,16 +90,10 @@ class BuildCache:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(header + payload)
-            os.replace(scratch, self.folder / name)
+            os.replace(scratch, self.folder / f"{name}-{checksum:08x}")
+            for old in self._files(name)[MOST_CONTENTS:]:
+                old.unlink(missing_ok=True)
         except OSError:
             Path(scratch).unlink(missing_ok=True)
             return False
         return True
-
-    def blob(self, name: str, read: Callable[[], bytes]) -> bytes:
-        """What is stored under `name`, else what `read` says, then stored."""
-        found = self.load(name)
-        if found is None:
-            found = read()
-            self.store(name, found)
-        return found

@@ -117,6 +117,10 @@ class DebuggedKernel:
         self._modules: ModuleList | None = None
 
     @property
+    def circumstances(self) -> tuple[str, ...]:
+        return (f"seen through the debugger alone; {self.levels}-level paging",)
+
+    @property
     def notes(self) -> tuple[NeptError, ...]:
         """What is missing or damaged, as far as it was asked for."""
         damaged = (NeptError(self.module_problem),) if self.module_problem else ()

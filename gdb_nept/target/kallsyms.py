@@ -32,12 +32,17 @@ ALIGNMENTS = (8, 4)  # of the tables: up to 7.0, and as seen in 7.2
 MARKED = 256  # names from one marker to the next
 EARLY = 4 * 256  # after so many names the first markers are looked for
 FEWEST, MOST = 64, 4_000_000  # symbols that a kernel can have; fewest for the sake of tests
+LONGEST_NAME = 1024  # codes; KSYM_NAME_LEN is 512 characters
 TYPE_LETTERS = frozenset(b"aAbBcCdDgGiInNpPrRsStTuUvVwWxX?-")
 U64 = (1 << 64) - 1
 
 
 class NotKallsyms(NeptError):
-    """These bytes are no symbol table: the search goes on."""
+    """These bytes are no symbol table: the search goes on.  `names` were looked at."""
+
+    def __init__(self, message: str, names: int = 0) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class Rule(Enum):
@@ -111,31 +116,32 @@ def read_tokens(table: bytes, index: Sequence[int]) -> list[bytes]:
     return tokens
 
 
-def decode_names(blob: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
-    """The `count` names at the start of `blob`, which holds the markers behind them; raises
-    NotKallsyms unless the markers fit."""
+def decode_names(blob: bytes, start: int, count: int, tokens: Sequence[bytes]) -> list[str]:
+    """The `count` names at `start` of `blob`, which holds the markers behind them; raises
+    NotKallsyms, with how many names were looked at, unless the markers fit."""
     names: list[bytes] = []
     marks: list[int] = []
-    place = 0
+    place = start
     try:
         for number in range(count):
             if number % MARKED == 0:
-                marks.append(place)
-                if number == EARLY and not markers_among(blob, marks):
-                    raise NotKallsyms("the markers do not fit the first names")
+                marks.append(place - start)
+                if number == EARLY and not markers_among(blob, place, marks):
+                    raise NotKallsyms("the markers do not fit the first names", number)
             length = blob[place]
             place += 1
             if length & 0x80:  # two bytes since 6.1 (73bbb94466fd)
                 length = length & 0x7F | blob[place] << 7
                 place += 1
-            if not length or tokens[blob[place]][:1] not in _LETTERS:
-                raise NotKallsyms(f"name {number} has no type letter")
+            if not 0 < length <= LONGEST_NAME or tokens[blob[place]][:1] not in _LETTERS:
+                raise NotKallsyms(f"name {number} is none", number)
             names.append(b"".join([tokens[code] for code in blob[place : place + length]]))
             place += length
     except IndexError:
-        raise NotKallsyms("the names run out of their table") from None
-    if not any(markers_fit(blob, aligned(place, unit), marks) for unit in ALIGNMENTS):
-        raise NotKallsyms("the markers do not fit the names")
+        raise NotKallsyms("the names run out of their table", len(names)) from None
+    ends = (start + aligned(place - start, unit) for unit in ALIGNMENTS)
+    if not any(markers_fit(blob, end, marks) for end in ends):
+        raise NotKallsyms("the markers do not fit the names", count)
     return b"\n".join([name[1:] for name in names]).decode("utf-8", "replace").split("\n")
 
 
@@ -154,10 +160,10 @@ def markers_fit(blob: bytes, place: int, marks: Sequence[int]) -> bool:
     )
 
 
-def markers_among(blob: bytes, marks: Sequence[int]) -> bool:
-    """Whether `marks` stand anywhere in `blob`: most of what is no table of names is found out by
-    its first few, without decoding the rest."""
-    return any(struct.pack(f"<{len(marks)}{code}", *marks) in blob for code in "IQ")
+def markers_among(blob: bytes, place: int, marks: Sequence[int]) -> bool:
+    """Whether `marks` stand anywhere in `blob` from `place` on: most of what is no table of names
+    is found out by its first few, without decoding the rest."""
+    return any(blob.find(struct.pack(f"<{len(marks)}{code}", *marks), place) >= 0 for code in "IQ")
 
 
 def read_entries(memory: PhysicalMemory[HostPhys], tables: Tables, size: int) -> array[int]:
@@ -219,6 +225,6 @@ def decode(
         raise NotKallsyms("the tables are not in any known order")
     index = struct.unpack(f"<{TOKENS}H", memory.read(tables.token_index, INDEX_SIZE))
     tokens = read_tokens(memory.read(tables.tokens, length), index)
-    names = decode_names(memory.read(tables.names, room), tables.count, tokens)
+    names = decode_names(memory.read(tables.names, room), 0, tables.count, tokens)
     rule, addresses = addresses_of(memory, tables, names, stext)
     return SymbolTable(names, addresses), rule

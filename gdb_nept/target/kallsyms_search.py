@@ -37,6 +37,7 @@ DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 FIRST_DIGIT = ord("0")  # its code is its token's number
 LONGEST_TABLE = 0x4000  # bytes of a token table; about 900 in practice
 OWN_PLACE_ORDER = "order of 7.1 on"
+MOST_NAMES = 1 << 21  # looked at before a token table is given up
 REACHES = (1 << 20, 1 << 21, 1 << 22, 1 << 23)  # how far before it the names may begin
 
 
@@ -77,31 +78,39 @@ def search_back(
     memory: PhysicalMemory[HostPhys], table: TokenTable, stext: int | None
 ) -> tuple[SymbolTable, Tables, Rule]:
     """The names before `table`, and the addresses on either side; raises NotKallsyms."""
-    start, blob = int(table.start), b""
+    start, blob, left = int(table.start), b"", MOST_NAMES
     for reach in REACHES:
         before = max(table.start - reach, 0)
         try:
-            blob = memory.read(HostPhys(before), start - before) + blob
+            new = memory.read(HostPhys(before), start - before)
         except MemoryUnreadable:
             break
-        start = before
-        for unit in ALIGNMENTS:
-            for place, count in _counts(blob, unit):
-                try:
-                    names = decode_names(blob[place + unit :], count, table.tokens)
-                except NotKallsyms:
-                    continue
-                found = HostPhys(start + place)
-                return _with_addresses(memory, table, found, unit, names, stext)
+        start, blob = before, new + blob
+        for place, unit, count in _counts(new, start):
+            try:
+                names = decode_names(blob, place + unit, count, table.tokens)
+            except NotKallsyms as error:
+                left -= error.names
+                if left < 0:
+                    raise NotKallsyms(
+                        "a token table, and names before it that do not fit"
+                    ) from None
+                continue
+            found = HostPhys(start + place)
+            return _with_addresses(memory, table, found, unit, names, stext)
     raise NotKallsyms("a token table, but no names before it")
 
 
-def _counts(blob: bytes, unit: int) -> Iterator[tuple[int, int]]:
-    """Where num_syms may be, nearest first: a likely number, alone in its `unit` bytes."""
-    words = memoryview(blob)[len(blob) % unit :].cast("Q" if unit == 8 else "I")
-    likely = [place for place, word in enumerate(words) if FEWEST <= word <= MOST]
-    for place in reversed(likely):
-        yield place * unit + len(blob) % unit, words[place]
+def _counts(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Where num_syms may be in `data` from `start` of memory, nearest first, with the alignment and
+    the number: a likely one, alone in its word."""
+    for unit in ALIGNMENTS:
+        skew = -start % unit
+        words = memoryview(data)[skew : len(data) - (len(data) - skew) % unit]
+        numbers = words.cast("Q" if unit == 8 else "I")
+        likely = [place for place, word in enumerate(numbers) if FEWEST <= word <= MOST]
+        for place in reversed(likely):
+            yield skew + unit * place, unit, numbers[place]
 
 
 def _with_addresses(

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PageCache, PhysicalMemory
-from gdb_nept.target.kallsyms import SymbolTable
-from gdb_nept.target.kernel_symbols import KernelSymbols
+from gdb_nept.target.kernel_symbols import KernelSymbols, SymbolLookup
 from gdb_nept.target.kernel_types import KernelTypes
 from gdb_nept.target.locate import Located, image_physical
 from gdb_nept.target.modules import LoadedModule, ModuleList, list_modules, module_symbols
@@ -58,7 +57,7 @@ class LinuxKernel:
         memory: PhysicalMemory[HostPhys],
         located: Located,
         build_id: str,
-        symbols: SymbolTable,
+        symbols: SymbolLookup,
         symbols_origin: str,
         sources: TypeSources,
         timings: Timings,
@@ -81,7 +80,7 @@ class LinuxKernel:
             symbols, symbols_origin, self.loaded_modules, lambda each: module_symbols(self, each)
         )
         self.types = KernelTypes(
-            lambda: sources.vmlinux(self), lambda name: sources.module(self, name)
+            lambda: sources.vmlinux(self), lambda name, base: sources.module(self, name, base)
         )
         self.layout: Layout = self._find_layout()
 
@@ -89,6 +88,12 @@ class LinuxKernel:
     def origin(self) -> str:
         """Where symbols and types come from, in words."""
         return f"symbols: {self.symbols.origin}; types: {self.types.origin}"
+
+    @property
+    def circumstances(self) -> tuple[str, ...]:
+        """How the kernel was found, and where it lies."""
+        moved = f"KASLR moved it by {self.kaslr_offset:#x}" if self.kaslr_offset else "no KASLR"
+        return (f"found by {self.found_by}; {moved}; {self.levels}-level paging",)
 
     @property
     def notes(self) -> tuple[NeptError, ...]:
@@ -191,7 +196,7 @@ class LinuxKernel:
             return None
 
 
-def _image(symbols: SymbolTable) -> range:
+def _image(symbols: SymbolLookup) -> range:
     """Where the kernel image lies; raises SymbolMissing for a table that does not tell."""
     start, end = symbols.address("_stext"), symbols.address("_end")
     if start is None or start < KERNEL_MAP:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import struct
-from array import array
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NeptError, SymbolMissing
@@ -13,9 +12,22 @@ from gdb_nept.target.kallsyms import SymbolTable
 from gdb_nept.target.modules import LoadedModule
 from gdb_nept.target.vmcoreinfo import KERNEL_MAP
 
-HEADER = struct.Struct("<II")  # symbols, bytes of names
 FIRST_ASKED = ("kvm", "kvm_intel", "kvm_amd", "irqbypass")
 NO_DATA = "Without CONFIG_KALLSYMS_ALL a kernel's tables hold functions only."
+
+
+class SymbolLookup(Protocol):
+    """A table of symbols, decoded or as it is kept by build."""
+
+    def __len__(self) -> int: ...
+
+    def address(self, name: str) -> KernelVirt | None:
+        """Of the first symbol called `name`."""
+        ...
+
+    def nearest(self, address: int) -> tuple[str, int] | None:
+        """The last symbol at or below `address`, and the distance from it."""
+        ...
 
 
 class KernelSymbols:
@@ -23,7 +35,7 @@ class KernelSymbols:
 
     def __init__(
         self,
-        vmlinux: SymbolTable,
+        vmlinux: SymbolLookup,
         origin: str,
         modules: Callable[[], Iterable[LoadedModule]],
         read: Callable[[LoadedModule], SymbolTable],
@@ -104,23 +116,3 @@ def _shown(found: tuple[str, int]) -> str:
 def _urgency(loaded: LoadedModule) -> int:
     name = loaded.module.name
     return FIRST_ASKED.index(name) if name in FIRST_ASKED else len(FIRST_ASKED)
-
-
-def pack(table: SymbolTable, kaslr_offset: int) -> bytes:
-    """The table with KASLR's offset taken off, to be cached by build."""
-    names = "\n".join(table.names).encode()
-    fixed = [each - kaslr_offset if each >= KERNEL_MAP else each for each in table.addresses]
-    return HEADER.pack(len(fixed), len(names)) + names + array("Q", fixed).tobytes()
-
-
-def unpack(data: bytes, kaslr_offset: int) -> SymbolTable | None:
-    """The table that `pack` packed, moved by `kaslr_offset`; None if it is not one."""
-    if len(data) < HEADER.size:
-        return None
-    count, length = HEADER.unpack_from(data)
-    if len(data) != HEADER.size + length + 8 * count:
-        return None
-    names = data[HEADER.size : HEADER.size + length].decode("utf-8", "replace").split("\n")
-    fixed = array("Q", data[HEADER.size + length :])
-    moved = array("Q", [each + kaslr_offset if each >= KERNEL_MAP else each for each in fixed])
-    return SymbolTable(names, moved) if len(names) == count else None

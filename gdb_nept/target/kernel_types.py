@@ -12,8 +12,8 @@ from gdb_nept.target.btf_types import BtfReader
 from gdb_nept.target.layouts import VMLINUX, LayoutReader, Layouts
 from gdb_nept.target.ports import CType
 
-Blob = Union[bytes, Layouts]
-Source = Callable[[], tuple[Blob, str]]  # the types, and where they came from in words
+Types = Union[Btf, Layouts]
+Found = tuple[Types, str]  # the types, and where they came from in words
 BODIES = ("kvm", "kvm_intel")  # where to look for a structure that another one only declares
 NO_MODULE_BTF = (
     "Name the module's file, or its BTF: --btf /lib/modules/RELEASE/kernel/arch/x86/kvm/{}.ko"
@@ -29,9 +29,12 @@ class Reader(Protocol):
 
 
 class KernelTypes:
-    """`vmlinux()` and `module(name)` fetch a blob; what they raise says what is missing."""
+    """`vmlinux()` and `module(name, vmlinux' BTF)` fetch types; what they raise says what is
+    missing."""
 
-    def __init__(self, vmlinux: Source, module: Callable[[str], tuple[Blob, str]]) -> None:
+    def __init__(
+        self, vmlinux: Callable[[], Found], module: Callable[[str, Btf | None], Found]
+    ) -> None:
         self._vmlinux_source = vmlinux
         self._module_source = module
         self._vmlinux: Reader | None = None
@@ -57,7 +60,7 @@ class KernelTypes:
             if isinstance(data, Layouts):
                 self._vmlinux = LayoutReader(data.bodies(VMLINUX), self._elsewhere)
             else:
-                self._vmlinux = BtfReader(Btf(data, origin="vmlinux' BTF"))
+                self._vmlinux = BtfReader(data)
         return self._vmlinux
 
     def module(self, name: str) -> Reader | None:
@@ -67,7 +70,8 @@ class KernelTypes:
         if name not in self._modules:
             base = self.vmlinux()
             try:
-                data, origin = self._module_source(name)
+                blob = base.btf if isinstance(base, BtfReader) else None
+                data, origin = self._module_source(name, blob)
                 self._modules[name] = self._reader(name, data, base)
             except NeptError as error:
                 self.missing[name] = error
@@ -75,15 +79,10 @@ class KernelTypes:
             self.origins[name] = origin
         return self._modules[name]
 
-    def _reader(self, name: str, data: Blob, base: Reader) -> Reader:
+    def _reader(self, name: str, data: Types, base: Reader) -> Reader:
         if isinstance(data, Layouts):
             return LayoutReader(data.bodies(name), lambda each: self._behind_layouts(each, base))
-        if isinstance(base, BtfReader):
-            return BtfReader(Btf(data, base.btf, f"{name}'s BTF"), self._elsewhere)
-        raise NeptError(
-            f"the BTF of {name} goes on from vmlinux' BTF, and vmlinux' types are layouts",
-            "Name layouts of all of them, or of none.",
-        )
+        return BtfReader(data, self._elsewhere)
 
     def _behind_layouts(self, name: str, base: Reader) -> CType | None:
         return base.named(name) or self._elsewhere(name)

@@ -20,12 +20,14 @@ from typing import Union
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, NoKernel
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.target import kernel_symbols, vmcoreinfo
+from gdb_nept.target import symbol_file, vmcoreinfo
 from gdb_nept.target.cache import BuildCache, default_directory
 from gdb_nept.target.elf import build_id_among
-from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable, Tables, decode
+from gdb_nept.target.fingerprint import fingerprint
+from gdb_nept.target.kallsyms import INDEX_SIZE, NotKallsyms, SymbolTable, Tables, decode
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel, Timings
+from gdb_nept.target.kernel_symbols import SymbolLookup
 from gdb_nept.target.locate import UTS_SIZE, Located, Progress, Search, image_physical, uts_fields
 from gdb_nept.target.recent import known_build, remember
 from gdb_nept.target.scan import LARGEST_IMAGE, readable
@@ -46,13 +48,15 @@ def attach(
     vmcoreinfo_text: bytes = b"",
     progress: Progress | None = None,
     cache: Path | str | None = "",
+    near: bool = False,
 ) -> LinuxKernel:
     """The kernel that `memory` holds; the debugger has stopped it, or it is a dump.
 
     `ram` is the size of RAM, or its physical ranges; () if not known.  `btf_files` are raw BTF,
     .ko and vmlinux files that the user named.  `cr3s`, of the machine's CPUs, and
     `vmcoreinfo_text`, of a dump's note, spare most of the search.  `cache` is the cache's
-    directory: "" for the usual one, None for none.
+    directory: "" for the usual one, None for none.  With `near` memory is read at no cost, and what
+    the cache holds is held against all of it, not against a few pages.
     Raises NoKernel, and BadInput for a file that is not of this kernel.
     """
     timings = Timings()
@@ -63,10 +67,10 @@ def attach(
     build_id = located.info.build_id or build_of_uts(memory, located)
     store = BuildCache(root, build_id)
     with _timed(timings, "symbols"):
-        symbols, origin = _symbols(memory, located, store)
+        symbols, origin = _symbols(memory, located, store, near)
     known = located.info.build_id or build_of_notes(memory, located, symbols)
     given = checked_files(btf_files, located.info.release, known)
-    sources = TypeSources(given, store)
+    sources = TypeSources(given, store, near)
     with _timed(timings, "layout"):
         return LinuxKernel(memory, located, build_id, symbols, origin, sources, timings)
 
@@ -96,7 +100,9 @@ def build_of_uts(memory: PhysicalMemory[HostPhys], located: Located) -> str:
     return "uts-" + hashlib.sha1(words.encode()).hexdigest()  # no secret, a name
 
 
-def build_of_notes(memory: PhysicalMemory[HostPhys], located: Located, symbols: SymbolTable) -> str:
+def build_of_notes(
+    memory: PhysicalMemory[HostPhys], located: Located, symbols: SymbolLookup
+) -> str:
     """vmlinux' build ID out of its notes in memory (include/asm-generic/vmlinux.lds.h, NOTES), or
     '' if it is not there."""
     bounds = symbols.address("__start_notes"), symbols.address("__stop_notes")
@@ -107,32 +113,64 @@ def build_of_notes(memory: PhysicalMemory[HostPhys], located: Located, symbols: 
 
 
 def _symbols(
-    memory: PhysicalMemory[HostPhys], located: Located, store: BuildCache
-) -> tuple[SymbolTable, str]:
+    memory: PhysicalMemory[HostPhys], located: Located, store: BuildCache, near: bool
+) -> tuple[SymbolLookup, str]:
     """The symbols of vmlinux and their origin in words.  Raises NoKernel."""
     info = located.info
-    cached = kernel_symbols.unpack(store.load("kallsyms") or b"", info.kaslr_offset)
-    if cached and cached.address("_stext") == info.symbols["_stext"]:
-        remember(store, cached, info.kaslr_offset)
-        return cached, f"kallsyms ({len(cached)} symbols, from the cache of this build)"
-    symbols, how = _decoded(memory, located)
-    store.store("kallsyms", kernel_symbols.pack(symbols, info.kaslr_offset))
+    stext = image_physical(info.symbols["_stext"], located.phys_base)
+    others = []
+
+    def read(offset: int, size: int) -> bytes:
+        return memory.read(HostPhys(stext + offset), size)
+
+    for data in store.contents("kallsyms"):
+        cached = symbol_file.unpack(data, info.kaslr_offset)
+        if cached is None or cached.symbols.address("_stext") != info.symbols["_stext"]:
+            continue
+        if cached.made_of.fits(read, near):
+            remember(store, cached.symbols, info.kaslr_offset)
+            count = len(cached.symbols)
+            return cached.symbols, f"kallsyms ({count} symbols, from the cache of this build)"
+        others.append(cached)
+    try:
+        symbols, tables, how = _decoded(memory, located)
+    except (NoKernel, MemoryUnreadable):
+        if not others:
+            raise
+        why = "the table in memory is damaged"
+        return others[0].symbols, f"kallsyms (from the cache of this build: {why})"
+    made_of = fingerprint(read, _extents(tables, stext))
+    store.store("kallsyms", symbol_file.pack(symbols, info.kaslr_offset, made_of))
     remember(store, symbols, info.kaslr_offset)
-    return symbols, f"kallsyms in memory ({len(symbols)} symbols, {how})"
+    doubt = "; what the cache has of this build does not fit this memory" if others else ""
+    return symbols, f"kallsyms in memory ({len(symbols)} symbols, {how}{doubt})"
 
 
-def _decoded(memory: PhysicalMemory[HostPhys], located: Located) -> tuple[SymbolTable, str]:
+def _extents(tables: Tables, stext: int) -> list[tuple[int, int]]:
+    """All that symbols are decoded from, but for what KASLR changes: offsets from `_stext`."""
+    found = [
+        (tables.names, tables.tokens - tables.names),
+        (tables.tokens, tables.token_index - tables.tokens),
+        (tables.token_index, INDEX_SIZE),
+    ]
+    if tables.relative_base is not None or tables.offsets_virtual:
+        found.append((tables.entries, 4 * tables.count))
+    return [(place - stext, size) for place, size in found]
+
+
+def _decoded(memory: PhysicalMemory[HostPhys], located: Located) -> tuple[SymbolTable, Tables, str]:
     if located.blind:
         blind = located.blind
-        return blind.symbols, f"{blind.tables.order}, found by search"
+        return blind.symbols, blind.tables, f"{blind.tables.order}, found by search"
     try:
         tables = named_tables(memory, located)
         if tables:
-            return decode(memory, tables, located.info.symbols["_stext"])[0], tables.order
+            symbols = decode(memory, tables, located.info.symbols["_stext"])[0]
+            return symbols, tables, tables.order
     except (NotKallsyms, MemoryUnreadable):
         pass  # the names in vmcoreinfo may be of an order to come: the search may still do
     symbols, tables = searched_tables(memory, located)
-    return symbols, f"{tables.order}, found by search"
+    return symbols, tables, f"{tables.order}, found by search"
 
 
 def named_tables(memory: PhysicalMemory[HostPhys], located: Located) -> Tables | None:

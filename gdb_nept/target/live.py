@@ -13,7 +13,8 @@ from typing import Callable, Union
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing
 from gdb_nept.memory.reader import PageCache
-from gdb_nept.target.attachment import Attachment, Missing, circumstances, lacking, missing
+from gdb_nept.memory.transport import NEAR
+from gdb_nept.target.attachment import Attachment, Missing, lacking, missing
 from gdb_nept.target.debugged import DebuggedKernel
 from gdb_nept.target.dwarf import Debugger, DwarfKernel, DwarfMismatch, with_dwarf
 from gdb_nept.target.kernel import LinuxKernel
@@ -94,7 +95,7 @@ class LiveTarget:
         except NeptError as error:
             return self._attached(None, (missing(error),))
         running = kernel.running if isinstance(kernel, DwarfKernel) else kernel
-        return self._attached(kernel, (*self._notes, *lacking(running)), circumstances(running))
+        return self._attached(kernel, (*self._notes, *lacking(running)), running.circumstances)
 
     def _attached(
         self, kernel: Kernel | None, problems: tuple[Missing, ...], notes: tuple[str, ...] = ()
@@ -139,12 +140,18 @@ class LiveTarget:
     ) -> LinuxKernel:
         """A file of types that does not fit this kernel is left out and told: the kernel is there
         all the same."""
+        choice = self.memory.choice
+        near = choice is not None and choice.transport.kind in NEAR
         with self.remote.progress() as progress:
+
+            def find(files: tuple[Path, ...]) -> LinuxKernel:
+                return attach(cache, ram, btf_files=files, cr3s=cr3s, progress=progress, near=near)
+
             try:
-                return attach(cache, ram, btf_files=self._btf_files, cr3s=cr3s, progress=progress)
+                return find(self._btf_files)
             except BadInput as error:
                 self._notes.append(missing(error))
-                return attach(cache, ram, cr3s=cr3s, progress=progress)
+                return find(())
 
     def _physical(self) -> tuple[PageCache[HostPhys], list[range], tuple[int, ...]]:
         """The memory, held for this command, its ranges, and CR3 of the CPU.  That is read before,

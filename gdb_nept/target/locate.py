@@ -23,6 +23,7 @@ from gdb_nept.target.scan import (
     GUESSED_END,
     LARGEST_IMAGE,
     USUAL_TEXT,
+    each_once,
     readable,
     search_order,
 )
@@ -32,6 +33,10 @@ PIECE = 1 << 20
 TAIL = 64  # bytes of the piece before that are looked at again
 UTS_SIZE = 512
 WIDEST_HOLE = 2 << 30  # then RAM ends where nothing was readable for so long
+MOST_TEXTS = 4096  # vmcoreinfos looked at, of which a guest's memory may hold any number
+MOST_TABLES = 32  # token tables before which names were sought
+MOST_BASES = 1 << 16  # places of the image tried for a kernel that does not tell its own (4.9)
+MOST_DOUBTS = 4  # told
 
 Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes at most
 
@@ -71,6 +76,7 @@ class Search:
         self.cr3s = cr3s
         self.progress = progress
         self.doubts: list[str] = []  # what was found, but did not prove itself
+        self._texts, self._tables, self._bases = MOST_TEXTS, MOST_TABLES, MOST_BASES
 
     def find(self) -> Located:
         """Raises NoKernel."""
@@ -78,7 +84,7 @@ class Search:
             found = self._vmcoreinfo_in(start, data) or self._kallsyms_in(start, data)
             if found:
                 return found
-        told = "; ".join(dict.fromkeys(self.doubts))
+        told = "; ".join(self.doubts)
         raise NoKernel(
             "no Linux kernel in the target's physical memory" + (f" ({told})" if told else ""),
             "If the machine is still in its firmware or boot loader, let it boot first.  A dump "
@@ -86,7 +92,7 @@ class Search:
         )
 
     def _pieces(self) -> Iterator[tuple[int, bytes]]:
-        ranges = search_order(self.memory, self.ranges, self.cr3s)
+        ranges = list(each_once(search_order(self.memory, self.ranges, self.cr3s)))
         total, done, hole = sum(map(len, ranges)), 0, 0
         for each in ranges:
             tail = b""
@@ -106,8 +112,12 @@ class Search:
 
     def _vmcoreinfo_in(self, start: int, data: bytes) -> Located | None:
         skew = start % PAGE_SIZE  # a tail shifts the pages
-        for place in vmcoreinfo.starts(bytes(skew) + data):
-            found = self.vmcoreinfo_at(HostPhys(start + place - skew))
+        for place in vmcoreinfo.starts(data, skew):
+            self._texts -= 1
+            if self._texts < 0:
+                self._give_up("more texts that begin like vmcoreinfo than any kernel writes")
+                return None
+            found = self.vmcoreinfo_at(HostPhys(start + place))
             if found:
                 return found
         return None
@@ -115,7 +125,7 @@ class Search:
     def vmcoreinfo_at(self, place: HostPhys) -> Located | None:
         info = read_vmcoreinfo(self.memory, place)
         if info is None:
-            self.doubts.append(f"a damaged vmcoreinfo at {place:#x}")
+            self._doubt(f"a damaged vmcoreinfo at {place:#x}")
             return None
         return self.prove(info, f"vmcoreinfo at {place:#x}")
 
@@ -128,8 +138,16 @@ class Search:
                 continue
             if self._release_fits(info, phys_base):
                 return Located(info, phys_base, tables, how, blind)
-        self.doubts.append(f"{how} tells of Linux {info.release}, but this memory is not its own")
+        self._doubt(f"{how} tells of Linux {info.release}, but this memory is not its own")
         return None
+
+    def _doubt(self, words: str) -> None:
+        if len(self.doubts) < MOST_DOUBTS and words not in self.doubts:
+            self.doubts.append(words)
+
+    def _give_up(self, words: str) -> None:
+        if words not in self.doubts:
+            self.doubts.insert(0, words)
 
     def _phys_bases(self, info: Vmcoreinfo) -> Iterator[int]:
         if info.phys_base is not None:
@@ -144,6 +162,9 @@ class Search:
     def _confirmed(self, variable: int, candidates: Iterator[int]) -> Iterator[int]:
         """The values of phys_base that the variable of that name confirms."""
         for each in candidates:
+            self._bases -= 1
+            if self._bases < 0:
+                return
             try:
                 data = self.memory.read(image_physical(variable, each), 8)
             except MemoryUnreadable:
@@ -165,6 +186,10 @@ class Search:
         for place in kallsyms_search.digit_runs(data):
             try:
                 table = kallsyms_search.token_table(self.memory, HostPhys(start + place))
+                self._tables -= 1
+                if self._tables < 0:
+                    self._give_up("more tables that look like kallsyms' than any kernel has")
+                    return None
                 found = kallsyms_search.search_back(self.memory, table, None)
             except (NotKallsyms, MemoryUnreadable):
                 continue

@@ -148,24 +148,18 @@ def _strings(kernel: Kernel, start: KernelVirt, last: int) -> bytes:
     return data + b"\0"
 
 
-def module_btf(kernel: Kernel, loaded: LoadedModule) -> bytes | None:
-    """The module's BTF out of the list `btf_modules` (since 5.11), or None if it has none there.
-    `mod->btf_data` is no help: do_init_module() sets it to NULL.  Raises SymbolMissing (no
-    CONFIG_KALLSYMS_ALL), TypeMissing, BrokenList, MemoryUnreadable."""
+def module_btf(kernel: Kernel, loaded: LoadedModule) -> tuple[KernelVirt, int] | None:
+    """Where the module's BTF lies and its size, out of the list `btf_modules` (since 5.11), or
+    None if it has none there.  `mod->btf_data` is no help: do_init_module() sets it to NULL.
+    Raises SymbolMissing (no CONFIG_KALLSYMS_ALL), TypeMissing, BrokenList, MemoryUnreadable."""
     head = kernel.symbols.address("btf_modules")
     for node in list_nodes(kernel, head):
         entry = container_of(kernel, node, "btf_module", "list")
         if entry.member("module").pointer() == loaded.value.address:
-            return read_btf(entry.member("btf").deref())
+            btf = entry.member("btf").deref()
+            size = btf.member("data_size").number()
+            return (btf.member("data").pointer(), size) if 0 < size <= LARGEST_BTF else None
     return None
-
-
-def read_btf(btf: Value) -> bytes:
-    """The data of a `struct btf`; b'' if its size makes no sense."""
-    size = btf.member("data_size").number()
-    if not 0 < size <= LARGEST_BTF:
-        return b""
-    return btf.kernel.read(btf.member("data").pointer(), size)
 
 
 def module_build_id(loaded: LoadedModule) -> str:

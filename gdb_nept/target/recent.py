@@ -15,6 +15,7 @@ from pathlib import Path
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.target.cache import BuildCache, known_builds
 from gdb_nept.target.kallsyms import SymbolTable
+from gdb_nept.target.kernel_symbols import SymbolLookup
 from gdb_nept.target.locate import Located, Search
 from gdb_nept.target.scan import USUAL_TEXT, image_pages
 from gdb_nept.target.vmcoreinfo import KERNEL_MAP
@@ -23,36 +24,36 @@ FILE = "anchors.json"
 NAMES = ("phys_base", "page_offset_base", "vmcoreinfo_data")
 
 
-def remember(store: BuildCache, symbols: SymbolTable, kaslr_offset: int) -> None:
+def remember(store: BuildCache, symbols: SymbolLookup, kaslr_offset: int) -> None:
     """Keep the places that lead to vmcoreinfo, with KASLR's offset taken off."""
     found = [symbols.address(name) for name in NAMES]
     places = [address - kaslr_offset for address in found if address is not None]
-    if len(places) == len(NAMES) and store.load(FILE) is None:
-        store.store(FILE, json.dumps(dict(zip(NAMES, places))).encode())
+    anchors = json.dumps(dict(zip(NAMES, places))).encode()
+    if len(places) == len(NAMES) and anchors not in store.contents(FILE):
+        store.store(FILE, anchors)
 
 
 def known_build(search: Search, root: Path | None) -> Located | None:
     """The kernel in memory, if it is of a build in the cache; else None."""
     images = list(dict.fromkeys(placements(search)))
     for build_id in known_builds(root):
-        anchors = _anchors(BuildCache(root, build_id).load(FILE))
-        if anchors is None:
-            continue
-        for kaslr_offset, phys_base in images:
-            moved = {name: place + kaslr_offset for name, place in anchors.items()}
-            found = search.follow(SymbolTable(list(moved), list(moved.values())), phys_base)
-            if found and found.info.build_id == build_id:
-                return found
+        for data in BuildCache(root, build_id).contents(FILE):
+            for kaslr_offset, phys_base in images:
+                moved = {name: place + kaslr_offset for name, place in _anchors(data).items()}
+                found = search.follow(SymbolTable(list(moved), list(moved.values())), phys_base)
+                if found and found.info.build_id == build_id:
+                    return found
     return None
 
 
-def _anchors(data: bytes | None) -> dict[str, int] | None:
+def _anchors(data: bytes) -> dict[str, int]:
+    """{} for what `remember` has not written."""
     try:
-        found = json.loads(data or b"null")
+        found = json.loads(data)
     except ValueError:
-        return None
+        return {}
     whole = isinstance(found, dict) and all(isinstance(found.get(name), int) for name in NAMES)
-    return found if whole else None
+    return found if whole else {}
 
 
 def placements(search: Search) -> Iterator[tuple[int, int]]:

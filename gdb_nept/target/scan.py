@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, KernelVirt
@@ -33,6 +33,21 @@ def search_order(
         if each.start < USUAL_LOAD:
             found.append(range(each.start, min(each.stop, USUAL_LOAD)))
     return list(dict.fromkeys(found))
+
+
+def each_once(ranges: Iterable[range]) -> Iterator[range]:
+    """`ranges` without what an earlier one holds."""
+    seen: list[range] = []
+    for each in ranges:
+        start = each.start
+        for before in sorted(seen, key=lambda one: one.start):
+            if before.start < each.stop and start < before.stop:
+                if start < before.start:
+                    yield range(start, before.start)
+                start = before.stop
+        if start < each.stop:
+            yield range(start, each.stop)
+        seen.append(each)
 
 
 @dataclass(frozen=True)

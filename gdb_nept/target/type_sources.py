@@ -13,20 +13,23 @@ from typing import Union
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import BadInput, NeptError, SymbolMissing, TypeMissing
 from gdb_nept.target import layouts, modules
+from gdb_nept.target.btf import Btf
 from gdb_nept.target.cache import BuildCache
 from gdb_nept.target.elf import BtfFile, read_btf_file, unpacked
+from gdb_nept.target.kept_btf import Blob, KeptBtf
 from gdb_nept.target.layouts import VMLINUX, Layouts
 from gdb_nept.target.modules import LARGEST_BTF, LoadedKernel, LoadedModule
 from gdb_nept.target.ports import Kernel, Symbols
 
 TypeFile = Union[BtfFile, Layouts]
-Found = tuple[Union[bytes, Layouts], str]  # BTF or layouts, and where from in words
+Found = tuple[Union[Btf, Layouts], str]  # and where from in words
 
 #: The section's bounds: since 5.7 (include/asm-generic/vmlinux.lds.h, BTF), and in 5.6.
 BOUNDS = (
     ("__start_BTF", "__stop_BTF"),
     ("_binary__btf_vmlinux_bin_start", "_binary__btf_vmlinux_bin_end"),
 )
+VMLINUX_BTF = "vmlinux' BTF"
 NO_VMLINUX = "Name the kernel's BTF: --btf FILE (a vmlinux, or a copy of /sys/kernel/btf/vmlinux)."
 NO_MODULE = (
     "Name the module's file or its BTF: --btf FILE "
@@ -42,9 +45,9 @@ MAKE = (
 class TypeSources:
     """`files` were read and checked by `checked_files`."""
 
-    def __init__(self, files: Sequence[TypeFile], cache: BuildCache) -> None:
+    def __init__(self, files: Sequence[TypeFile], cache: BuildCache, near: bool = False) -> None:
         self._files = {module: file for file in files for module in _modules(file)}
-        self._cache = cache
+        self._kept = KeptBtf(cache, near)
 
     def vmlinux(self, kernel: LoadedKernel) -> Found:
         """The types of vmlinux and their origin in words.  Raises TypeMissing, BadInput."""
@@ -54,32 +57,50 @@ class TypeSources:
         bounds = _bounds(kernel.symbols)
         if file:
             _same_size(file, bounds)
-            return file.btf, f"BTF of {file.path}"
-        cached = self._cache.load("vmlinux.btf")
-        if cached is not None:
-            return cached, "BTF (from the cache of this build)"
+            return Btf(file.btf, origin=VMLINUX_BTF), f"BTF of {file.path}"
         if not bounds:
             raise TypeMissing("module", "memory: this kernel carries no BTF", NO_VMLINUX)
-        data = kernel.read(KernelVirt(bounds.start), len(bounds))
-        self._cache.store("vmlinux.btf", data)
-        return data, "BTF in memory"
+        blob = Blob("vmlinux.btf", VMLINUX_BTF, KernelVirt(bounds.start), len(bounds))
+        found = self._kept.take(blob, kernel.read)
+        return found.btf, found.told("BTF in memory", "BTF (from the cache of this build)")
 
-    def module(self, kernel: LoadedKernel, name: str) -> Found:
-        """A module's types and their origin.  Raises NeptError with the advice what to do."""
+    def module(self, kernel: LoadedKernel, name: str, base: Btf | None) -> Found:
+        """A module's types and their origin; its BTF goes on from `base`, that of vmlinux.  Raises
+        NeptError with the advice what to do."""
         loaded = next((each for each in kernel.loaded_modules() if each.module.name == name), None)
         build_id = modules.module_build_id(loaded) if loaded else ""
         file = self._files.get(name)
+        if isinstance(file, Layouts):
+            _same_build(file.path, file.build_ids.get(name, ""), build_id, _loaded(name))
+            return file, _told(file, name)
         if file:
-            return _of_file(file, name, build_id)
+            _same_build(file.path, file.build_id, build_id, _loaded(name))
+            return Btf(file.btf, _needed(base, name), f"{name}'s BTF"), f"module BTF of {file.path}"
         if loaded is None:
             raise NeptError(f"module {name} is not loaded", "Look with lsmod on the host.")
         if not modules_have_btf(kernel):
             return _of_build(name, _known_build_id(loaded), kernel.release)
-        if build_id:
-            data = self._cache.blob(f"{name}-{build_id}.btf", lambda: _in_memory(kernel, loaded))
-        else:
-            data = _in_memory(kernel, loaded)
-        return data, "module BTF"
+        return self._in_memory(kernel, loaded, build_id, _needed(base, name))
+
+    def _in_memory(
+        self, kernel: LoadedKernel, loaded: LoadedModule, build_id: str, base: Btf
+    ) -> Found:
+        name = loaded.module.name
+        advice = NO_MODULE.format(release=kernel.release, name=name.replace("_", "-"), module=name)
+        kept_as, origin = f"{name}-{build_id or 'unknown'}.btf", f"{name}'s BTF"
+        try:
+            place = modules.module_btf(kernel, loaded)
+            if place is None:
+                raise NeptError(f"module {name} has no BTF in memory", advice)
+            found = self._kept.take(Blob(kept_as, origin, *place, base), kernel.read)
+        except NeptError as error:
+            why = NeptError(
+                f"the BTF of module {name} cannot be read: {error.message}", error.advice or advice
+            )
+            if not build_id:
+                raise why from None
+            found = self._kept.unproved(Blob(kept_as, origin, KernelVirt(0), 0, base), why)
+        return found.btf, found.told("module BTF", "module BTF")
 
 
 def _modules(file: TypeFile) -> tuple[str, ...]:
@@ -89,13 +110,18 @@ def _modules(file: TypeFile) -> tuple[str, ...]:
     return (file.module,)
 
 
-def _of_file(file: TypeFile, name: str, build_id: str) -> Found:
-    what = f"the loaded module {name}"
-    if isinstance(file, Layouts):
-        _same_build(file.path, file.build_ids.get(name, ""), build_id, what)
-        return file, _told(file, name)
-    _same_build(file.path, file.build_id, build_id, what)
-    return file.btf, f"module BTF of {file.path}"
+def _loaded(name: str) -> str:
+    return f"the loaded module {name}"
+
+
+def _needed(base: Btf | None, name: str) -> Btf:
+    """Raises NeptError where vmlinux' types are no BTF."""
+    if base is None:
+        raise NeptError(
+            f"the BTF of {name} goes on from vmlinux' BTF, and vmlinux' types are layouts",
+            "Name layouts of all of them, or of none.",
+        )
+    return base
 
 
 def _told(file: Layouts, name: str) -> str:
@@ -133,20 +159,6 @@ def _of_build(name: str, build_id: str, release: str) -> Found:
     if others:
         what += f"; those of {release} are of another build ({', '.join(others)})"
     raise NeptError(what, MAKE.format(release=release))
-
-
-def _in_memory(kernel: LoadedKernel, loaded: LoadedModule) -> bytes:
-    name = loaded.module.name
-    advice = NO_MODULE.format(release=kernel.release, name=name.replace("_", "-"), module=name)
-    try:
-        data = modules.module_btf(kernel, loaded)
-    except NeptError as error:
-        raise NeptError(
-            f"the BTF of module {name} cannot be read: {error.message}", advice
-        ) from None
-    if not data:
-        raise NeptError(f"module {name} has no BTF in memory", advice)
-    return data
 
 
 def _bounds(symbols: Symbols) -> range | None:

@@ -9,6 +9,7 @@ header of 24 bytes (`vmcoreinfo_note`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gdb_nept.address import KernelVirt
@@ -84,6 +85,8 @@ def _take(found: Vmcoreinfo, kind: str | None, name: str, word: str | None, valu
     try:
         if word:
             found.words[word] = value
+            if word == "KERNELOFFSET":
+                int(value, 16)
         elif kind == "SYMBOL":
             found.symbols[name] = KernelVirt(int(value, 16))
         elif kind == "NUMBER":
@@ -113,12 +116,10 @@ def _plausible(found: Vmcoreinfo) -> bool:
     return offset % 4096 == 0 and 0 <= behind < KERNEL_MAP_SIZE and behind % TEXT_ALIGN < 0x10000
 
 
-def starts(data: bytes) -> list[int]:
-    """Where, in `data` read from a page boundary, a copy may start."""
-    found: list[int] = []
+def starts(data: bytes, skew: int = 0) -> Iterator[int]:
+    """Where, in `data` read from `skew` bytes behind a page's boundary, a copy may start."""
     place = data.find(MAGIC)
     while place >= 0:
-        if place % LIMIT in (0, NOTE_HEADER):
-            found.append(place)
+        if (place + skew) % LIMIT in (0, NOTE_HEADER):
+            yield place
         place = data.find(MAGIC, place + 1)
-    return found

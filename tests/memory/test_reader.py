@@ -69,6 +69,24 @@ def test_raw_file(tmp_path: Path) -> None:
         memory.read(HostPhys(4092), 8)
 
 
+def test_the_holes_of_a_file_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.raw"
+    with path.open("wb") as file:
+        file.truncate(64 << 30)
+        for place in (1 << 20, 5 << 30):
+            file.seek(place)
+            file.write(b"x" * 100)
+    memory: RawMemory[HostPhys] = RawMemory(path)
+    ranges = memory.data_ranges()
+    assert sum(map(len, ranges)) < 1 << 20
+    assert all(any(place in each for each in ranges) for place in (1 << 20, 5 << 30))
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(1 << 20)
+    empty: RawMemory[HostPhys] = RawMemory(path)
+    assert empty.data_ranges() == []
+
+
 @pytest.mark.parametrize("content", [None, b""])
 def test_a_raw_file_that_cannot_be_mapped(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "memory.raw"

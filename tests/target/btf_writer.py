@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from gdb_nept.target import btf
+from gdb_nept.target import btf_index as btf
 from gdb_nept.target.btf import HEADER, MAGIC
 
 

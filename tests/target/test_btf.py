@@ -4,8 +4,9 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.errors import BadInput, MemberMissing
-from gdb_nept.target import btf
-from gdb_nept.target.btf import Btf
+from gdb_nept.target import btf_index as btf
+from gdb_nept.target.btf import Btf, check_whole
+from gdb_nept.target.btf_index import pack, unpack
 from gdb_nept.target.btf_types import BtfReader
 from gdb_nept.target.ports import CType
 from tests.target.btf_writer import BtfWriter
@@ -139,7 +140,68 @@ def test_unknown_kinds_and_types_without_end_are_refused(reader: BtfReader) -> N
             round_and_round.type(number)
     with pytest.raises(BadInput):
         struct(round_and_round, "bad").member("gone")
-    assert not struct(round_and_round, "worse").has("x")
+    for _ in range(2):  # the same answer the second time
+        with pytest.raises(BadInput, match="without end"):
+            struct(round_and_round, "worse").has("x")
+
+
+def test_work_on_a_hostile_structure_is_bounded() -> None:
+    """Two anonymous members of the structure before, sixty times: 2**60 members."""
+    writer = BtfWriter()
+    last = writer.struct("bottom", 4, ("x", writer.integer("int", 4), 0))
+    for _ in range(60):
+        last = writer.struct("", 4, ("", last, 0), ("", last, 0))
+    top = writer.struct("top", 4, ("", last, 0))
+    with pytest.raises(BadInput, match="without end"):
+        BtfReader(Btf(writer.blob())).type(top).member("x")
+
+
+def test_arrays_of_arrays_have_an_end() -> None:
+    writer = BtfWriter()
+    last = writer.integer("int", 4)
+    for _ in range(500):
+        last = writer.add(btf.ARRAY, "", 0, last, 1, 2)
+    reader = BtfReader(Btf(writer.blob()))
+    for _ in range(2):
+        with pytest.raises(BadInput, match="no end"):
+            reader.type(last)
+    assert reader.type(4).size == 32
+
+
+@pytest.mark.parametrize("bytes_less", [1, 4, 8, 12])
+def test_a_type_section_that_ends_in_a_type_is_refused(bytes_less: int) -> None:
+    writer = vmlinux()
+    writer.struct("last", 4, ("x", 1, 0))
+    writer.types = writer.types[:-bytes_less]
+    with pytest.raises(BadInput, match=r"cut off|none we know"):
+        Btf(writer.blob())
+
+
+def test_an_index_made_before_gives_the_same_types() -> None:
+    made = Btf(vmlinux().blob())
+    kept = unpack(pack(made.index))
+    assert kept is not None
+    again = Btf(vmlinux().blob(), index=kept)
+    names = [made.name(made.words[place]).decode() for place in made.index.places]
+    assert {name: made.named(name) for name in names} == {name: again.named(name) for name in names}
+    assert unpack(pack(made.index)[:-1]) is None
+    assert unpack(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (("x", 99, 0), "type 99"),
+        (("x", 1, 4096), "beyond"),
+        (("x", 1, 1 << 20), "beyond"),
+    ],
+)
+def test_a_damaged_member_is_found(member: tuple[str, int, int], why: str) -> None:
+    writer = vmlinux()
+    check_whole(Btf(writer.blob()))
+    writer.struct("damaged", 8, member)
+    with pytest.raises(BadInput, match=why):
+        check_whole(Btf(writer.blob()))
 
 
 def test_the_parameters_of_a_function_are_counted() -> None:

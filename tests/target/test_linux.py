@@ -31,7 +31,7 @@ from gdb_nept.target.linux import attach, searched_tables
 from gdb_nept.target.locate import Search
 from gdb_nept.target.ports import CType, Value, container_of, object_at
 from gdb_nept.target.recent import placements
-from gdb_nept.target.scan import image_of, readable
+from gdb_nept.target.scan import each_once, image_of, readable
 from gdb_nept.target.vmcoreinfo import Vmcoreinfo, parse
 from tests.target.memories import Pieces
 
@@ -159,8 +159,14 @@ def test_search_finds_what_vmcoreinfo_names(
         pytest.skip("vmcoreinfo names no tables of kallsyms before 6.0")
     assert named is not None
     assert (tables.names, tables.entries, tables.count) == (named.names, named.entries, named.count)
-    assert list(table.addresses) == list(kernel.symbols.vmlinux.addresses)
-    assert list(table.names) == list(kernel.symbols.vmlinux.names)
+    assert list(table.addresses) == list(decoded(kernel).addresses)
+    assert list(table.names) == list(decoded(kernel).names)
+
+
+def decoded(kernel: LinuxKernel) -> SymbolTable:
+    """Its symbols, which were in no cache."""
+    assert isinstance(kernel.symbols.vmlinux, SymbolTable)
+    return kernel.symbols.vmlinux
 
 
 @pytest.mark.bochs
@@ -186,7 +192,7 @@ def test_kernels_that_tell_less(
     monkeypatch.setattr("gdb_nept.target.vmcoreinfo.parse", poorer)
     found = attach(memory, memory.size, cache=None)
     assert (found.release, found.phys_base) == (kernel.release, kernel.phys_base)
-    assert list(found.symbols.vmlinux.addresses) == list(kernel.symbols.vmlinux.addresses)
+    assert list(decoded(found).addresses) == list(decoded(kernel).addresses)
     assert "found by search" in found.symbols.origin
     assert found.symbols.address("vm_list", "kvm") == kernel.symbols.address("vm_list", "kvm")
     assert found.build_id == kernel.build_id or found.build_id.startswith("uts-")
@@ -213,8 +219,12 @@ def test_the_second_attach_is_quick_and_the_same(
     assert second.types.struct("kvm").size == size
     assert "cache" in second.symbols.origin
     assert "cache" in second.types.origin
-    assert list(second.symbols.vmlinux.names) == list(first.symbols.vmlinux.names)
-    assert list(second.symbols.vmlinux.addresses) == list(first.symbols.vmlinux.addresses)
+    table, kept = decoded(first), second.symbols.vmlinux
+    assert len(kept) == len(table)
+    for name in table.names[::7]:
+        assert kept.address(name) == table.address(name), name
+    for address in table.addresses[::7]:
+        assert kept.nearest(address + 1) == table.nearest(address + 1)
     assert second.layout == first.layout
     assert second.build_id == first.build_id
 
@@ -310,9 +320,98 @@ def test_random_memory_holds_no_kernel() -> None:
     assert steps[-1][1] == steps[-1][2]
 
 
+def test_no_place_is_searched_twice() -> None:
+    ranges = [range(16, 24), range(8, 32), range(0, 8), range(4, 40), range(40, 40)]
+    found = list(each_once(ranges))
+    assert sorted(place for each in found for place in each) == list(range(40))
+
+
+def test_memory_full_of_texts_like_vmcoreinfo_does_not_hold_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A guest's memory lies in its host's."""
+    text = b"OSRELEASE=6.1\nSYMBOL(_stext)=ffffffff81000000\nSYMBOL(phys_base)=ffffffff81e0f010\n"
+    memory = Pieces({0: text.ljust(4096, b"\0") * 8192})
+    monkeypatch.setattr("gdb_nept.target.locate.MOST_TEXTS", 100)
+    monkeypatch.setattr("gdb_nept.target.locate.MOST_BASES", 1000)
+    with pytest.raises(NoKernel, match="more texts"):
+        attach(memory, 8192 << 12, cache=None)
+    assert memory.bytes_read < 3 * 8192 << 12
+
+
 def test_where_nothing_can_be_read_the_search_ends() -> None:
     with pytest.raises(NoKernel):
         attach(Pieces({}), cache=None)
+
+
+class Flipped:
+    """A memory with some bytes replaced."""
+
+    def __init__(self, below: RawMemory[HostPhys], places: dict[int, int]) -> None:
+        self.below, self.places = below, places
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        data = bytearray(self.below.read(address, size))
+        for place, byte in self.places.items():
+            if address <= place < address + size:
+                data[place - address] ^= byte
+        return bytes(data)
+
+
+@pytest.mark.bochs
+def test_a_damaged_dump_does_not_poison_the_cache(
+    memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
+) -> None:
+    """The offset of `struct kvm.vm_list`, and a character of the symbol `vm_list`'s neighbour."""
+    good = kernel.types.struct("kvm").member("vm_list").offset
+    place = place_of_member(kernel, "kvm", "vm_list")
+    damaged = attach(
+        Flipped(memory, {place: 0x40}), memory.size, cache=tmp_path / "fresh", near=True
+    )
+    assert damaged.types.struct("kvm").member("vm_list").offset == good ^ 8
+    sound = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
+    assert sound.types.struct("kvm").member("vm_list").offset == good
+    assert "does not fit this memory" in sound.types.origin
+    again = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
+    assert again.types.struct("kvm").member("vm_list").offset == good
+    assert again.types.origin == "BTF (from the cache of this build)"
+    once_more = attach(
+        Flipped(memory, {place: 0x40}), memory.size, cache=tmp_path / "fresh", near=True
+    )
+    assert once_more.types.struct("kvm").member("vm_list").offset == good ^ 8
+
+
+def place_of_member(kernel: LinuxKernel, struct: str, member: str) -> int:
+    """The physical address of the BTF word with a member's offset."""
+    reader = kernel.types.vmlinux()
+    assert isinstance(reader, BtfReader)
+    (record, *_) = reader.btf.named(struct)
+    words = reader.btf.trailer(record, 3 * record.count)
+    names = [reader.btf.string(words[at]) for at in range(0, len(words), 3)]
+    word = record.trailer + 3 * names.index(member) + 2
+    types_at = 24  # behind BTF's header, where its types begin
+    start = kernel.symbols.address("__start_BTF")
+    return kernel.to_physical(KernelVirt(start + types_at + 4 * word))
+
+
+@pytest.mark.bochs
+def test_damaged_symbols_do_not_reach_a_sound_dump(
+    memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
+) -> None:
+    """One bit of a symbol's offset, where the kernel keeps it."""
+    located = Search(memory, [range(memory.size)]).find()
+    tables = linux.named_tables(memory, located)
+    if tables is None:
+        pytest.skip("vmcoreinfo names no tables of kallsyms before 6.0")
+    number = decoded(kernel).names.index("init_task")
+    broken = Flipped(memory, {tables.entries + 4 * number: 0x40})
+    told = attach(broken, memory.size, cache=tmp_path / "fresh", near=True)
+    right = kernel.symbols.address("init_task")
+    assert told.symbols.address("init_task") != right
+    for words in ("does not fit this memory", "from the cache of this build"):
+        sound = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
+        assert sound.symbols.address("init_task") == right
+        assert words in sound.symbols.origin
 
 
 def test_a_symbol_table_without_modules() -> None:

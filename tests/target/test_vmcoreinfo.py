@@ -56,6 +56,7 @@ def test_old_kernels_tell_less() -> None:
         "OSRELEASE=%s\n",
         "OSRELEASE=6.1\n",
         TEXT.replace("KERNELOFFSET=3e00000", "KERNELOFFSET=3e00010"),
+        TEXT.replace("KERNELOFFSET=3e00000", "KERNELOFFSET=z"),
         TEXT.replace("_stext)=ffffffff84e00000", "_stext)=ffffffff84f10000"),
         TEXT.replace("_stext)=ffffffff84e00000", "_stext)=ffff800010000000"),
         TEXT.replace("_stext)=ffffffff84e00000", "_stext)=zz"),
@@ -71,4 +72,5 @@ def test_copies_start_a_page_or_stand_behind_a_note_header() -> None:
     page = vmcoreinfo.MAGIC.ljust(4096, b"\0")
     note = bytes(24) + page[:-24]
     other = bytes(100) + page[:-100]
-    assert starts(page + note + other + page) == [0, 4096 + 24, 3 * 4096]
+    assert list(starts(page + note + other + page)) == [0, 4096 + 24, 3 * 4096]
+    assert list(starts(b"tail" + page, 4092)) == [4]
