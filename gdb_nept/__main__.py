@@ -12,24 +12,25 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdb_nept.address import HostPhys
 from gdb_nept.commands import json_lines
-from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.catalogue import PREFIX, command_named, listing
 from gdb_nept.commands.command import Command, Usage, plain_number
 from gdb_nept.errors import NeptError, NoKernel
-from gdb_nept.live.stops import Stops
-from gdb_nept.memory.raw import RawMemory
-from gdb_nept.nested.session import Session
 from gdb_nept.render import text
-from gdb_nept.target.attachment import Attachment, lacking, missing
-from gdb_nept.target.kernel import LinuxKernel
-from gdb_nept.target.linux import attach
-from gdb_nept.target.running import Running
 
-EPILOG = f"""\
-commands (with or without {PREFIX!r}; COMMAND --help is its manual):
-{listing()}
+if TYPE_CHECKING:  # what a question does not need is not read
+    from gdb_nept.live.stops import Stops
+    from gdb_nept.nested.session import Session
+    from gdb_nept.target.attachment import Attachment
+    from gdb_nept.target.kernel import LinuxKernel
+    from gdb_nept.target.running import Running
+
+EPILOG = """\
+commands (with or without {prefix!r}; COMMAND --help is its manual):
+{commands}
 
 Without a dump, decode works, and predictions on request: predict --json-lines < requests.
 Exit status: 0 done, 1 not found or not readable, 2 usage.
@@ -46,13 +47,20 @@ class DumpContext:
     def kernel(self) -> LinuxKernel:
         if self._dump is None:
             raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
+        from gdb_nept.memory.raw import RawMemory
+        from gdb_nept.target.linux import attach
+
         memory: RawMemory[HostPhys] = RawMemory(self._dump)
         return attach(memory, memory.data_ranges(), btf_files=self._btf, near=True)
 
     def session(self) -> Session:
+        from gdb_nept.nested.session import Session
+
         return Session(self.kernel())
 
     def attachment(self) -> Attachment:
+        from gdb_nept.target.attachment import Attachment, lacking, missing
+
         target = f"dump {self._dump}"
         try:
             kernel = self.kernel()
@@ -101,17 +109,22 @@ def coloured() -> bool:
 
 
 def _named(name: str) -> Command:
-    for one in COMMANDS:
-        if name in (one.name, one.name[len(PREFIX) :]):
-            return one
-    raise Usage(f"there is no command '{name}'", f"Commands:\n{listing()}")
+    found = command_named(name)
+    if found is None:
+        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing()}")
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        self.epilog = EPILOG.format(prefix=PREFIX, commands=listing())
+        return super().format_help()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python3 -m gdb_nept",
         description="Decode and walk nested EPT in a dump of a Linux KVM host's physical memory.",
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

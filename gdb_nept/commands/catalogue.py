@@ -1,36 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All commands, in the order in which `nept` lists them."""
+"""All commands, in the order in which `nept` lists them; a command's file is read when it is asked
+for, so that one question does not pay for all of them.
+"""
 
 from __future__ import annotations
 
-from gdb_nept.commands.check import check
+from importlib import import_module
+
 from gdb_nept.commands.command import Command
-from gdb_nept.commands.decode import decode
-from gdb_nept.commands.diff import diff
-from gdb_nept.commands.ept import ept
-from gdb_nept.commands.predict import predict
-from gdb_nept.commands.target import target
-from gdb_nept.commands.vmcs12 import vmcs12
-from gdb_nept.commands.vms import vms
-from gdb_nept.commands.walk import walk
-from gdb_nept.commands.watch import watch
 
 PREFIX = "nept-"
-COMMANDS: tuple[Command, ...] = (
-    target,
-    vms,
-    vmcs12,
-    ept,
-    walk,
-    predict,
-    check,
-    watch,
-    diff,
-    decode,
+#: Each is the function of that name in the file of that name.
+NAMES = (
+    *("target", "vms", "vmcs12", "ept", "walk"),
+    *("predict", "check", "watch", "diff", "decode"),
 )
+
+
+def command_named(name: str) -> Command | None:
+    """With or without the prefix; None if there is none."""
+    bare = name[len(PREFIX) :] if name.startswith(PREFIX) else name
+    if bare not in NAMES:
+        return None
+    found: Command = getattr(import_module(f"gdb_nept.commands.{bare}"), bare)
+    return found
+
+
+def all_commands() -> tuple[Command, ...]:
+    return tuple(one for name in NAMES if (one := command_named(name)))
 
 
 def listing() -> str:
     """The names and what each does, a line each."""
-    width = max(len(one.name) for one in COMMANDS)
-    return "\n".join(f"{one.name:{width}}  {one.summary}" for one in COMMANDS)
+    width = max(len(PREFIX + name) for name in NAMES)
+    return "\n".join(f"{one.name:{width}}  {one.summary}" for one in all_commands())

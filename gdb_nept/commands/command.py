@@ -8,22 +8,23 @@ only in the Context that they hand over.
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol
 
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
-from gdb_nept.live.stops import Stops
-from gdb_nept.nested.session import Session
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Page
-from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.running import Running
+
+if TYPE_CHECKING:  # a command imports what it needs of them
+    from gdb_nept.live.stops import Stops
+    from gdb_nept.nested.session import Session
+    from gdb_nept.target.attachment import Attachment
+    from gdb_nept.target.running import Running
 
 
 class Context(Protocol):
@@ -102,6 +103,8 @@ class Command:
 
     @property
     def manual(self) -> str:
+        import inspect  # costs a dump's question more than the question
+
         return inspect.getdoc(self.run) or ""
 
     @property

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from typing import BinaryIO, NoReturn, TextIO
 
 from gdb_nept.commands.command import Usage
-from gdb_nept.predict.model import model
-from gdb_nept.predict.request import answer_lines
 
 OPTION = "--json-lines"
 DEFAULT_MODEL = "sdm"
@@ -36,6 +34,9 @@ def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
     Answers leave at once unless the requests come from a file: the program at the other end of a
     pipe may wait for one before it asks again.
     """
+    from gdb_nept.predict.model import model
+    from gdb_nept.predict.request import answer_lines
+
     parser = _Parser(prog="predict", add_help=False, allow_abbrev=False)
     parser.add_argument(OPTION, action="store_true")
     parser.add_argument("--model", default=DEFAULT_MODEL)

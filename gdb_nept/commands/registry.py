@@ -13,7 +13,7 @@ from typing import Any
 
 import gdb
 
-from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
 from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
@@ -299,7 +299,7 @@ def register() -> None:
     BtfParameter(context)
     MemoryParameter(context)
     MemoryFileParameter(context)
-    for one in COMMANDS:
+    for one in all_commands():
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)
     NeptReload(context)

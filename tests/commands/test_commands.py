@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gdb_nept import commands
-from gdb_nept.commands.catalogue import COMMANDS, PREFIX, listing
+from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
 from gdb_nept.commands.command import (
     COMMON,
     Command,
@@ -58,7 +58,7 @@ class NoTarget:
 HERE = NoTarget()
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_the_docstring_is_a_manual(one: Command) -> None:
     first, usage, *_ = one.manual.split("\n\n")
     assert first.endswith(".")
@@ -69,7 +69,7 @@ def test_the_docstring_is_a_manual(one: Command) -> None:
     assert all(len(line) <= 100 for line in one.manual.splitlines())
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_every_argument_is_in_the_manual_and_none_else(one: Command) -> None:
     usage = one.manual.split("\n\n")[1]
     shown = set(re.findall(r"--[a-z0-9-]+", usage))
@@ -80,18 +80,18 @@ def test_every_argument_is_in_the_manual_and_none_else(one: Command) -> None:
         assert one.manual.count(name) >= 2, "once in the usage, once in its paragraph"
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_what_the_manual_refers_to_exists(one: Command) -> None:
-    names = {each.name for each in COMMANDS} | {"nept-reload"}
+    names = {each.name for each in all_commands()} | {"nept-reload"}
     assert set(re.findall(r"nept-[a-z0-9]+", one.manual)) <= names
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_help_is_the_manual(one: Command) -> None:
     assert one.answer(HERE, ["--help"], coloured=False) == one.manual
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_without_a_target_a_command_says_so_or_works(one: Command) -> None:
     places = [each for each in one.arguments if not each.flags[0].startswith("-")]
     words = ["0" for each in places if "nargs" not in each.options]
@@ -105,7 +105,9 @@ def test_without_a_target_a_command_says_so_or_works(one: Command) -> None:
 
 
 def test_the_listing_has_a_line_for_each() -> None:
-    assert [line.split()[0] for line in listing().splitlines()] == [one.name for one in COMMANDS]
+    assert [line.split()[0] for line in listing().splitlines()] == [
+        one.name for one in all_commands()
+    ]
     assert max(map(len, listing().splitlines())) <= 100
 
 
@@ -186,12 +188,12 @@ def test_completion(before: list[str], word: str, offers: list[str]) -> None:
     assert sample.complete(before, word) == offers
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_every_command_completes_its_options(one: Command) -> None:
     assert "--json" in one.complete([], "--")
 
 
-@pytest.mark.parametrize("one", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_every_command_completes_values(one: Command) -> None:
     for each in one.arguments:
         option = each.flags[0].startswith("-")
@@ -202,13 +204,13 @@ def test_every_command_completes_values(one: Command) -> None:
 
 
 def test_levels_are_completed() -> None:
-    decode = next(one for one in COMMANDS if one.name == "nept-decode")
+    decode = next(one for one in all_commands() if one.name == "nept-decode")
     assert decode.complete(["--level"], "") == ["1", "2", "3", "4", "5"]
     assert decode.complete(["--level"], "2") == ["2"]
 
 
 def test_of_two_tables_one_alone_can_be_asked_for() -> None:
-    ept = next(one for one in COMMANDS if one.name == "nept-ept")
+    ept = next(one for one in all_commands() if one.name == "nept-ept")
     assert ept.parse(["--shadow"], HERE).shadow
     with pytest.raises(Usage, match="--l1: not allowed with argument --shadow"):
         ept.parse(["--shadow", "--l1"], HERE)
@@ -226,7 +228,7 @@ def test_widths_of_no_processor(bits: int) -> None:
 
 
 def test_a_width_is_for_words_with_an_address() -> None:
-    decode = next(one for one in COMMANDS if one.name == "nept-decode")
+    decode = next(one for one in all_commands() if one.name == "nept-decode")
     words = ["--maxphyaddr", "36", "paging", "0x1000000001"]
     assert "beyond MAXPHYADDR (36)" in decode.answer(HERE, words, coloured=False)
     for kind in ("spte", "field"):
@@ -269,4 +271,4 @@ def test_numbers_that_are_none(written: str) -> None:
 
 
 def test_names_begin_alike() -> None:
-    assert all(one.name.startswith(PREFIX) for one in COMMANDS)
+    assert all(one.name.startswith(PREFIX) for one in all_commands())

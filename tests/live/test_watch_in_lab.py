@@ -25,7 +25,7 @@ from bochs_lab import machine
 from bochs_lab.options import PARK_POINTS
 from bochs_lab.replay import Replay
 
-from gdb_nept.commands.catalogue import COMMANDS
+from gdb_nept.commands.catalogue import all_commands
 from gdb_nept.predict.reflected import Feature
 from tests.gdb.relay import Relay
 from tests.kernels import Facts, facts_of_release
@@ -298,7 +298,7 @@ def test_the_end_of_the_run_is_told(watched: Watched) -> None:
 
 def test_every_command_was_used_and_nothing_was_written(watched: Watched) -> None:
     used = {line.split()[0] for line in EVERY_COMMAND}
-    assert used == {one.name for one in COMMANDS}
+    assert used == {one.name for one in all_commands()}
     assert re.search(r"\n 0 +0  0x\w+ +\d+ +\d+  yes ", watched.screens["nept-vms"])
     assert "cannot write /" in watched.screens["nept-watch --json-lines /"]
     assert not any("Traceback" in screen for screen in watched.screens.values())
