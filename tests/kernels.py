@@ -12,8 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdb_nept.predict.model import KERNELS
-from gdb_nept.predict.reflected import Feature
+from gdb_nept.predict.kvm import KERNELS, Feature
 
 #: Offered to L1 only by a processor that has it, and Bochs' Skylake-X has neither.
 OF_PROCESSOR = {Feature.MBEC, Feature.ADVANCED}

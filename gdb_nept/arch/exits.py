@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gdb_nept.arch.bits import Word, bit, bits
 
+TRIPLE_FAULT = 2
 EPT_VIOLATION = 48
 EPT_MISCONFIGURATION = 49
 PML_FULL = 62
@@ -16,7 +17,7 @@ SPP_EVENT = 66
 EXIT_REASONS = {
     0: "exception or NMI",
     1: "external interrupt",
-    2: "triple fault",
+    TRIPLE_FAULT: "triple fault",
     3: "INIT signal",
     4: "start-up IPI",
     5: "I/O SMI",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which features of predict/reflected.py the attached KVM has: told from its types, and from what
+"""Which features of predict/kvm.py the attached KVM has: told from its types, and from what
 it offers this L1, never from its version.
 
 A rule of KVM's code leaves no mark in its types by itself.  It is then told by a member that came
@@ -9,15 +9,15 @@ with it or after it, and the probe says which; where nothing tells, the probe sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gdb_nept.errors import MemberMissing, TypeMissing
 from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.case import BOCHS, SDM, Hardware
+from gdb_nept.predict.kvm import KERNELS, Feature, Kvm
 from gdb_nept.predict.model import NAMES, PROCESSORS, Model, Reflecting, model
-from gdb_nept.predict.reflected import Feature, Kvm
 from gdb_nept.target.ports import CType, Kernel
 
 ATTACHED = "kvm"  # the name of the model that is made here
@@ -85,16 +85,25 @@ def is_attached(name: str) -> bool:
 
 def model_names(word: str = "") -> list[str]:
     """What --model can be."""
-    kvms = [ATTACHED, *(name for name in NAMES if name.startswith(ATTACHED))]
-    return [ATTACHED, *NAMES, *(f"{name}@{BOCHS.name}" for name in kvms)]
+    reflecting = [ATTACHED, *(name for name in NAMES if name in KERNELS)]
+    return [ATTACHED, *NAMES, *(f"{name}@{BOCHS.name}" for name in reflecting)]
 
 
 def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
     """Every Feature once, oldest first."""
-    yield _linear_copied(kernel)
-    yield _rights_of_entries(kernel)
+    yield _since_4_12(kernel, Feature.READ_TRACKED, "4.8")
+    yield _since_4_12(kernel, Feature.LINEAR_COPIED, "4.9")
+    yield _with_pml(kernel, Feature.RIGHTS_OF_ENTRIES)
+    yield _with_pml(kernel, Feature.ACCESSED_DIRTY)
+    yield _with_pml(kernel, Feature.PML)
+    yield _with_ad_disabled(kernel, Feature.WALK_AS_MADE)
+    yield _with_ad_disabled(kernel, Feature.EPTP_CHECKED)
     yield _kind_of_walk(kernel)
+    yield _member(kernel, Feature.TRIPLE_FAULT_TOLD, "kvm_x86_nested_ops", "triple_fault")
+    yield _large_pages_checked(kernel)
+    yield _dummy_root(kernel)
     yield _member(kernel, Feature.MISCONFIG_CLEARED, "x86_exception", "exit_qualification")
+    yield _member(kernel, Feature.NMI_KEPT, "x86_exception", "exit_qualification")
     yield _linear_synthesised(kernel)
     yield _member(kernel, Feature.ONE_KIND, "kvm_x86_nested_ops", "translate_nested_gpa")
     yield _offered(
@@ -109,19 +118,27 @@ def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
     )
 
 
-def _linear_copied(kernel: Kernel) -> Probe:
-    """119a9c01a592 (4.9) added a line of code and no member."""
-    feature = Feature.LINEAR_COPIED
+def _since_4_12(kernel: Kernel, feature: Feature, release: str) -> Probe:
+    """d95c55687e11 (4.8) and 119a9c01a592 (4.9) changed code and added no member."""
     if _has(kernel, "nested_vmx", "pml_full"):
         return Probe(feature, True, "nested_vmx.pml_full is there, and younger (4.12)")
-    how = "no nested_vmx.pml_full (4.12), and no member that tells 4.9 from older ones"
+    how = f"no nested_vmx.pml_full (4.12), and no member that tells {release} from older ones"
     return Probe(feature, None, how, assumed=True)
 
 
-def _rights_of_entries(kernel: Kernel) -> Probe:
-    """0780516a18f8 came in one release with the emulated PML, c5f983f6e845 (4.12)."""
+def _with_pml(kernel: Kernel, feature: Feature) -> Probe:
+    """0780516a18f8 and ae1e2d1082ae came in one release with the emulated PML, c5f983f6e845
+    (4.12)."""
     found = _has(kernel, "nested_vmx", "pml_full")
-    return Probe(Feature.RIGHTS_OF_ENTRIES, found, _seen("nested_vmx.pml_full", found))
+    return Probe(feature, found, _seen("nested_vmx.pml_full", found))
+
+
+def _with_ad_disabled(kernel: Kernel, feature: Feature) -> Probe:
+    """995f00a61958 and a057e0e22c56 came in one release with kvm_mmu_page_role.ad_disabled,
+    ac8d57e57344 (4.14)."""
+    if _has(kernel, "nested_vmx", "msrs"):
+        return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")
+    return _member(kernel, feature, "kvm_mmu_page_role", "ad_disabled")
 
 
 def _kind_of_walk(kernel: Kernel) -> Probe:
@@ -130,6 +147,22 @@ def _kind_of_walk(kernel: Kernel) -> Probe:
     if _has(kernel, "nested_vmx", "msrs"):
         return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")
     return Probe(feature, None, "no nested_vmx.msrs (4.18), and no member that tells 4.17")
+
+
+def _large_pages_checked(kernel: Kernel) -> Probe:
+    """84ea5c09a66d came in a series with the end of kvm_mmu.translate_gpa, c59a0f57fa32 (5.17)."""
+    old = _member(kernel, Feature.LARGE_PAGES_CHECKED, "kvm_mmu", "translate_gpa")
+    return replace(old, present=None if old.present is None else not old.present)
+
+
+def _dummy_root(kernel: Kernel) -> Probe:
+    """0e3223d8d00a came in one release with kvm_vcpu_arch.governed_features, 42764413d195 (6.6),
+    which has given way since (6.14)."""
+    feature = Feature.DUMMY_ROOT
+    younger = _member(kernel, feature, "x86_exception", "exit_qualification")
+    if younger.present:
+        return replace(younger, how=f"{younger.how}, and younger (6.10)")
+    return _member(kernel, feature, "kvm_vcpu_arch", "governed_features")
 
 
 def _linear_synthesised(kernel: Kernel) -> Probe:

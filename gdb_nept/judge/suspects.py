@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gdb_nept.predict.case import BOCHS, SDM
-from gdb_nept.predict.model import KERNELS, Model, NeptV2, Processor, Reflecting
-from gdb_nept.predict.reflected import Feature, Kvm
+from gdb_nept.predict.kvm import KERNELS, Feature, Kvm
+from gdb_nept.predict.model import Model, NeptV2, Processor, Reflecting
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Access:
     """`user` is the mode of the linear address (U/S of the guest's entries), not the CPL.
 
     What is None is not known: the bits that depend on it are then outside the comparison mask.
+    Of `raw` a hypervisor's model uses the bits that it passes on to L1 as they are.
     """
 
     gpa: L2Phys
@@ -44,6 +45,7 @@ class Access:
     event_delivery: bool = False  # IDT-vectoring information is valid
     nmi_unblocking: bool = False  # part of IRET, with NMIs blocked before it
     emulated: bool = False  # made by L0's emulator on behalf of L2, not by the processor
+    raw: int | None = None  # the processor's own qualification on leaving L2 for L0, if it was seen
 
 
 @dataclass(frozen=True)

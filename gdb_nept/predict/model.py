@@ -15,8 +15,9 @@ from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.case import BOCHS, SDM, Hardware
 from gdb_nept.predict.hardware import predict
+from gdb_nept.predict.kvm import KERNELS, Kvm
 from gdb_nept.predict.outcome import Prediction
-from gdb_nept.predict.reflected import Feature, Kvm, reflect
+from gdb_nept.predict.reflected import reflect
 
 
 class Model(Protocol):
@@ -32,6 +33,10 @@ class Model(Protocol):
         controls: Controls,
     ) -> Prediction[Out]:
         """The outcome of `access`; raises nothing for what a guest did."""
+        ...
+
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        """Why VM entry would fail with these controls, or ''."""
         ...
 
 
@@ -55,6 +60,9 @@ class Processor:
     ) -> Prediction[Out]:
         return predict(memory, eptp, access, cpu, controls, self.hardware)
 
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        return eptp.problem(cpu)
+
 
 @dataclass(frozen=True)
 class Reflecting:
@@ -76,6 +84,9 @@ class Reflecting:
     ) -> Prediction[Out]:
         return reflect(memory, eptp, access, cpu, controls, self.kvm)
 
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        return self.kvm.refuses(eptp, cpu, controls)
+
 
 @dataclass(frozen=True)
 class NeptV2:
@@ -93,25 +104,10 @@ class NeptV2:
     ) -> Prediction[Out]:
         return nept_v2.inject(memory, eptp, access, cpu, controls)
 
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        return nept_v2.KVM.refuses(eptp, cpu, controls)
 
-V4_9 = frozenset({Feature.LINEAR_COPIED})
-V4_12 = V4_9 | {Feature.RIGHTS_OF_ENTRIES}
-V4_17 = V4_12 | {Feature.KIND_OF_WALK}
-V6_10 = V4_17 | {Feature.MISCONFIG_CLEARED}
-V6_12_117 = V6_10 | {Feature.LINEAR_SYNTHESISED}
-V7_2 = frozenset(Feature)
 
-#: Sets of features that kernels are known to have; an attached kernel is probed instead.
-KERNELS = {
-    "kvm-3.12": frozenset[Feature](),
-    "kvm-4.9": V4_9,
-    "kvm-4.12": V4_12,
-    "kvm-5.10": V4_17,
-    "kvm-6.1": V4_17,
-    "kvm-6.10": V6_10,
-    "kvm-6.12.117": V6_12_117,
-    "kvm-7.2": V7_2,
-}
 PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
 NAMES = (*PROCESSORS, *KERNELS, NeptV2.name)
 
@@ -119,11 +115,15 @@ NAMES = (*PROCESSORS, *KERNELS, NeptV2.name)
 def model(name: str) -> Model:
     """A model by its name: one of NAMES, or 'KVM@PROCESSOR' for a KVM that does not run on a
     processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises BadInput."""
-    kernel, _, processor = name.partition("@")
+    hypervisor, _, processor = name.partition("@")
     if name in PROCESSORS:
         return Processor(PROCESSORS[name])
     if name == NeptV2.name:
         return NeptV2()
-    if kernel in KERNELS and (processor or SDM.name) in PROCESSORS:
-        return Reflecting(Kvm(name, KERNELS[kernel], PROCESSORS[processor or SDM.name]))
-    raise BadInput(f"there is no model '{name}'", f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR.")
+    hardware = PROCESSORS.get(processor or SDM.name)
+    if hardware is not None and hypervisor in KERNELS:
+        return Reflecting(Kvm(name, KERNELS[hypervisor], hardware))
+    raise BadInput(
+        f"there is no model '{name}'",
+        f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR.",
+    )

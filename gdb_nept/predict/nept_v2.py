@@ -15,10 +15,14 @@ from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.case import FETCH, SDM, WRITE, Case
 from gdb_nept.predict.hardware import explain
+from gdb_nept.predict.kvm import Kvm
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.paging import PageFault
 from gdb_nept.walk.result import Cause
+
+#: What it offered L1, as far as a KVM's features tell.
+KVM = Kvm("v2-2012", frozenset(), SDM)
 
 
 def inject(

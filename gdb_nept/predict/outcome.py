@@ -8,7 +8,13 @@ from enum import Enum
 from typing import Generic
 
 from gdb_nept.address import L2Phys, L2Virt, Out
-from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, SPP_EVENT
+from gdb_nept.arch.exits import (
+    EPT_MISCONFIGURATION,
+    EPT_VIOLATION,
+    PML_FULL,
+    SPP_EVENT,
+    TRIPLE_FAULT,
+)
 from gdb_nept.walk.result import Walk
 
 
@@ -21,7 +27,9 @@ class Outcome(Enum):
     VE = "ve"  # the violation is delivered to the guest as #VE, with no exit
     L0_INTERNAL = "l0_internal"
     PAGE_FAULT = "page_fault"
-    GENERAL_PROTECTION = "general_protection"
+    GENERAL_PROTECTION = "general_protection"  # in L2
+    TRIPLE_FAULT = "triple_fault"  # of L2, as an exit for L1
+    SHUTDOWN = "shutdown"  # L0 ends L1's VM
     UNKNOWN = "unknown"  # a table on the way cannot be read
 
 
@@ -31,6 +39,7 @@ REASONS = {
     Outcome.MISCONFIG: EPT_MISCONFIGURATION,
     Outcome.PML_FULL: PML_FULL,
     Outcome.SPP: SPP_EVENT,
+    Outcome.TRIPLE_FAULT: TRIPLE_FAULT,
 }
 
 

@@ -7,75 +7,34 @@ vmcs12 (arch/x86/kvm: mmu/paging_tmpl.h walk_addr_generic(), vmx/nested.c
 nested_ept_inject_page_fault()).  The same walk serves KVM's instruction emulator
 (`Access.emulated`), with other results.
 
-What L1 sees has changed over the years.  A kernel is a set of `Feature`s; which it has is probed
-from its types (judge/features.py), never from its version.
+What L1 sees has changed over the years: kvm.py has the rules, passed_on.py the fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
-from gdb_nept.address import L2Phys, L2Virt, Out
+from gdb_nept.address import L2Phys, Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
-from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.predict.access import Access, Controls, Op, Stage
-from gdb_nept.predict.case import FETCH, READ, WRITE, Case, Hardware
+from gdb_nept.predict import passed_on
+from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.case import WRITE, Case
 from gdb_nept.predict.hardware import PML_LAST, explain, named
+from gdb_nept.predict.kvm import Feature, Habit, Kvm
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.predict.qualification import ADVANCED, EVERYTHING, kind_of, qualify
+from gdb_nept.predict.passed_on import WHOLE, Known, Met
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.result import Cause, Stop
+from gdb_nept.walk.result import Cause, Stop, Walk
 
-WHOLE = (1 << 64) - 1  # KVM writes every bit of the field
-LINEAR = EptViolation.linear_valid.mask | EptViolation.translated.mask
-PAGE_OFFSET = 0xFFF
-ALL_RIGHTS = 7
-
-
-class Feature(Enum):
-    """What KVMs do differently (files in arch/x86/kvm)."""
-
-    LINEAR_COPIED = (
-        "the guest-linear address reaches vmcs12 "
-        "(vmx/nested.c sync_vmcs02_to_vmcs12(), 4.9, 119a9c01a592)"
-    )
-    RIGHTS_OF_ENTRIES = (
-        "bits 5:3 are the entries' R, W, X and not ACC_* flags "
-        "(mmu/paging_tmpl.h walk_addr_generic(), 4.12, 0780516a18f8)"
-    )
-    KIND_OF_WALK = (
-        "bits 2:0 come from the access that KVM walks with "
-        "(mmu/paging_tmpl.h walk_addr_generic(), 4.17, ddd6f0e94d31)"
-    )
-    MISCONFIG_CLEARED = (
-        "a misconfiguration has qualification 0 "
-        "(vmx/nested.c nested_ept_inject_page_fault(), 6.10, 0c4765140351)"
-    )
-    LINEAR_SYNTHESISED = (
-        "bits 8:7 of a fault found by the emulator are made for it "
-        "(vmx/nested.c nested_ept_inject_page_fault(), from_hardware; 7.2, 6.12.117)"
-    )
-    ONE_KIND = (
-        "bits 2:0 are one of W, X, R, with R for every page walk "
-        "(mmu/paging_tmpl.h walk_addr_generic(), 7.2)"
-    )
-    MBEC = "mode-based execute control is offered to L1 (vmx/nested.c, 7.2)"
-    ADVANCED = "bits 11:9 are passed on (vmx/nested.c nested_ept_inject_page_fault(), 7.2)"
-
-
-@dataclass(frozen=True)
-class Kvm:
-    """A KVM: its features, and the processor that it runs on."""
-
-    name: str
-    features: frozenset[Feature]
-    hardware: Hardware
-
-    def __contains__(self, feature: Feature) -> bool:
-        return feature in self.features
+ALLOWED = "EPT12 allows it: L0 alone deals with the access"
+WRITABLE = "let it be writable in EPT12, or set EPTP bit 6"
+UPPER = "KVM does not look at bits {:#x} of the address, and the processor does: it faults again"
+UNFIXED = (
+    "KVM takes the page walk for a read and maps the page read-only, and EPT02 needs W for it: "
+    "no exit for L1, and L2 makes no progress"
+)
 
 
 def reflect(
@@ -90,180 +49,136 @@ def reflect(
 
     TRANSLATED means that EPT12 allows it: L0 alone deals with the access then.
     """
-    cpu = replace(cpu, mbec=cpu.mbec and Feature.MBEC in kvm)
-    walk = walk_ept(memory, eptp, access.gpa, cpu)
-    case = Case(walk, access, eptp, cpu, controls, kvm.hardware)
-    kind = _walked_with(case, kvm)
-    if walk.stop is not None:
-        return _stopped(case, walk.stop, kind, kvm)
-    lacking = kind & ~case.allowed
-    if lacking:
-        return _violation(case, kind, kvm, *explain(case, lacking))
-    if _log_is_full(case, kind):
-        return _pml_full(case)
-    return Prediction(Outcome.TRANSLATED, walk, "EPT12 allows it: L0 alone deals with the access")
+    offered = kvm.offers(eptp, cpu, controls)
+    walk = _walk(memory, offered.eptp, access.gpa, offered.cpu)
+    case = Case(walk, access, offered.eptp, offered.cpu, offered.controls, kvm.hardware)
+    found = _outcome(Met(case, kvm))
+    if access.emulated and access.stage is Stage.PDPTE and found.outcome is not Outcome.TRANSLATED:
+        return _general_protection(found)
+    return found
 
 
-# -- with which access KVM walks EPT12 ----------------------------------------------------------
+def _walk(
+    memory: PhysicalMemory[Out], eptp: Eptp, gpa: L2Phys, cpu: Capabilities
+) -> Walk[L2Phys, Out]:
+    """Habit.UPPER_BITS_IGNORED: the index of the top table is bits 47:39, whatever is above."""
+    if gpa < eptp.reach:
+        return walk_ept(memory, eptp, gpa, cpu)
+    return replace(walk_ept(memory, eptp, L2Phys(gpa % eptp.reach), cpu), asked=gpa)
 
 
-def _walked_with(case: Case[Out], kvm: Kvm) -> int:
-    """Bits 2:0 of the access that KVM walks EPT12 with."""
-    if not case.access.emulated:
-        return kind_of(case).value  # handle_ept_violation() takes the processor's
-    if case.access.stage is Stage.WALK:
-        # walk_addr_generic() of nested_mmu: nested_access is USER, and WRITE as L2's own paging
-        # mode has A/D flags, whatever EPTP12 says of its own
-        return READ | WRITE
-    kind = {Op.READ: READ, Op.WRITE: WRITE, Op.FETCH: FETCH, Op.RMW: WRITE}[case.access.op]
-    if Feature.ONE_KIND in kvm:
-        return kind
-    return kind | READ  # translate_nested_gpa() adds PFERR_USER, which EPT takes as a read
+def _outcome(met: Met[Out]) -> Prediction[Out]:
+    case = met.case
+    if case.walk.stop is not None:
+        return _stopped(met, case.walk.stop)
+    if met.lacking:
+        return _violation(met, *explain(case, met.lacking))
+    if _log_is_full(met):
+        return _pml_full(met)
+    return _translated(met)
 
 
-# -- what KVM writes into vmcs12 ----------------------------------------------------------------
+def _translated(met: Met[Out]) -> Prediction[Out]:
+    case = met.case
+    upper = case.access.gpa - case.access.gpa % case.eptp.reach
+    if upper:
+        why, rules = UPPER.format(upper), (Habit.UPPER_BITS_IGNORED.name,)
+        return Prediction(Outcome.TRANSLATED, case.walk, f"{ALLOWED}; {why}", rules=rules)
+    if met.fixed_up and not case.allowed & WRITE and not met.emulated:
+        return Prediction(Outcome.TRANSLATED, case.walk, UNFIXED, change=WRITABLE)
+    return Prediction(Outcome.TRANSLATED, case.walk, ALLOWED)
 
 
-def _stopped(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out]:
+def _stopped(met: Met[Out], stop: Stop) -> Prediction[Out]:
+    walk = met.case.walk
     if stop.cause is Cause.MISCONFIGURED:
-        return _misconfig(case, stop, kind, kvm)
+        return _misconfig(met, stop)
     if stop.cause is Cause.UNREADABLE:
-        return Prediction(Outcome.UNKNOWN, case.walk, stop.why)
+        return Prediction(Outcome.UNKNOWN, walk, stop.why)
     if stop.cause is Cause.NO_MEMORY:
-        return _no_table(case, stop, kind, kvm)
-    if stop.cause is Cause.BEYOND_WIDTH:
-        return _beyond_width(case, stop, kind, kvm)
-    step = case.walk.steps[-1]
+        return _no_table(met, stop) if walk.steps else _no_root(met, stop)
+    step = walk.steps[-1]
     why = f"the {named(step)} is not present ({step.entry.value:#x})"
-    return _violation(case, kind, kvm, why, f"make the {named(step)} present")
+    return _violation(met, why, f"make the {named(step)} present")
 
 
-def _no_table(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out]:
-    """A table of EPT12 lies where L1 has no memory: the rights of the levels above stay."""
-    if not case.walk.steps:
-        return Prediction(Outcome.UNKNOWN, case.walk, f"the root of EPT12: {stop.why}")
-    found = _violation(case, kind, kvm, stop.why, "let the entry above name memory of L1")
-    rights = (case.walk.rights.value & ALL_RIGHTS) << EptViolation.readable.low
-    return replace(found, qualification=found.qualification | rights)
+def _no_table(met: Met[Out], stop: Stop) -> Prediction[Out]:
+    """A table of EPT12 lies where L1 has no memory."""
+    found = _violation(met, stop.why, "let the entry above name memory of L1")
+    return replace(found, rules=(*found.rules, Habit.TABLE_IN_NO_MEMSLOT.name))
 
 
-def _beyond_width(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out]:
-    """The processor refuses the address, and KVM's walk_addr_generic() looks at the lower bits
-    alone: what the entries there grant, if they refuse it too, is in the exit."""
-    why = f"{stop.why}; KVM's own walk looks at the lower bits alone (walk_addr_generic())"
-    found = _violation(case, kind, kvm, why, "use an address within the width")
-    rights = EptViolation.readable.mask | EptViolation.writable.mask
-    rights |= EptViolation.executable.mask | EptViolation.user_executable.mask
-    return replace(found, qualification=found.qualification & ~rights, mask=found.mask & ~rights)
+def _no_root(met: Met[Out], stop: Stop) -> Prediction[Out]:
+    """mmu_check_root(), when KVM builds EPT02, and so before any access; from 6.6 on an empty root
+    is built, and the walk finds no table."""
+    why = f"the root of EPT12: {stop.why}"
+    change = "let the EPTP name memory of L1"
+    if Feature.DUMMY_ROOT in met.kvm:
+        found = _violation(met, why, change)
+        return replace(found, rules=(*found.rules, Habit.TABLE_IN_NO_MEMSLOT.name))
+    if Feature.TRIPLE_FAULT_TOLD in met.kvm:
+        why = f"{why}: mmu_check_root() asks for a triple fault, which is an exit for L1"
+        return Prediction(Outcome.TRIPLE_FAULT, met.case.walk, why, 0, WHOLE, change=change)
+    why = f"{why}: mmu_check_root() asks for a triple fault, and L1's VM ends (KVM_EXIT_SHUTDOWN)"
+    return Prediction(Outcome.SHUTDOWN, met.case.walk, why, change=change)
 
 
-def _violation(case: Case[Out], kind: int, kvm: Kvm, why: str, change: str) -> Prediction[Out]:
-    linear, mask = _linear(case, kvm)
-    if case.access.emulated and Feature.KIND_OF_WALK not in kvm:
-        mask &= ~(READ | WRITE | FETCH)  # those of the last EPT violation of the processor
-    if Feature.ONE_KIND not in kvm:
-        mask &= ~_implementation_specific(case)
-    return Prediction(
-        Outcome.VIOLATION,
-        case.walk,
-        why,
-        linear | _reported_kind(case, kind, kvm) | _rights(case, kvm),
-        mask,
-        _guest_physical(case),
-        _guest_linear(case, kvm),
-        change,
-        () if case.access.emulated else kind_of(case).rules,
+def _violation(met: Met[Out], why: str, change: str) -> Prediction[Out]:
+    told = passed_on.violation(met)
+    return _exit(met, Outcome.VIOLATION, told, why, change)
+
+
+def _misconfig(met: Met[Out], stop: Stop) -> Prediction[Out]:
+    last = met.case.walk.steps[-1]
+    told = passed_on.misconfiguration(met)
+    why = f"{stop.why}, at {last.address:#x}"
+    return _exit(
+        met, Outcome.MISCONFIG, told, why, f"correct bits {stop.bits:#x} of the {named(last)}"
     )
 
 
-def _misconfig(case: Case[Out], stop: Stop, kind: int, kvm: Kvm) -> Prediction[Out]:
-    """Before 6.10 the qualification is the one with which the processor left EPT02: its kind of
-    access and bits 8:7, and no rights, since KVM shadows no misconfigured entry."""
-    value, mask = 0, WHOLE
-    if Feature.MISCONFIG_CLEARED not in kvm:
-        value = kind | (qualify(case).value & LINEAR)
-        mask = 0 if case.access.emulated else WHOLE & ~_implementation_specific(case)
-    return Prediction(
-        Outcome.MISCONFIG,
-        case.walk,
-        f"{stop.why}, at {case.walk.steps[-1].address:#x}",
-        value & mask,
-        mask,
-        _guest_physical(case),
-        _guest_linear(case, kvm),
-        f"correct bits {stop.bits:#x} of the {named(case.walk.steps[-1])}",
-    )
-
-
-def _pml_full(case: Case[Out]) -> Prediction[Out]:
+def _pml_full(met: Met[Out]) -> Prediction[Out]:
     """nested_vmx_write_pml_buffer(): KVM's log is checked where the dirty flag must be set."""
-    why = f"the dirty flag must be set, and the PML index is {case.controls.pml_index:#x}"
-    nmi = EptViolation.nmi_unblocking.mask if case.access.nmi_unblocking else 0
+    why = f"the dirty flag must be set, and the PML index is {met.case.controls.pml_index:#x}"
     change = f"reset the PML index to {PML_LAST} or below"
-    gpa = _guest_physical(case)
-    return Prediction(Outcome.PML_FULL, case.walk, why, nmi, WHOLE, gpa, change=change)
+    return _exit(met, Outcome.PML_FULL, passed_on.full_log(met), why, change)
 
 
-def _log_is_full(case: Case[Out], kind: int) -> bool:
-    controls = case.controls
-    enabled = controls.pml and case.eptp.accessed_dirty and controls.pml_index > PML_LAST
-    return bool(enabled and kind & WRITE and not case.leaf.dirty)
+def _log_is_full(met: Met[Out]) -> bool:
+    """Habit.DIRTY_ALONE_IS_LOGGED."""
+    case = met.case
+    enabled = case.controls.pml and case.eptp.accessed_dirty
+    full = enabled and case.controls.pml_index > PML_LAST
+    return bool(full and met.kind & WRITE and not case.leaf.dirty)
 
 
-# -- fields and bits ----------------------------------------------------------------------------
+def _exit(met: Met[Out], outcome: Outcome, told: Known, why: str, change: str) -> Prediction[Out]:
+    return Prediction(
+        outcome,
+        met.case.walk,
+        why,
+        told.value & told.mask,
+        told.mask,
+        passed_on.guest_physical(met),
+        passed_on.guest_linear(met),
+        change,
+        passed_on.rules(met),
+    )
 
 
-def _reported_kind(case: Case[Out], kind: int, kvm: Kvm) -> int:
-    if Feature.ONE_KIND not in kvm:
-        return kind
-    one = WRITE if kind & WRITE else FETCH if kind & FETCH else READ
-    return one | (READ if case.access.stage is Stage.WALK else 0)
+def _general_protection(found: Prediction[Out]) -> Prediction[Out]:
+    """Habit.EMULATED_PDPTES: load_pdptrs() keeps no exception, and fails.
 
-
-def _implementation_specific(case: Case[Out]) -> int:
-    """Bit 0 of a read-modify-write, which KVM passes on as the processor has it."""
-    return 0 if case.access.emulated else EVERYTHING & ~kind_of(case).mask
-
-
-def _rights(case: Case[Out], kvm: Kvm) -> int:
-    """Bits 6:3."""
-    if not case.complete:
-        return 0
-    rights = case.walk.rights
-    allowed = rights.value & ALL_RIGHTS if Feature.RIGHTS_OF_ENTRIES in kvm else _mixed(case)
-    user = EptViolation.user_executable.mask if case.cpu.mbec and rights.user_execute else 0
-    return allowed << EptViolation.readable.low | user
-
-
-def _mixed(case: Case[Out]) -> int:
-    """`pt_access & pte` before 4.12: the tables' rights as ACC_EXEC 1, ACC_WRITE 2, ACC_USER 4
-    (always set), the leaf's as R 1, W 2, X 4."""
-    tables = ALL_RIGHTS
-    for step in case.walk.steps[:-1]:
-        tables &= step.entry.execute | step.entry.write << 1 | 1 << 2
-    return tables & case.leaf.value & ALL_RIGHTS
-
-
-def _linear(case: Case[Out], kvm: Kvm) -> tuple[int, int]:
-    """Bits 11:7, and the mask of the bits of the whole field that are known."""
-    processor = qualify(case)
-    if case.access.emulated:
-        if Feature.LINEAR_SYNTHESISED in kvm:
-            return processor.value & LINEAR, WHOLE
-        return 0, WHOLE & ~LINEAR  # those of the processor's last EPT violation
-    if Feature.ADVANCED in kvm and case.cpu.ept_vpid_cap.advanced_exit:
-        return processor.value & (LINEAR | ADVANCED), WHOLE & ~(ADVANCED & ~processor.mask)
-    return processor.value & LINEAR, WHOLE
-
-
-def _guest_physical(case: Case[Out]) -> L2Phys:
-    """The emulator translates page by page: walk_addr_generic() of nested_mmu passes
-    gfn_to_gpa(), so bits 11:0 are lost in every version."""
-    gpa = case.access.gpa
-    return L2Phys(gpa & ~PAGE_OFFSET) if case.access.emulated else gpa
-
-
-def _guest_linear(case: Case[Out], kvm: Kvm) -> L2Virt | None:
-    """What the processor left in vmcs02; after an emulated access that is an older exit's."""
-    unknown = case.access.emulated or case.access.stage is Stage.PDPTE
-    return None if unknown or Feature.LINEAR_COPIED not in kvm else case.access.gla
+    A full log is forgotten there too, and nested.pml_full stays set: L1 is told of it at the next
+    EPT violation.
+    """
+    why = f"{found.why}; load_pdptrs() makes it a #GP in L2, and no exit"
+    if found.outcome is Outcome.PML_FULL:
+        why = f"{why} (L1 gets the full log at its next EPT violation instead of that)"
+    return Prediction(
+        Outcome.GENERAL_PROTECTION,
+        found.walk,
+        why,
+        change=found.change,
+        rules=(Habit.EMULATED_PDPTES.name,),
+    )

@@ -33,7 +33,7 @@ FLAGS = dict.fromkeys((
     "user", "linear_writable", "linear_execute_disable", "shadow_stack", "paging_verified",
     "asynchronous", "event_delivery", "nmi_unblocking", "emulated",
 ))  # fmt: skip
-ACCESS = dict.fromkeys(("gpa", "op", "stage", "gla", *FLAGS))
+ACCESS = dict.fromkeys(("gpa", "op", "stage", "gla", "raw", *FLAGS))
 CONTROLS = dict.fromkeys(
     ("pml", "pml_index", "ve", "sppt_pointer", "paging_write", "verify_guest_paging")
 )
@@ -77,7 +77,7 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     """Raises BadInput, which names the key at fault."""
     controls, access = _object(request, "controls", {}), _object(request, "access")
     ignored = [*_others(access, ACCESS, "access"), *_others(controls, CONTROLS, "controls")]
-    eptp, cpu, refused = _machine(
+    eptp, cpu = _machine(
         _number(request, "eptp"),
         _number(request, "ept_caps"),
         _number(request, "maxphyaddr"),
@@ -86,15 +86,11 @@ def answer(request: Object, model: Model) -> dict[str, object]:
         _truth(controls, "verify_guest_paging"),
         controls.get("sppt_pointer") is not None,
     )
-    found = model.predict(
-        _memory(_object(request, "memory")),
-        eptp,
-        _access(access),
-        cpu,
-        _controls(request, controls),
-    )
-    found_json = as_json(found)
-    return {"id": request.get("id"), **found_json, "entry_failure": refused, "ignored": ignored}
+    in_force = _controls(request, controls)
+    memory = _memory(_object(request, "memory"))
+    found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
+    refused = model.refuses(eptp, cpu, in_force) or None
+    return {"id": request.get("id"), **found, "entry_failure": refused, "ignored": ignored}
 
 
 def as_json(found: Prediction[L1Phys]) -> dict[str, object]:
@@ -130,28 +126,26 @@ def _hex(number: int | None) -> str | None:
 @lru_cache(maxsize=256)
 def _machine(
     pointer: int, caps: int, maxphyaddr: int, mbec: bool, write: bool, verify: bool, sub_page: bool
-) -> tuple[Eptp, Capabilities, str | None]:
-    """The EPTP and the processor, and why VM entry would refuse the one on the other.
-
-    Kept from one request to the next, since they come in thousands for one machine.
-    """
+) -> tuple[Eptp, Capabilities]:
+    """Kept from one request to the next, since they come in thousands for one machine."""
     if not PAGE_SHIFT < maxphyaddr <= WIDEST:
         raise BadInput(f"maxphyaddr: {maxphyaddr} is not between {PAGE_SHIFT + 1} and {WIDEST}")
     eptp, cpu = Eptp(pointer), Capabilities(maxphyaddr, EptVpidCap(caps), mbec)
     if eptp.levels not in WALK_LENGTHS:
         raise BadInput(f"eptp: a page-walk length of {eptp.levels} is neither 4 nor 5")
     cpu = replace(cpu, paging_write=write, verify_guest_paging=verify, sub_page=sub_page)
-    return eptp, cpu, eptp.problem(cpu) or None
+    return eptp, cpu
 
 
 def _access(given: Object) -> Access:
-    gla = given.get("gla")
+    gla, raw = given.get("gla"), given.get("raw")
     flags = {key: _truth(given, key) for key in given if key in FLAGS and given[key] is not None}
     return Access(
         gpa=L2Phys(_number(given, "gpa")),
         op=_choice(given, "op", OPS),
         stage=_choice(given, "stage", STAGES, Stage.FINAL),
         gla=None if gla is None else L2Virt(_number(given, "gla")),
+        raw=None if raw is None else _number(given, "raw"),
         **flags,
     )
 

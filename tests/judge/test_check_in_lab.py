@@ -28,10 +28,10 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access, Op, Stage
+from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
-from gdb_nept.predict.reflected import Feature
 from tests.kernels import facts_of
 from tests.overlay import opened
 

@@ -9,8 +9,8 @@ import pytest
 
 from gdb_nept.judge.features import WITH_FROM_HARDWARE, Probe, is_attached, model_names, probe
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
-from gdb_nept.predict.model import KERNELS, model
-from gdb_nept.predict.reflected import Feature
+from gdb_nept.predict.kvm import KERNELS, Feature
+from gdb_nept.predict.model import model
 from gdb_nept.target.ports import CType, Member
 from tests.kvm.fake import (
     DEBIAN_6_12,
@@ -23,11 +23,13 @@ from tests.kvm.fake import (
     oldest,
 )
 
-# From the BTF of kvm.ko: x86_exception, kvm_x86_nested_ops, and inject_page_fault()'s parameters.
+# From the BTF of kvm.ko: x86_exception, kvm_x86_nested_ops, and inject_page_fault()'s parameters;
+# from arch/x86/include/asm/kvm_host.h which kernels have translate_gpa and governed_features.
 OLD_FAULT = {"vector": (0, 1), "error_code": (2, 2), "address": (8, 8)}
 NEW_FAULT = {**OLD_FAULT, "exit_qualification": (24, 8)}
-OLD_OPS = {"check_events": (0, 8), "write_log_dirty": (8, 8)}
-NEW_OPS = {**OLD_OPS, "translate_nested_gpa": (16, 8)}
+OLDEST_OPS = {"check_events": (0, 8), "write_log_dirty": (8, 8)}
+OLD_OPS = {**OLDEST_OPS, "triple_fault": (16, 8)}
+NEW_OPS = {**OLD_OPS, "translate_nested_gpa": (24, 8)}
 
 
 class Types(FakeTypes):
@@ -63,6 +65,15 @@ def kernel(
     return made
 
 
+def with_member(offsets: Offsets, struct: str, name: str) -> Offsets:
+    offsets[struct].fields[name] = (0, 8)
+    return offsets
+
+
+def with_translate_gpa(offsets: Offsets) -> Offsets:
+    return with_member(offsets, "kvm_mmu", "translate_gpa")
+
+
 def probed(made: FakeKernel, nested: Nested | None = None) -> dict[Feature, Probe]:
     found = {each.feature: each for each in probe(made, nested)}
     assert set(found) == set(Feature)
@@ -76,7 +87,15 @@ def taken(found: dict[Feature, Probe]) -> set[Feature]:
 @pytest.mark.parametrize(
     ("release", "made"),
     [
+        ("kvm-5.10", kernel(with_translate_gpa(debian()), OLD_FAULT, OLDEST_OPS, 2)),
+        ("kvm-5.13", kernel(with_translate_gpa(debian()), OLD_FAULT, OLD_OPS, 2)),
         ("kvm-6.1", kernel(debian(), OLD_FAULT, OLD_OPS, 2)),
+        (
+            "kvm-6.6",
+            kernel(
+                with_member(debian(), "kvm_vcpu_arch", "governed_features"), OLD_FAULT, OLD_OPS, 2
+            ),
+        ),
         ("kvm-6.10", kernel(debian(DEBIAN_6_12), NEW_FAULT, OLD_OPS, 2)),
         ("kvm-6.12.117", kernel(debian(DEBIAN_6_12), NEW_FAULT, OLD_OPS, 3)),
     ],
@@ -97,23 +116,26 @@ def test_what_l1_is_offered_decides_about_mbec_and_advanced_information() -> Non
 
 
 def test_what_nothing_tells_is_said() -> None:
-    made = kernel(oldest(), OLD_FAULT, OLD_OPS, 0)
+    made = kernel(with_translate_gpa(oldest()), OLD_FAULT, OLDEST_OPS, 0)
     found = probed(made)
     unknown = {feature for feature, each in found.items() if each.present is None}
     assert unknown == {
+        Feature.READ_TRACKED,
         Feature.LINEAR_COPIED,
         Feature.KIND_OF_WALK,
         Feature.LINEAR_SYNTHESISED,
         Feature.MBEC,
         Feature.ADVANCED,
     }
-    assert taken(found) == {Feature.LINEAR_COPIED}
+    # the invented kernel has the role of a shadow page in today's form, and so of 4.14
+    of_4_14 = {Feature.WALK_AS_MADE, Feature.EPTP_CHECKED}
+    assert taken(found) == {Feature.READ_TRACKED, Feature.LINEAR_COPIED, *of_4_14}
     assert all(each.how for each in found.values())
 
 
 def test_missing_types_are_unknown_not_absent() -> None:
     found = probed(FakeKernel(debian()))
-    for feature in (Feature.MISCONFIG_CLEARED, Feature.ONE_KIND):
+    for feature in (Feature.MISCONFIG_CLEARED, Feature.ONE_KIND, Feature.TRIPLE_FAULT_TOLD):
         assert found[feature].present is None
         assert "no type" in found[feature].how
 

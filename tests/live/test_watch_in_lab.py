@@ -26,7 +26,7 @@ from bochs_lab.options import PARK_POINTS
 from bochs_lab.replay import Replay
 
 from gdb_nept.commands.catalogue import all_commands
-from gdb_nept.predict.reflected import Feature
+from gdb_nept.predict.kvm import Feature
 from tests.gdb.relay import Relay
 from tests.kernels import Facts, facts_of_release
 

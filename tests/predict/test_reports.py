@@ -25,13 +25,6 @@ WRONG = {
     "eptp-bit7-without-sss-cap",
     "eptp-reserved-bit-8",
     "gpv-needs-paging-write-control",
-    "kvm-4.9-pagewalk-ro-ad-off",
-    "kvm-5.10-1g-page-without-cap",
-    "kvm-6.1-emulated-pdpte-load",
-    "kvm-6.1-mbec-dropped",
-    "kvm-6.1-misconfig-iret",
-    "kvm-6.1-misconfig-raw-bits",
-    "kvm-6.1-pml-full-iret",
     "kvm-6.1-table-in-no-memslot",
 }
 

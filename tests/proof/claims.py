@@ -12,9 +12,9 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.case import BOCHS, SDM, Deviation, Hardware
+from gdb_nept.predict.kvm import Feature, Kvm
 from gdb_nept.predict.model import Model, Processor, Reflecting
 from gdb_nept.predict.outcome import Prediction
-from gdb_nept.predict.reflected import Feature, Kvm
 
 LACKS = "no "  # before the name of a Feature that the kernel does not have
 EMULATED = "EMULATED"  # the rules of reflected.py for accesses of KVM's emulator
@@ -106,6 +106,9 @@ class Unemulated:
     ) -> Prediction[Out]:
         access = replace(access, emulated=False)
         return self.model.predict(memory, eptp, access, cpu, controls)
+
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        return self.model.refuses(eptp, cpu, controls)
 
 
 def _deviations(hardware: Hardware) -> tuple[str, ...]:
