@@ -17,7 +17,7 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.case import BOCHS, SDM, Hardware
 from gdb_nept.predict.kvm import KERNELS, Feature, Kvm
-from gdb_nept.predict.model import NAMES, PROCESSORS, Model, Reflecting, model
+from gdb_nept.predict.model import NAMES, PROCESSORS, XEN, Model, Reflecting, model
 from gdb_nept.target.ports import CType, Kernel
 
 ATTACHED = "kvm"  # the name of the model that is made here
@@ -85,7 +85,7 @@ def is_attached(name: str) -> bool:
 
 def model_names(word: str = "") -> list[str]:
     """What --model can be."""
-    reflecting = [ATTACHED, *(name for name in NAMES if name in KERNELS)]
+    reflecting = [ATTACHED, *(name for name in NAMES if name in (*KERNELS, XEN))]
     return [ATTACHED, *NAMES, *(f"{name}@{BOCHS.name}" for name in reflecting)]
 
 

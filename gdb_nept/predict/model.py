@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The models to predict with, by name: processors, KVMs, and the 2012 series."""
+"""The models to predict with, by name: processors, KVMs, Xen, and the 2012 series."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Kvm
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.predict.reflected import reflect
+from gdb_nept.predict.xen import Xen, reflect_by_xen
 
 
 class Model(Protocol):
@@ -89,6 +90,30 @@ class Reflecting:
 
 
 @dataclass(frozen=True)
+class ReflectingXen:
+    """What Xen makes for L1."""
+
+    xen: Xen
+
+    @property
+    def name(self) -> str:
+        return self.xen.name
+
+    def predict(
+        self,
+        memory: PhysicalMemory[Out],
+        eptp: Eptp,
+        access: Access,
+        cpu: Capabilities,
+        controls: Controls,
+    ) -> Prediction[Out]:
+        return reflect_by_xen(memory, eptp, access, cpu, self.xen)
+
+    def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+        return self.xen.refuses(eptp, cpu, controls)
+
+
+@dataclass(frozen=True)
 class NeptV2:
     """The series of 2012."""
 
@@ -109,11 +134,12 @@ class NeptV2:
 
 
 PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
-NAMES = (*PROCESSORS, *KERNELS, NeptV2.name)
+XEN = "xen"
+NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)
 
 
 def model(name: str) -> Model:
-    """A model by its name: one of NAMES, or 'KVM@PROCESSOR' for a KVM that does not run on a
+    """A model by its name: one of NAMES, or 'L0@PROCESSOR' for a KVM or Xen that does not run on a
     processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises BadInput."""
     hypervisor, _, processor = name.partition("@")
     if name in PROCESSORS:
@@ -123,7 +149,9 @@ def model(name: str) -> Model:
     hardware = PROCESSORS.get(processor or SDM.name)
     if hardware is not None and hypervisor in KERNELS:
         return Reflecting(Kvm(name, KERNELS[hypervisor], hardware))
+    if hardware is not None and hypervisor == XEN:
+        return ReflectingXen(Xen(name, hardware))
     raise BadInput(
         f"there is no model '{name}'",
-        f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR.",
+        f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR, xen@PROCESSOR.",
     )

@@ -25,7 +25,7 @@ class Outcome(Enum):
     PML_FULL = "pml_full"
     SPP = "spp"
     VE = "ve"  # the violation is delivered to the guest as #VE, with no exit
-    L0_INTERNAL = "l0_internal"
+    L0_INTERNAL = "l0_internal"  # a failure in L0's emulator that L1 is not told of
     PAGE_FAULT = "page_fault"
     GENERAL_PROTECTION = "general_protection"  # in L2
     TRIPLE_FAULT = "triple_fault"  # of L2, as an exit for L1

@@ -128,7 +128,7 @@ def test_a_table_outside_l1s_memory_keeps_the_rights_of_the_levels_above() -> No
     assert found.qualification == 0x181 | (R | W) << 3
 
 
-@pytest.mark.parametrize("by", ["kvm-4.9", "kvm-6.1", "kvm-7.2"])
+@pytest.mark.parametrize("by", ["kvm-4.9", "kvm-6.1", "kvm-7.2", "xen"])
 def test_bits_51_to_48_are_not_looked_at(by: str) -> None:
     # walk_addr_generic(): PT_INDEX() of the top level is bits 47:39.  The processor refuses the
     # address whatever EPT02 has, and comes back for ever where KVM finds a page.
