@@ -20,6 +20,10 @@ from gdb_nept.target.ports import Value, container_of
 SPACES = ("normal", "SMM")
 UPDATE_IN_PROGRESS = 1 << 63  # KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS, 5.1+
 
+#: asm/vmx.h: KVM's own slots, by their ids from KVM_USER_MEM_SLOTS on.
+PRIVATE = ("the TSS", "the APIC-access page", "the identity map")
+MOST_SLOTS = (1 << 15) - 1  # KVM_MEM_SLOTS_NUM since 5.12: SHRT_MAX
+
 
 class SlotFlags(Word):
     """KVM_MEM_* of the ABI, and KVM_MEMSLOT_* of the kernel itself."""
@@ -46,6 +50,7 @@ class Slot:
     dirty_bitmap: KernelVirt
     address: KernelVirt
     value: Value = field(repr=False, compare=False)
+    private: str = ""  # what it is for, of a slot that KVM made for itself
 
     @property
     def end(self) -> L1Phys:
@@ -94,9 +99,10 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
         form, (values, problem) = "array", _from_array(table)
     problems = [problem] if problem else []
     slots = []
+    users = user_slots(table)
     for value in values:
         try:
-            slots.append(_slot(value, space))
+            slots.append(_slot(value, space, users))
         except MemoryUnreadable as error:
             problems.append(f"a memslot is unreadable: {error.message}")
     slots.sort(key=lambda slot: slot.start)
@@ -108,6 +114,14 @@ def generation_of(vm: Value, space: int = 0) -> int:
     """Another with each change of the memslots; raises as memslots()."""
     table = vm.member("memslots").index(space).deref()
     return table.member("generation").number() & ((1 << 64) - 1)
+
+
+def user_slots(table: Value) -> int:
+    """KVM_USER_MEM_SLOTS: the first id of a slot of KVM's own (include/linux/kvm_host.h).  Up to
+    5.16 `id_to_index` has an element for each slot; the hash of ids after it does not tell, and the
+    number was 32767 by then."""
+    known = table.type.member("id_to_index").type.count if table.has("id_to_index") else 0
+    return (known or MOST_SLOTS) - len(PRIVATE)
 
 
 def spaces(vm: Value) -> int:
@@ -139,9 +153,10 @@ def _from_array(table: Value) -> tuple[list[Value], str]:
     return [array.index(number) for number in range(used)], problem
 
 
-def _slot(value: Value, space: int) -> Slot:
+def _slot(value: Value, space: int, users: int) -> Slot:
+    number = value.member("id").number()
     return Slot(
-        id=value.member("id").number(),
+        id=number,
         space=space,
         start=L1Phys(value.member("base_gfn").number() * PAGE_SIZE),
         size=value.member("npages").number() * PAGE_SIZE,
@@ -150,6 +165,7 @@ def _slot(value: Value, space: int) -> Slot:
         dirty_bitmap=value.member("dirty_bitmap").pointer(),
         address=value.address,
         value=value,
+        private=PRIVATE[number - users] if 0 <= number - users < len(PRIVATE) else "",
     )
 
 

@@ -23,6 +23,7 @@ INVALID = (1 << 64) - 1  # INVALID_PAGE
 class RoleBit:
     name: str
     number: int
+    size: int = 1  # in bits
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Role:
 
     def has(self, name: str) -> bool:
         return any(bit.name == name for bit in self.bits)
+
+    def size(self, name: str) -> int:
+        """How many bits the field `name` has, 0 if this kernel's role has none."""
+        return next((bit.size for bit in self.bits if bit.name == name), 0)
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,9 @@ def read_role(value: Value) -> Role:
     fields = [value.type.member(name) for name in names if name != "word" and value.has(name)]
     fields = [one for one in fields if one.bit_size]
     ordered = sorted(fields, key=lambda one: one.bit_offset)
-    bits = tuple(RoleBit(one.name, value.member(one.name).number()) for one in ordered)
+    bits = tuple(
+        RoleBit(one.name, value.member(one.name).number(), one.bit_size) for one in ordered
+    )
     return Role(value.member("word").number() & 0xFFFFFFFF, bits)
 
 

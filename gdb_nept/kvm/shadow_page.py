@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gdb_nept.address import HostPhys, KernelVirt, L1Phys
+from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.containers import LIMIT, list_nodes
 from gdb_nept.kvm.shadow import Role, read_role
@@ -160,6 +161,15 @@ def shadowed_translation(page: ShadowPage, index: int) -> Shadowed | None:
     if not page.value.has("shadowed_translation"):
         return Shadowed(L1Phys(number << PAGE_SHIFT), None)
     return Shadowed(L1Phys(number & ~(PAGE_SIZE - 1)), number & ACCESS_MASK)
+
+
+def leaf_stands_for(page: ShadowPage, index: int) -> L1Phys | None:
+    """Which L1 physical page entry `index` of the table is for: kvm_mmu_page_get_gfn().  Raises as
+    shadowed_translation()."""
+    if page.direct:
+        return L1Phys(page.gfn_address + index * page_size(page.level))
+    found = shadowed_translation(page, index)
+    return None if found is None else found.address
 
 
 def shadow_mmu_pages(vm: Value, limit: int = LIMIT) -> ShadowPages:

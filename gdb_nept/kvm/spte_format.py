@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How this kernel's KVM writes its own EPT entries (SPTEs): which software bits lie where.
 
-arch/x86/kvm/mmu/spte.h and spte.c since 5.10, mmu.c before.  The format is found by members and by
-variables of kvm.ko that came with it, never by version; none is assumed where they do not tell.
+arch/x86/kvm/mmu/spte.h and spte.c since 5.10, mmu.c before.  The format is found by members and
+variables of kvm.ko that came with it; none is assumed where they do not tell.
 """
 
 from __future__ import annotations
@@ -155,6 +155,11 @@ class SpteFormat:
         return self.software in (Software, SoftwareUserExecute)
 
     @property
+    def generation_mask(self) -> int:
+        """MMIO_SPTE_GEN_MASK: how much of the memslots' generation an MMIO SPTE has room for."""
+        return (1 << sum(part.high - part.low + 1 for part in self.mmio.fields())) - 1
+
+    @property
     def writable_masks(self) -> tuple[int, int]:
         """shadow_host_writable_mask and shadow_mmu_writable_mask of this format."""
         places = {field.name: field.mask for field in self.software.fields()}
@@ -281,9 +286,8 @@ def _by_shadow_page(kernel: Kernel, masks: _Masks) -> tuple[SpteFormat, str]:
     try:
         page = kernel.types.struct("kvm_mmu_page", "kvm")
     except TypeMissing:
-        raise SpteFormatUnknown(
-            "kvm has neither symbols of its masks nor the type kvm_mmu_page"
-        ) from None
+        why = "kvm has neither symbols of its masks nor the type kvm_mmu_page"
+        raise SpteFormatUnknown(why) from None
     note = "the SPTE format is deduced from struct kvm_mmu_page: symbols of kvm's masks are missing"
     if page.has("tdp_mmu_root_count"):  # came in the same release as bit 11
         return SINCE_5_13, note

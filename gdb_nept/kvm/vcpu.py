@@ -130,6 +130,20 @@ def in_force(offered: Capabilities, secondary: SecondaryControls) -> Capabilitie
     )
 
 
+FREE_OBSOLETE_ROOTS = 8 + 31  # KVM_REQ_MMU_FREE_OBSOLETE_ROOTS, 5.18+ (asm/kvm_host.h)
+MMU_RELOAD = 1  # KVM_REQ_MMU_RELOAD before (linux/kvm_host.h), which drops all roots
+
+
+def frees_roots(vcpu: Vcpu) -> bool | None:
+    """Whether KVM is asked to drop the roots that are not valid any more before this vCPU enters a
+    guest again; None on a kernel whose numbers of requests are not known."""
+    arch = vcpu.value.member("arch")
+    if not arch.has("guest_mmu") or not vcpu.value.has("requests"):
+        return None
+    number = FREE_OBSOLETE_ROOTS if arch.member("guest_mmu").has("root") else MMU_RELOAD
+    return bool(vcpu.value.member("requests").number() >> number & 1)
+
+
 def _capabilities(vcpu: Value, nested: Nested | None) -> Capabilities | None:
     if nested is None:
         return None

@@ -18,11 +18,13 @@ from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory, grain_o
 
 @dataclass(frozen=True)
 class Span:
-    """`size` bytes of L1 physical memory at `start` that lie at `host` in the host process."""
+    """`size` bytes of L1 physical memory at `start` that lie at `host` in the host process.
+    `why_not` says why nothing is found there all the same; '' otherwise."""
 
     start: L1Phys
     size: int
     host: HostVirt
+    why_not: str = ""
 
     def __contains__(self, address: int) -> bool:
         return self.start <= address < self.start + self.size
@@ -47,6 +49,8 @@ class GuestMemory:
         """Where `address` lies in the host process; raises NoMemory outside all slots."""
         for span in self.spans:
             if address in span:
+                if span.why_not:
+                    raise NoMemory(address, 1, span.why_not)
                 return HostVirt(span.host + (address - span.start))
         raise NoMemory(address, 1, "no memslot holds this L1 physical address")
 

@@ -18,6 +18,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.kvm.memslots import Slot, Tracking
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.kvm.spte import Spte, SpteKind
+from gdb_nept.kvm.visible import NoRoot
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.walk.result import Walk
 
@@ -72,6 +73,12 @@ class Journey:
     shadow_missing: str  # why `shadow` is None
     ept01: ShadowWalk | None
     notes: tuple[str, ...]
+    refusal: str = ""  # why VM entry refuses this EPTP
+    hidden: str = ""  # why L2 does not see `slot`
+    no_root: NoRoot = NoRoot.DUMMY  # what KVM does if the root of EPT12 is in no memslot
+    root_freed: bool | None = None  # KVM is asked to drop roots that are not valid any more
+    noted: L1Phys | None = None  # which page of L1's the last entry of `shadow` is for, by KVM
+    mmio_current: bool | None = None  # whether KVM believes the MMIO entry at the end of `shadow`
 
     @property
     def host_physical(self) -> HostPhys | None:

@@ -8,9 +8,12 @@ from typing import Any, Union
 
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp, page_size
+from gdb_nept.errors import NoGuest
+from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.spte import Spte, decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import another
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.runs import Hole, Run, each, merge, with_holes
 
@@ -42,6 +45,7 @@ class Listing:
     cpu: Capabilities
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    refusal: str = ""  # why VM entry refuses EPT12's EPTP
 
 
 def listing(
@@ -59,7 +63,21 @@ def listing(
     runs = tuple(with_holes((each if entries else merge)(scan.mappings()), low, high))
     title = TITLES[which].format(chosen.vm, chosen.place)
     rows = _rows(session, chosen, which, runs)
-    return Listing(title, which.value, found.eptp, found.cpu, rows, tuple(scan.notes))
+    refusal = found.eptp.problem(found.cpu) if which is Which.L1 else ""
+    notes = (*_of_another(session, chosen, which), *scan.notes)
+    return Listing(title, which.value, found.eptp, found.cpu, rows, notes, refusal)
+
+
+def _of_another(session: Session, chosen: Chosen, which: Which) -> tuple[str, ...]:
+    """That the EPT02 in use is not of the EPTP that L1 has in vmcs12 now."""
+    if which is not Which.SHADOW:
+        return ()
+    try:
+        eptp = session.ept(chosen, Which.L1).eptp
+    except NoGuest:
+        return ()
+    said = another(mmu(chosen.vcpu.value, "guest_mmu"), eptp)
+    return (f"of the EPT02 shown: {said}",) if said else ()
 
 
 def _rows(

@@ -3,7 +3,8 @@
 
 session = Session(kernel)
 vcpu = session.pick(None, None)
-print(verdict(session.journey(vcpu, L2Phys(0x1000))).sentence)
+found = verdict(session.journey(vcpu, L2Phys(0x1000)))
+print(found.sentence, found.fault.value)
 """
 
 from __future__ import annotations
@@ -11,46 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Union
+from typing import Any
 
-from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L1Phys, L2Phys
-from gdb_nept.arch.cpu import HOST, Capabilities
-from gdb_nept.arch.ept import WB, WIDEST, Eptp
-from gdb_nept.errors import BadInput, MemberMissing, MemoryUnreadable, NoGuest
-from gdb_nept.kvm.memslots import MemSlots, Slot, Tracking, memslots, tracking
-from gdb_nept.kvm.shadow import Mmu, mmu
-from gdb_nept.kvm.shadow_page import ShadowPage, shadow_mmu_pages, shadow_page
-from gdb_nept.kvm.spte import decode_spte
-from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
+from gdb_nept.arch.cpu import HOST
+from gdb_nept.arch.ept import WIDEST
+from gdb_nept.errors import BadInput, MemoryUnreadable, NoGuest
+from gdb_nept.kvm.memslots import MemSlots, memslots
+from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
+from gdb_nept.kvm.visible import no_table_in
 from gdb_nept.kvm.vm import Vm, VmList, mark_of, read_vm, vm_list, vm_places, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import Layout
 from gdb_nept.memory.guest import GuestMemory, Span
-from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.nested.choice import Chosen, choose
-from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.nested.epts import Ept, Which, own_eptp
+from gdb_nept.nested.follow import follow
+from gdb_nept.nested.journey import Journey
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.target.ports import Kernel, Value, object_at
-from gdb_nept.walk.ept import Scan, walk_ept
-from gdb_nept.walk.result import Walk
-
-
-class Which(Enum):
-    L1 = "EPT12"
-    SHADOW = "EPT02"
-    HOST = "EPT01"
-
-
-@dataclass(frozen=True)
-class Ept:
-    """One EPT: EPT12 lies in L1's memory, KVM's own two in the host's."""
-
-    which: Which
-    eptp: Eptp
-    cpu: Capabilities
-    memory: Union[PhysicalMemory[L1Phys], PhysicalMemory[HostPhys]]
+from gdb_nept.walk.ept import Scan
 
 
 @dataclass
@@ -159,8 +141,11 @@ class Session:
         return chosen.owner.slots
 
     def l1_memory(self, chosen: Chosen) -> GuestMemory:
+        """L1 physical memory, as KVM finds L1's tables in it."""
+
         spans = tuple(
-            Span(slot.start, slot.size, slot.userspace_addr) for slot in self.slots(chosen).slots
+            Span(slot.start, slot.size, slot.userspace_addr, no_table_in(self.kernel, slot))
+            for slot in self.slots(chosen).slots
         )
 
         def translate(address: HostVirt) -> HostPhys:
@@ -185,7 +170,7 @@ class Session:
         found = mmu(chosen.vcpu.value, name)
         if found.root.hpa is None:
             raise NoGuest(f"there is no {which.value} now: {found.why_no_root}")
-        return Ept(which, _own_eptp(found, found.root.hpa), HOST, self.kernel.physical)
+        return Ept(which, own_eptp(found, found.root.hpa), HOST, self.kernel.physical)
 
     def _ept12(self, chosen: Chosen) -> Ept:
         found = self.vmcs12(chosen)
@@ -213,94 +198,7 @@ class Session:
             raise BadInput(
                 f"{asked:#x} is no physical address", f"They have {WIDEST} bits at most."
             )
-        ept12 = self._ept12(chosen)
-        walk = walk_ept(self.l1_memory(chosen), ept12.eptp, asked, ept12.cpu)
-        slot = self.slots(chosen).find(walk.address) if walk.address is not None else None
-        virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
-        shadow, missing, notes = self._shadow(chosen, ept12.eptp, asked)
-        if asked >> ept12.cpu.maxphyaddr:
-            notes += (
-                f"L2 cannot form this address: MAXPHYADDR is {ept12.cpu.maxphyaddr}, and an entry "
-                "of its own page tables that names it is a page fault in L2",
-            )
-        return Journey(
-            asked,
-            chosen.vm,
-            chosen.place,
-            ept12.eptp,
-            walk,
-            slot,
-            virtual,
-            self.host_walk(chosen.owner, virtual) if virtual is not None else None,
-            _tracking(slot, walk.address),
-            self._table_in(chosen, walk, shadow),
-            shadow,
-            missing,
-            self._ept01(chosen, walk),
-            notes,
-        )
-
-    def _table_in(
-        self, chosen: Chosen, ept12: Walk[L2Phys, L1Phys], shadow: ShadowWalk | None
-    ) -> ShadowPage | None:
-        """The table of L1's that the page holds, if KVM shadows it; looked for only where KVM
-        withholds a write, since it means a walk over all shadow pages."""
-        if ept12.address is None or shadow is None or shadow.walk.stop is not None:
-            return None
-        if not ept12.rights.write or shadow.walk.rights.write:
-            return None
-        page = ept12.address & ~PAGE_MASK
-        for found in shadow_mmu_pages(chosen.owner.value).pages:
-            if not found.direct and found.gfn_address == page:
-                return found
-        return None
-
-    def _shadow(
-        self, chosen: Chosen, eptp: Eptp, asked: L2Phys
-    ) -> tuple[ShadowWalk | None, str, tuple[str, ...]]:
-        try:
-            ept02 = self.ept(chosen, Which.SHADOW)
-        except NoGuest as error:
-            return None, error.message, ()
-        pgd = mmu(chosen.vcpu.value, "guest_mmu").root.pgd
-        notes: tuple[str, ...] = ()
-        if pgd is not None and Eptp(pgd).address != eptp.address:
-            notes = (f"this EPT02 was built for another EPTP ({pgd:#x}), not for {eptp.value:#x}",)
-        walk = walk_ept(self.kernel.physical, ept02.eptp, asked, HOST)
-        return self._with_sptes(chosen, walk), "", notes
-
-    def _ept01(self, chosen: Chosen, ept12: Walk[L2Phys, L1Phys]) -> ShadowWalk | None:
-        if ept12.address is None:
-            return None
-        try:
-            ept01 = self.ept(chosen, Which.HOST)
-        except NoGuest:
-            return None
-        walk = walk_ept(self.kernel.physical, ept01.eptp, ept12.address, HOST)
-        return self._with_sptes(chosen, walk)
-
-    def _with_sptes(
-        self, chosen: Chosen, walk: Walk[L2Phys, HostPhys] | Walk[L1Phys, HostPhys]
-    ) -> ShadowWalk:
-        vm = chosen.owner.value
-        form = spte_format(self.kernel, vm)
-        sptes = (decode_spte(step.entry.value, step.level, form) for step in walk.steps)
-        pages = (shadow_page(self.kernel, vm, step.table) for step in walk.steps)
-        return ShadowWalk(walk, tuple(sptes), tuple(pages))
+        return follow(self, chosen, asked)
 
 
-def _own_eptp(found: Mmu, root: HostPhys) -> Eptp:
-    """The EPTP that KVM gives the processor for one of its own EPTs: construct_eptp(), vmx.c."""
-    flags = 0 if found.role.number("ad_disabled") else 1
-    return Eptp(
-        Eptp.build(address=root, memory_type=WB, walk_length=found.level - 1, accessed_dirty=flags)
-    )
-
-
-def _tracking(slot: Slot | None, address: L1Phys | None) -> Tracking | None:
-    if slot is None or address is None:
-        return None
-    try:
-        return tracking(slot, address)
-    except (MemoryUnreadable, MemberMissing):
-        return None  # the verdict then says less, and nothing wrong
+__all__ = ["Ept", "Session", "Which"]

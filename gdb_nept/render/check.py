@@ -6,7 +6,8 @@ verdict (a sentence), told [exit_reason, exit_qualification, guest_physical_addr
 guest_linear_address, guest_rip], link [lead, why], agreeing [accesses as in nept-predict], nearest
 (null, or a prediction as in nept-predict with differing_bits, reason_differs, physical_differs,
 linear_differs), explanations [text], processor (null, or exit_reason, exit_qualification and
-differing_bits by the SDM), departures [text], features [name, present, how], notes [text].
+differing_bits by the SDM), departures [text], features [name, present, how], notes [text],
+entry_failure (null, or why VM entry refuses the EPTP).
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from gdb_nept.judge.check import Check, Comparison, Finding
 from gdb_nept.kvm.vmcs12 import Field
 from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.predict.recognise import error_code
+from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 from gdb_nept.render.prediction import access_data, access_in_words, prediction_data
 
 
-def check_page(found: Check) -> Page:
+def check_page(found: Check, refusal: str = "") -> Page:
+    """`refusal` is why VM entry refuses the EPTP."""
     blocks: list[str | Table] = [
+        *refused_in_words(refusal),
         "The last exit that KVM reflected to L1, as vmcs12 keeps it:",
         _told(found),
         f"verdict: {verdict(found)}",
     ]
     blocks += _body(found)
     blocks += [f"note: {note}" for note in found.notes]
-    return Page(tuple(blocks), check_data(found))
+    return Page(tuple(blocks), {**check_data(found), "entry_failure": refusal or None})
 
 
 def verdict(found: Check) -> str:

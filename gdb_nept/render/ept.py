@@ -5,7 +5,7 @@ JSON: which, eptp, levels, notes [text], and runs [start, end (first address beh
 page_size, count, leads_to, rights, memory_type, accessed, dirty (how many of count), flags [short
 names], misconfigured (null or why), kvm (null, or what KVM means by an entry of its own), entry,
 entry_address] or {"hole": true, start, end, size}; accessed_dirty (whether the EPTP enables these
-flags: else the processor ignores them).
+flags: else the processor ignores them); entry_failure (null, or why VM entry refuses the EPTP).
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ def ept_page(found: Listing) -> Page:
         "levels": found.eptp.levels,
         "accessed_dirty": bool(found.eptp.accessed_dirty),
         "runs": [_data(row, found.cpu) for row in found.rows],
+        "entry_failure": found.refusal or None,
         "notes": list[Data](found.notes),
     }
     notes = [f"note: {note}" for note in found.notes]
     reasons = _reasons(found)
     numbered = "\n".join(f"({number}) {reason}" for reason, number in reasons.items())
     table = _table(found, reasons)
-    return Page((head, table, numbered, _sum(found), _legend(found), *notes), data)
+    refused = refused_in_words(found.refusal)
+    return Page((*refused, head, table, numbered, _sum(found), _legend(found), *notes), data)
+
+
+def refused_in_words(refusal: str) -> list[str]:
+    """What stands first on a page about an EPTP with which no L2 runs; nothing otherwise."""
+    return [f"VM entry refuses this EPTP: {refusal}; no L2 runs with it"] if refusal else []
 
 
 def eptp_in_words(eptp: Eptp) -> str:

@@ -176,6 +176,10 @@ KEPT = {
     "the write, or drops the shadow",
     Agreement.NO_SLOT: "no memslot holds the L1 physical address: MMIO, which L0 or the "
     "VMM emulates",
+    Agreement.HIDDEN_SLOT: "the page lies in a memslot of KVM's own, which L2 does not see: MMIO",
+    Agreement.BEING_CHANGED: "the VMM deletes or moves the memslot: KVM repeats the access",
+    Agreement.NO_ROOT: "the root of EPT12 lies in no memslot",
+    Agreement.REFUSED: "VM entry refuses the EPTP",
     Agreement.NOT_BACKED: "the host had no page there: it brings one in",
     Agreement.STALE: "the shadow was older than EPT12: KVM takes the new entry",
     Agreement.AGREE: "EPT12 allows more than the shadow did: KVM adds the right, or waits for "

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The journey of an address: what nept-walk answers.
 
-JSON: asked, vm, vcpu, eptp, ept12 (a walk), slot (null or {id, start, size, userspace_addr,
-flags}),
-host_virtual, host (null or {steps, address, page_size, why}), ept02 and ept01 (null or a walk),
-ept02_missing, host_physical, agreement, verdict, notes [text].  A walk: root, steps, address (null
-if it stops), page_size, stop (null or {cause, level, why}).  A step: level, name, table, index,
-entry_address, entry, leaf, rights, meaning.  ept02 and ept01 also have tables [kvm_mmu_page (null:
-why), what, gfn_address, unsync, obsolete, role], one a step.
+JSON: asked, vm, vcpu, eptp, entry_failure (null, or why VM entry refuses it), ept12 (a walk), slot
+(null or {id, start, size, userspace_addr, flags}), host_virtual, host (null or {steps, address,
+page_size, why}), ept02 and ept01 (null or a walk), ept02_missing, host_physical, agreement,
+verdict, fault (who is at fault: "nobody", "L1", "KVM", "the VMM", "not known"), fault_why (what L1
+forgot, or which of KVM's functions should have caught it), notes [text]. A walk: root, steps,
+address (null if it stops), page_size, stop (null or {cause, level, why}). A step: level, name,
+table, index, entry_address, entry, leaf, rights, meaning. ept02 and ept01 also have tables
+[kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.nested.journey import Journey, ShadowWalk
-from gdb_nept.nested.verdict import verdict
+from gdb_nept.nested.verdict import Fault, Verdict, verdict
 from gdb_nept.render import text
-from gdb_nept.render.ept import eptp_in_words
+from gdb_nept.render.ept import eptp_in_words, refused_in_words
 from gdb_nept.render.host import host_data, host_lines
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page
@@ -32,6 +33,7 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
     also what KVM keeps of each of its tables."""
     found = verdict(journey)
     blocks = [
+        *refused_in_words(journey.refusal),
         f"L2 physical {journey.asked:#x} on VM {journey.vm}, vCPU {journey.vcpu}\n"
         f"EPTP {journey.eptp.value:#x}: {eptp_in_words(journey.eptp)}",
         _lines("EPT12, L1's tables, in L1 physical memory:", journey.ept12, "L1 physical"),
@@ -42,8 +44,16 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
         _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01, tables),
         *(f"note: {note}" for note in journey.notes),
         f"verdict: {found.agreement.value}: {found.sentence}",
+        _fault(found),
     ]
     return Page(tuple(block for block in blocks if block), _data(journey))
+
+
+def _fault(found: Verdict) -> str:
+    """at fault: KVM: kvm_mmu_track_write() should have dropped its entry"""
+    if found.fault is Fault.NOBODY:
+        return ""
+    return f"at fault: {found.fault.value}" + (f": {found.why}" if found.why else "")
 
 
 def _lines(title: str, walk: Walk[Any, Any], space: str) -> str:
@@ -103,6 +113,7 @@ def _data(journey: Journey) -> dict[str, Data]:
         "vm": journey.vm,
         "vcpu": journey.vcpu,
         "eptp": hexed(journey.eptp.value),
+        "entry_failure": journey.refusal or None,
         "ept12": _walk_data(journey.ept12),
         "slot": None
         if slot is None
@@ -121,6 +132,8 @@ def _data(journey: Journey) -> dict[str, Data]:
         "host_physical": hexed(journey.host_physical),
         "agreement": found.agreement.value,
         "verdict": found.sentence,
+        "fault": found.fault.value,
+        "fault_why": found.why or None,
         "notes": list[Data](journey.notes),
     }
 

@@ -3,7 +3,8 @@
 
 JSON: model, access [gpa, op, user, stage, gla, emulated], outcome, exit_reason (number or null),
 exit_qualification, qualification_mask, guest_physical_address, guest_linear_address (null where
-undefined), l1_physical (null unless translated), bits [bit, name, value, defined, meaning], steps
+undefined), l1_physical (null unless translated), entry_failure (null, or why VM entry refuses the
+EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps
 [level, address, index, entry], why, change, rules, doubts [text].  Of a linear address besides:
 linear, size, before [accesses that went through], page_fault (null, or error_code, cr2, why),
 registers [name, value, origin, doubt].
@@ -20,6 +21,7 @@ from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.render import text
+from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 from gdb_nept.walk.result import Step
@@ -44,8 +46,10 @@ def access_in_words(access: Access) -> str:
 def prediction_page(access: Access, found: Prediction[L1Phys], by: Oracle) -> Page:
     head = f"{access_in_words(access)}; model {by.model.name}"
     data = prediction_data(access, found, by.model.name)
+    data["entry_failure"] = by.base.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    return Page((head, *_blocks(found), *_notes(by.doubts)), data)
+    blocks = (head, *refused_in_words(by.base.refusal), *_blocks(found), *_notes(by.doubts))
+    return Page(blocks, data)
 
 
 def _notes(doubts: tuple[str, ...]) -> list[str]:
@@ -60,7 +64,7 @@ def linear_page(
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
     head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}; model {model}"
-    blocks: list[str | Table] = [head, _registers(registers)]
+    blocks: list[str | Table] = [head, *refused_in_words(by.base.refusal), _registers(registers)]
     if found.before:
         blocks += ["Went through before:", "\n".join(_listed(found))]
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
@@ -74,6 +78,7 @@ def linear_page(
         blocks += [f"Decides: {access_in_words(found.access)}", *_blocks(found.prediction)]
         data = prediction_data(found.access, found.prediction, model)
     data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](by.doubts)}
+    data["entry_failure"] = by.base.refusal or None
     return Page((*blocks, *_notes(by.doubts)), data)
 
 

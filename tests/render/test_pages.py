@@ -146,7 +146,7 @@ def test_ept_as_data() -> None:
 def journey(asked: int) -> Journey:
     walk = walk_ept(MEMORY, EPTP, L2Phys(asked), HOST)
     missing = "KVM has no root now"
-    nothing = dict.fromkeys(
+    nothing: dict[str, Any] = dict.fromkeys(
         ("slot", "host_virtual", "host", "tracking", "table", "shadow", "ept01")
     )
     return Journey(

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Following an L2 physical address by three ways: what is read for a Journey."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.arch.cpu import HOST
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
+from gdb_nept.kvm.memslots import MemSlots, Slot, Tracking, tracking
+from gdb_nept.kvm.shadow_page import (
+    ShadowPage,
+    leaf_stands_for,
+    shadow_mmu_pages,
+    shadow_page,
+)
+from gdb_nept.kvm.spte import Mmio, decode_spte
+from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.kvm.vcpu import frees_roots
+from gdb_nept.kvm.visible import hidden_from_l2, no_root
+from gdb_nept.memory.reader import PAGE_MASK
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Ept, Which, shadow_root
+from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.result import Walk
+
+if TYPE_CHECKING:
+    from gdb_nept.nested.session import Session
+
+
+def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
+    """Raises NoGuest where L1 has no EPT12."""
+    ept12 = session.ept(chosen, Which.L1)
+    walk = walk_ept(session.l1_memory(chosen), ept12.eptp, asked, ept12.cpu)
+    slots = session.slots(chosen)
+    slot = slots.find(walk.address) if walk.address is not None else None
+    virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
+    root = shadow_root(session.kernel, chosen, ept12.eptp)
+    shadow = None
+    if root.eptp is not None:
+        own = walk_ept(session.kernel.physical, root.eptp, asked, HOST)
+        shadow = with_sptes(session, chosen, own)
+    return Journey(
+        asked,
+        chosen.vm,
+        chosen.place,
+        ept12.eptp,
+        walk,
+        slot,
+        virtual,
+        session.host_walk(chosen.owner, virtual) if virtual is not None else None,
+        _tracking(slot, walk.address),
+        _table_in(chosen, walk, shadow),
+        shadow,
+        root.missing,
+        _ept01(session, chosen, walk),
+        _notes(root.note, asked, ept12),
+        ept12.eptp.problem(ept12.cpu),
+        hidden_from_l2(chosen.owner.value, slot) if slot else "",
+        no_root(session.kernel),
+        frees_roots(chosen.vcpu),
+        _noted(shadow),
+        _mmio_current(session, chosen, slots, shadow),
+    )
+
+
+def _notes(of_root: str, asked: L2Phys, ept12: Ept) -> tuple[str, ...]:
+    notes = [of_root] if of_root else []
+    if asked >> ept12.cpu.maxphyaddr:
+        notes.append(
+            f"L2 cannot form this address: MAXPHYADDR is {ept12.cpu.maxphyaddr}, and an entry "
+            "of its own page tables that names it is a page fault in L2"
+        )
+    return tuple(notes)
+
+
+def with_sptes(
+    session: Session, chosen: Chosen, walk: Walk[L2Phys, HostPhys] | Walk[L1Phys, HostPhys]
+) -> ShadowWalk:
+    """A walk of KVM's own, with what KVM means by each entry and keeps of each table."""
+    vm = chosen.owner.value
+    form = spte_format(session.kernel, vm)
+    sptes = (decode_spte(step.entry.value, step.level, form) for step in walk.steps)
+    pages = (shadow_page(session.kernel, vm, step.table) for step in walk.steps)
+    return ShadowWalk(walk, tuple(sptes), tuple(pages))
+
+
+def _ept01(session: Session, chosen: Chosen, ept12: Walk[L2Phys, L1Phys]) -> ShadowWalk | None:
+    if ept12.address is None:
+        return None
+    try:
+        ept01 = session.ept(chosen, Which.HOST)
+    except NoGuest:
+        return None
+    walk = walk_ept(session.kernel.physical, ept01.eptp, ept12.address, HOST)
+    return with_sptes(session, chosen, walk)
+
+
+def _table_in(
+    chosen: Chosen, ept12: Walk[L2Phys, L1Phys], shadow: ShadowWalk | None
+) -> ShadowPage | None:
+    """The table of L1's that the page holds, if KVM shadows it; looked for only where KVM
+    withholds a write, since it means a walk over all shadow pages."""
+    if ept12.address is None or shadow is None or shadow.walk.stop is not None:
+        return None
+    if not ept12.rights.write or shadow.walk.rights.write:
+        return None
+    page = ept12.address & ~PAGE_MASK
+    for found in shadow_mmu_pages(chosen.owner.value).pages:
+        if not found.direct and found.gfn_address == page:
+            return found
+    return None
+
+
+def _tracking(slot: Slot | None, address: L1Phys | None) -> Tracking | None:
+    if slot is None or address is None:
+        return None
+    try:
+        return tracking(slot, address)
+    except (MemoryUnreadable, MemberMissing):
+        return None  # the verdict then says less, and nothing wrong
+
+
+def _noted(shadow: ShadowWalk | None) -> L1Phys | None:
+    """The L1 physical page that KVM noted for the page where its shadow leads."""
+    if shadow is None or shadow.address is None:
+        return None
+    page = shadow.pages[-1]
+    if not isinstance(page, ShadowPage):
+        return None
+    try:
+        return leaf_stands_for(page, shadow.walk.steps[-1].index)
+    except (MemoryUnreadable, MemberMissing):
+        return None
+
+
+def _mmio_current(
+    session: Session, chosen: Chosen, slots: MemSlots, shadow: ShadowWalk | None
+) -> bool | None:
+    """check_mmio_spte(): whether KVM still believes the MMIO entry at the end of its shadow; None
+    if none is there."""
+    last = shadow.last if shadow else None
+    found: Mmio | None = last.mmio if last else None
+    if found is None:
+        return None
+    mask = spte_format(session.kernel, chosen.owner.value).generation_mask
+    return not slots.update_in_progress and found.generation == slots.generation & mask
