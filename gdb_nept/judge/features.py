@@ -99,6 +99,7 @@ def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
     yield _with_ad_disabled(kernel, Feature.WALK_AS_MADE)
     yield _with_ad_disabled(kernel, Feature.EPTP_CHECKED)
     yield _kind_of_walk(kernel)
+    yield _five_levels(kernel)
     yield _member(kernel, Feature.TRIPLE_FAULT_TOLD, "kvm_x86_nested_ops", "triple_fault")
     yield _large_pages_checked(kernel)
     yield _dummy_root(kernel)
@@ -147,6 +148,15 @@ def _kind_of_walk(kernel: Kernel) -> Probe:
     if _has(kernel, "nested_vmx", "msrs"):
         return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")
     return Probe(feature, None, "no nested_vmx.msrs (4.18), and no member that tells 4.17")
+
+
+def _five_levels(kernel: Kernel) -> Probe:
+    """bb1fcc70d98f came in one series with the name kvm_mmu.get_guest_pgd, d8dd54e06348 (5.7)."""
+    feature = Feature.FIVE_LEVELS
+    younger = _member(kernel, feature, "kvm_x86_nested_ops", "check_events")
+    if younger.present:
+        return replace(younger, how=f"{younger.how}, and younger (5.8)")
+    return _member(kernel, feature, "kvm_mmu", "get_guest_pgd")
 
 
 def _large_pages_checked(kernel: Kernel) -> Probe:

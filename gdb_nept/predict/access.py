@@ -44,6 +44,7 @@ class Access:
     asynchronous: bool = False
     event_delivery: bool = False  # IDT-vectoring information is valid
     nmi_unblocking: bool = False  # part of IRET, with NMIs blocked before it
+    unpaged: bool = False  # made with CR0.PG clear: the linear address is the guest-physical one
     emulated: bool = False  # made by L0's emulator on behalf of L2, not by the processor
     raw: int | None = None  # the processor's own qualification on leaving L2 for L0, if it was seen
 

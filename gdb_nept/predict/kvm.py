@@ -54,6 +54,11 @@ class Feature(Enum):
         "bits 2:0 come from the access that KVM walks with "
         "(mmu/paging_tmpl.h walk_addr_generic(), 4.17, ddd6f0e94d31)"
     )
+    FIVE_LEVELS = (
+        "EPT12 may have 5 levels "
+        "(vmx/nested.c nested_vmx_check_eptp(), mmu/mmu.c kvm_init_shadow_ept_mmu(), 5.7, "
+        "bb1fcc70d98f)"
+    )
     TRIPLE_FAULT_TOLD = (
         "a triple fault of L2 is an exit for L1, and does not end L1's VM "
         "(vmx/nested.c nested_vmx_triple_fault(), 5.13, cb6a32c2b877)"
@@ -154,6 +159,8 @@ class Kvm:
             return f"{', '.join(refused)}: not offered to L1 by this KVM"
         if Feature.EPTP_CHECKED not in self:
             return ""
+        if eptp.levels > FOUR and Feature.FIVE_LEVELS not in self:
+            return f"{eptp.levels} levels: this KVM knows EPTs of {FOUR} levels alone"
         if reserved := eptp.value & RESERVED_IN_EPTP:
             return f"reserved bits of the EPTP are set: {reserved:#x} (bits 11:7 must be 0)"
         return eptp.problem(cpu)
@@ -161,7 +168,7 @@ class Kvm:
     def offers(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> Offered:
         """What of it all is in force under this KVM."""
         return Offered(
-            _eptp_in_force(eptp, Feature.ACCESSED_DIRTY in self),
+            _eptp_in_force(eptp, Feature.ACCESSED_DIRTY in self, Feature.FIVE_LEVELS in self),
             _cpu_in_force(cpu, Feature.MBEC in self, Feature.LARGE_PAGES_CHECKED in self),
             replace(controls, pml=controls.pml and Feature.PML in self, ve=False),
         )
@@ -174,14 +181,19 @@ class Offered:
     controls: Controls
 
 
+FOUR = 4
 RESERVED_IN_EPTP = 0x1F << 7  # nested_vmx_check_eptp() takes no bit 7 either
 ANY_LARGE_PAGE = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask
 
 
-def _eptp_in_force(eptp: Eptp, accessed_dirty: bool) -> Eptp:
-    """No KVM knows supervisor shadow-stack pages."""
+def _eptp_in_force(eptp: Eptp, accessed_dirty: bool, five_levels: bool) -> Eptp:
+    """No KVM knows supervisor shadow-stack pages, and an older one walks 4 levels whatever the
+    EPTP says (mmu.c kvm_init_shadow_ept_mmu(): PT64_ROOT_4LEVEL)."""
     ignored = Eptp.shadow_stack.mask | (0 if accessed_dirty else Eptp.accessed_dirty.mask)
-    return Eptp(eptp.value & ~ignored) if eptp.value & ignored else eptp
+    value = eptp.value & ~ignored
+    if not five_levels:
+        value = value & ~Eptp.walk_length.mask | (FOUR - 1) << Eptp.walk_length.low
+    return eptp if value == eptp.value else Eptp(value)
 
 
 @lru_cache(maxsize=64)
@@ -198,7 +210,8 @@ V4_9 = V4_8 | {F.LINEAR_COPIED}
 V4_12 = V4_9 | {F.RIGHTS_OF_ENTRIES, F.ACCESSED_DIRTY, F.PML}
 V4_14 = V4_12 | {F.WALK_AS_MADE, F.EPTP_CHECKED}
 V4_17 = V4_14 | {F.KIND_OF_WALK}
-V5_13 = V4_17 | {F.TRIPLE_FAULT_TOLD}
+V5_7 = V4_17 | {F.FIVE_LEVELS}
+V5_13 = V5_7 | {F.TRIPLE_FAULT_TOLD}
 V5_17 = V5_13 | {F.LARGE_PAGES_CHECKED}
 V6_6 = V5_17 | {F.DUMMY_ROOT}
 V6_10 = V6_6 | {F.MISCONFIG_CLEARED, F.NMI_KEPT}
@@ -213,7 +226,8 @@ KERNELS = {
     "kvm-4.12": V4_12,
     "kvm-4.14": V4_14,
     "kvm-4.17": V4_17,
-    "kvm-5.10": V4_17,
+    "kvm-5.7": V5_7,
+    "kvm-5.10": V5_7,
     "kvm-5.13": V5_13,
     "kvm-5.17": V5_17,
     "kvm-6.1": V5_17,

@@ -131,6 +131,7 @@ def _translate(
     if walk.fault is not None or walk.gpa is None:
         return LinearPrediction(linear, None, None, walk.fault, tuple(before))
     final = _final_access(walk, walk.gpa, whole)
+    final = replace(final, unpaged=eyes.paging.mode is None)
     return LinearPrediction(linear, final, eyes.predict(final), None, tuple(before))
 
 

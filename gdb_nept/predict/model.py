@@ -13,12 +13,12 @@ from gdb_nept.errors import BadInput
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
-from gdb_nept.predict.case import BOCHS, SDM, Hardware
+from gdb_nept.predict.case import BOCHS, SDM, Deviation, Hardware
 from gdb_nept.predict.hardware import predict
-from gdb_nept.predict.kvm import KERNELS, Kvm
+from gdb_nept.predict.kvm import KERNELS, Habit, Kvm
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.predict.reflected import reflect
-from gdb_nept.predict.xen import Xen, reflect_by_xen
+from gdb_nept.predict.xen import Rule, Xen, reflect_by_xen
 
 
 class Model(Protocol):
@@ -133,6 +133,8 @@ class NeptV2:
         return nept_v2.KVM.refuses(eptp, cpu, controls)
 
 
+#: What each name in Prediction.rules says.
+RULES = {each.name: str(each.value) for kind in (Habit, Rule, Deviation) for each in kind}
 PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
 XEN = "xen"
 NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)

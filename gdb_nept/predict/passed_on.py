@@ -186,9 +186,13 @@ def _mixed(met: Met[Out]) -> int:
 
 def guest_physical(met: Met[Out]) -> L2Phys:
     """All of it for an access of the processor; of the emulator's, the page (EMULATED_OFFSET_LOST:
-    walk_addr_generic() of nested_mmu passes gfn_to_gpa())."""
-    gpa = met.case.access.gpa
-    return L2Phys(gpa & ~PAGE_OFFSET) if met.emulated else gpa
+    walk_addr_generic() of nested_mmu passes gfn_to_gpa(), and nonpaging_gva_to_gpa() all of it)."""
+    access = met.case.access
+    return L2Phys(access.gpa & ~PAGE_OFFSET) if _offset_lost(met) else access.gpa
+
+
+def _offset_lost(met: Met[Out]) -> bool:
+    return met.emulated and not met.case.access.unpaged
 
 
 def guest_linear(met: Met[Out]) -> L2Virt | None:
@@ -201,7 +205,8 @@ def rules(met: Met[Out]) -> tuple[str, ...]:
     """Names of the deviations that took part in an exit."""
     if not met.emulated:
         return kind_of(met.processor).rules
-    found = [Habit.EMULATED_OFFSET_LOST] if met.case.access.gpa & PAGE_OFFSET else []
+    lost = _offset_lost(met) and met.case.access.gpa & PAGE_OFFSET
+    found = [Habit.EMULATED_OFFSET_LOST] if lost else []
     if met.case.access.stage is Stage.WALK:
         found.append(Habit.EMULATED_WALK_WRITES)
     elif Feature.ONE_KIND not in met.kvm:

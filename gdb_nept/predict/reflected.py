@@ -28,6 +28,7 @@ from gdb_nept.predict.passed_on import WHOLE, Known, Met
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Cause, Stop, Walk
 
+FAILED = (Outcome.VIOLATION, Outcome.MISCONFIG, Outcome.PML_FULL)  # of KVM's own walk
 ALLOWED = "EPT12 allows it: L0 alone deals with the access"
 WRITABLE = "let it be writable in EPT12, or set EPTP bit 6"
 UPPER = "KVM does not look at bits {:#x} of the address, and the processor does: it faults again"
@@ -53,9 +54,8 @@ def reflect(
     walk = _walk(memory, offered.eptp, access.gpa, offered.cpu)
     case = Case(walk, access, offered.eptp, offered.cpu, offered.controls, kvm.hardware)
     found = _outcome(Met(case, kvm))
-    if access.emulated and access.stage is Stage.PDPTE and found.outcome is not Outcome.TRANSLATED:
-        return _general_protection(found)
-    return found
+    loads = access.emulated and access.stage is Stage.PDPTE
+    return _general_protection(found) if loads and found.outcome in FAILED else found
 
 
 def _walk(

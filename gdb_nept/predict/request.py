@@ -31,7 +31,8 @@ OPS = {op.value: op for op in Op}
 STAGES = {stage.value: stage for stage in Stage}
 FLAGS = dict.fromkeys((
     "user", "linear_writable", "linear_execute_disable", "shadow_stack", "paging_verified",
-    "asynchronous", "event_delivery", "nmi_unblocking", "emulated",
+    "asynchronous", "event_delivery", "nmi_unblocking", "unpaged",
+    "emulated",
 ))  # fmt: skip
 ACCESS = dict.fromkeys(("gpa", "op", "stage", "gla", "raw", *FLAGS))
 CONTROLS = dict.fromkeys(

@@ -47,7 +47,7 @@ class Rule(Enum):
         "of the EPTP nothing but the address counts, and it is not checked: 4 levels, no accessed "
         "and dirty flags (nvmx_vcpu_eptp_base(), nept_walk_tables())"
     )
-    UPPER_BITS_IGNORED = "bits 51:48 of the address are not looked at (ept_lvl_table_offset())"
+    HIGH_BITS_IGNORED = "bits 51:48 of the address are not looked at (ept_lvl_table_offset())"
     EMULATED_IS_NOT_TOLD = (
         "a failing access of Xen's own emulator is no exit for L1 (mm/p2m.c paging_gva_to_gfn())"
     )
@@ -86,7 +86,7 @@ def reflect_by_xen(
     )
     found = _outcome(case)
     found = replace(found, rules=(*_rules(case, eptp), *found.rules))
-    if access.emulated and found.outcome is not Outcome.TRANSLATED:
+    if access.emulated and found.reason is not None:
         why = f"{found.why}; Xen's emulator tells L1 nothing of it"
         rules = (Rule.EMULATED_IS_NOT_TOLD.name,)
         return Prediction(Outcome.L0_INTERNAL, case.walk, why, change=found.change, rules=rules)
@@ -111,7 +111,7 @@ def _rules(case: Case[Out], eptp: Eptp) -> tuple[str, ...]:
     if eptp.levels != LEVELS or eptp.accessed_dirty:
         found.append(Rule.FOUR_LEVELS)
     if case.access.gpa >= case.eptp.reach:
-        found.append(Rule.UPPER_BITS_IGNORED)
+        found.append(Rule.HIGH_BITS_IGNORED)
     return tuple(each.name for each in found)
 
 

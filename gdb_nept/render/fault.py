@@ -26,7 +26,7 @@ from gdb_nept.live.kept import Kept
 from gdb_nept.live.watch import Event, Reflected, Unread
 from gdb_nept.nested.verdict import Agreement
 from gdb_nept.predict.access import Op, Stage
-from gdb_nept.predict.case import Deviation
+from gdb_nept.predict.model import RULES
 from gdb_nept.render.check import check_data, verdict
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data
@@ -153,8 +153,7 @@ def _rules(check: Check) -> tuple[str, ...]:
     stop = first.prediction.walk.stop
     if stop is not None and stop.cause is Cause.NO_MEMORY:
         return (NO_TABLE,)
-    named = {each.name: each.value for each in Deviation}
-    return tuple(named[rule] for rule in first.prediction.rules)
+    return tuple(RULES[rule] for rule in first.prediction.rules)
 
 
 def _kept_because(event: Kept) -> str:

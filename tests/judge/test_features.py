@@ -55,11 +55,13 @@ class Types(FakeTypes):
 def kernel(
     offsets: Offsets,
     fault: dict[str, tuple[int, int]],
-    ops: dict[str, tuple[int, int]],
+    ops: dict[str, tuple[int, int]] | None,
     parameters: int,
 ) -> FakeKernel:
+    """Without `ops`, kvm_x86_nested_ops is not there: older than 5.8."""
     offsets["x86_exception"] = Struct(64, fault)
-    offsets["kvm_x86_nested_ops"] = Struct(64, ops)
+    if ops is not None:
+        offsets["kvm_x86_nested_ops"] = Struct(64, ops)
     made = FakeKernel(offsets)
     made.types = Types(offsets, parameters)
     return made
@@ -116,14 +118,16 @@ def test_what_l1_is_offered_decides_about_mbec_and_advanced_information() -> Non
 
 
 def test_what_nothing_tells_is_said() -> None:
-    made = kernel(with_translate_gpa(oldest()), OLD_FAULT, OLDEST_OPS, 0)
+    made = kernel(with_translate_gpa(oldest()), OLD_FAULT, None, 0)
     found = probed(made)
     unknown = {feature for feature, each in found.items() if each.present is None}
     assert unknown == {
         Feature.READ_TRACKED,
         Feature.LINEAR_COPIED,
         Feature.KIND_OF_WALK,
+        Feature.TRIPLE_FAULT_TOLD,  # of kvm_x86_nested_ops, which came with 5.8
         Feature.LINEAR_SYNTHESISED,
+        Feature.ONE_KIND,
         Feature.MBEC,
         Feature.ADVANCED,
     }
@@ -131,6 +135,14 @@ def test_what_nothing_tells_is_said() -> None:
     of_4_14 = {Feature.WALK_AS_MADE, Feature.EPTP_CHECKED}
     assert taken(found) == {Feature.READ_TRACKED, Feature.LINEAR_COPIED, *of_4_14}
     assert all(each.how for each in found.values())
+
+
+def test_a_kernel_of_5_7_by_the_name_of_one_member() -> None:
+    for name, five in (("get_cr3", False), ("get_guest_pgd", True)):
+        offsets = with_member(with_translate_gpa(debian()), "kvm_mmu", name)
+        found = probed(kernel(offsets, OLD_FAULT, None, 2))
+        assert taken(found) == KERNELS["kvm-5.7" if five else "kvm-4.17"]
+        assert found[Feature.FIVE_LEVELS].present is five
 
 
 def test_missing_types_are_unknown_not_absent() -> None:

@@ -220,6 +220,7 @@ def without(
 @pytest.mark.parametrize(
     ("by", "outcome", "qualification"),
     [
+        ("kvm-5.7", Outcome.SHUTDOWN, 0),
         # kvm_make_request(KVM_REQ_TRIPLE_FAULT) in mmu_check_root(): vcpu_enter_guest() of 5.10
         # leaves with KVM_EXIT_SHUTDOWN
         ("kvm-5.10", Outcome.SHUTDOWN, 0),
@@ -298,6 +299,24 @@ EPTP = Eptp(0x1000 | WB >> 3 | 3 << 3)
 def test_eptps_that_vm_entry_refuses(by: str, bits: int, refused: bool) -> None:
     cpu = with_cap(shadow_stack=1)
     assert bool(model(by).refuses(Eptp(EPTP.value | bits), cpu, Controls())) is refused
+
+
+def test_five_levels_since_5_7() -> None:
+    # up to 5.6 valid_ept_address() takes a page-walk length of 4 alone, and before 4.14 nothing
+    # looks: kvm_init_shadow_ept_mmu() walks PT64_ROOT_4LEVEL
+    five = Path(levels=5)
+    for by, refused, steps in (
+        ("kvm-4.12", False, 4),
+        ("kvm-4.17", True, 4),
+        ("kvm-5.7", False, 5),
+        ("kvm-7.2", False, 5),
+    ):
+        assert bool(model(by).refuses(five.eptp, CPU, Controls())) is refused
+        four = Eptp(five.eptp.value & ~0xFFF_F000 | 0x2000)
+        found = model(by).predict(
+            five.memory, five.eptp if steps == 5 else four, to(), CPU, Controls()
+        )
+        assert len(found.walk.steps) == steps
 
 
 @pytest.mark.parametrize("by", sorted(KERNELS))
