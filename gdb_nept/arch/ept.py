@@ -7,11 +7,12 @@ SDM vol. 3, June 2026 (325384-092), chapter 31.3: "The Extended Page-Table Mecha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
 from gdb_nept.arch.bits import Word, bit, bits
-from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 
 INDEX_BITS = 9
 PAGE_SHIFT = 12
@@ -48,25 +49,65 @@ class Eptp(Word):
         """The first guest-physical address that it cannot translate."""
         return 1 << min(PAGE_SHIFT + INDEX_BITS * self.levels, WIDEST)
 
-    def problem(self, cpu: Capabilities) -> str:
-        """Why VM entry would refuse this EPTP (29.2.1.1), or ''."""
-        cap = cpu.ept_vpid_cap
+    def problem(self, cpu: Capabilities, rule: EptpRule | None = None) -> str:
+        """Why VM entry would refuse this EPTP, or ''; without a `rule`, by the SDM's (29.2.1.1)."""
+        rule = rule or SDM_EPTP
+        cap = rule.capabilities(cpu.ept_vpid_cap)
+        for refused in (
+            self._bad_memory_type(cap),
+            self._bad_walk_length(cap),
+            self._reserved(cap, rule, cpu.maxphyaddr),
+        ):
+            if refused:
+                return refused + (f" ({rule.source})" if rule.source else "")
+        return ""
+
+    def _bad_memory_type(self, cap: EptVpidCap) -> str:
         if self.memory_type not in (UC, WB):
             return f"memory type {self.memory_type} is neither UC (0) nor WB (6)"
-        if self.memory_type == UC and not cap.memory_type_uc:
-            return "memory type UC is not supported"
-        if self.memory_type == WB and not cap.memory_type_wb:
-            return "memory type WB is not supported"
+        supported = cap.memory_type_uc if self.memory_type == UC else cap.memory_type_wb
+        return "" if supported else f"memory type {MEMORY_TYPES[self.memory_type]} is not supported"
+
+    def _bad_walk_length(self, cap: EptVpidCap) -> str:
         if self.levels not in WALK_LENGTHS:
             return f"page-walk length {self.levels} is neither 4 nor 5"
-        if self.levels == 5 and not cap.walk_length_5:
-            return "page-walk length 5 is not supported"
+        supported = cap.walk_length_4 if self.levels == 4 else cap.walk_length_5
+        return "" if supported else f"page-walk length {self.levels} is not supported"
+
+    def _reserved(self, cap: EptVpidCap, rule: EptpRule, maxphyaddr: int) -> str:
+        if reserved := self.value & rule.reserved:
+            return f"bits 11:{rule.reserved_from} are reserved, and set: {reserved:#x}"
         if self.accessed_dirty and not cap.accessed_dirty:
             return "accessed and dirty flags are not supported"
-        reserved = self.value & reserved_above(cpu.maxphyaddr)
-        if reserved or self.value >> 52:
-            return f"bits beyond MAXPHYADDR ({cpu.maxphyaddr}) are set: {self.value:#x}"
-        return ""
+        if self.shadow_stack and not cap.shadow_stack:
+            return "bit 7 is reserved: supervisor shadow-stack control is not supported"
+        beyond = self.value >> maxphyaddr << maxphyaddr
+        return f"bits beyond MAXPHYADDR ({maxphyaddr}) are set: {beyond:#x}" if beyond else ""
+
+
+@dataclass(frozen=True)
+class EptpRule:
+    """How strictly one that enters a guest checks its EPTP.
+
+    Bits 11:`reserved_from` must be 0 whatever the processor can do.  Of IA32_VMX_EPT_VPID_CAP it
+    never offers what is in `withheld`, and it does not ask for what is in `unasked`.
+    """
+
+    reserved_from: int
+    withheld: int = 0
+    unasked: int = 0
+    source: str = ""  # where its check is, if not in the SDM
+
+    @property
+    def reserved(self) -> int:
+        return (1 << PAGE_SHIFT) - (1 << self.reserved_from)
+
+    def capabilities(self, cap: EptVpidCap) -> EptVpidCap:
+        return EptVpidCap((cap.value & ~self.withheld) | self.unasked)
+
+
+#: 29.2.1.1; bit 7 is reserved only if supervisor shadow-stack control is not supported.
+SDM_EPTP = EptpRule(reserved_from=8)
 
 
 class EptEntry(Word):

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Generic
 
 from gdb_nept.address import L2Phys, Out
-from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.arch.cpu import Capabilities, EptVpidCap
+from gdb_nept.arch.ept import SDM_EPTP, EptEntry, Eptp, EptpRule
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.walk.result import Walk
@@ -39,17 +39,27 @@ class Deviation(Enum):
 
 @dataclass(frozen=True)
 class Hardware:
-    """A processor: the SDM's, less its named deviations."""
+    """A processor: the SDM's, less its named deviations.  `eptp` is what VM entry checks of it."""
 
     name: str
     deviations: frozenset[Deviation] = frozenset()
+    eptp: EptpRule = SDM_EPTP
 
     def __contains__(self, deviation: Deviation) -> bool:
         return deviation in self.deviations
 
 
 SDM = Hardware("sdm")
-BOCHS = Hardware("bochs-2.7", frozenset(Deviation))
+BOCHS = Hardware(
+    "bochs-2.7",
+    frozenset(Deviation),
+    EptpRule(
+        reserved_from=8,
+        withheld=EptVpidCap.walk_length_5.mask,
+        unasked=EptVpidCap.build(walk_length_4=1, memory_type_uc=1, memory_type_wb=1),
+        source="bochs/cpu/vmx.cc is_eptptr_valid()",
+    ),
+)
 
 
 @dataclass(frozen=True)

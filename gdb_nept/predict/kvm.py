@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
-from gdb_nept.arch.ept import Eptp
+from gdb_nept.arch.ept import Eptp, EptpRule
 from gdb_nept.predict.access import Controls
 from gdb_nept.predict.case import Hardware
 
@@ -159,11 +159,7 @@ class Kvm:
             return f"{', '.join(refused)}: not offered to L1 by this KVM"
         if Feature.EPTP_CHECKED not in self:
             return ""
-        if eptp.levels > FOUR and Feature.FIVE_LEVELS not in self:
-            return f"{eptp.levels} levels: this KVM knows EPTs of {FOUR} levels alone"
-        if reserved := eptp.value & RESERVED_IN_EPTP:
-            return f"reserved bits of the EPTP are set: {reserved:#x} (bits 11:7 must be 0)"
-        return eptp.problem(cpu)
+        return eptp.problem(cpu, KVM_EPTP if Feature.FIVE_LEVELS in self else KVM_EPTP_BEFORE_5_7)
 
     def offers(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> Offered:
         """What of it all is in force under this KVM."""
@@ -182,7 +178,20 @@ class Offered:
 
 
 FOUR = 4
-RESERVED_IN_EPTP = 0x1F << 7  # nested_vmx_check_eptp() takes no bit 7 either
+#: It takes no bit 7 either, and L1 is never offered UC (nested_vmx_setup_secondary_ctls(), once
+#: nested_vmx_setup_ctls_msrs()).
+KVM_EPTP = EptpRule(
+    reserved_from=7,
+    withheld=EptVpidCap.memory_type_uc.mask,
+    source="vmx/nested.c nested_vmx_check_eptp()",
+)
+#: valid_ept_address(): 4 levels, whatever is offered.
+KVM_EPTP_BEFORE_5_7 = replace(
+    KVM_EPTP,
+    withheld=KVM_EPTP.withheld | EptVpidCap.walk_length_5.mask,
+    unasked=EptVpidCap.walk_length_4.mask,
+    source="vmx/nested.c valid_ept_address()",
+)
 ANY_LARGE_PAGE = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask
 
 

@@ -62,7 +62,7 @@ class Processor:
         return predict(memory, eptp, access, cpu, controls, self.hardware)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
-        return eptp.problem(cpu)
+        return eptp.problem(cpu, self.hardware.eptp)
 
 
 @dataclass(frozen=True)

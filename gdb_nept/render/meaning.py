@@ -8,6 +8,7 @@ from gdb_nept.arch.controls import Controls
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import (
     LEVEL_NAMES,
+    WIDEST,
     EptEntry,
     Eptp,
     misconfigured,
@@ -18,6 +19,7 @@ from gdb_nept.arch.exits import EptViolation, ExitReason
 from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding, field_name
 from gdb_nept.predict import recognise
+from gdb_nept.predict.kvm import KVM_EPTP
 from gdb_nept.render.text import in_words, size
 
 #: A processor that has every feature: what is wrong for it is wrong for all.
@@ -29,11 +31,20 @@ def meaning(word: Word, level: int, wrong: bool = False) -> str:
     to say than its bits do.  What is `wrong` leads nowhere and names nothing."""
     if isinstance(word, EptEntry):
         return _entry(word, level, wrong)
+    if isinstance(word, Eptp):
+        return "" if wrong else _eptp(word)
     if isinstance(word, ExitReason):
         return word.name
     if isinstance(word, EptViolation):
         return recognise.in_words(word.value)
     return field_name(word.value) if isinstance(word, Encoding) and not wrong else ""
+
+
+def _eptp(pointer: Eptp) -> str:
+    """What it leads to, and whether KVM as L0 takes it."""
+    says = f"leads to an EPT of {pointer.levels} levels, whose top table is at {pointer.address:#x}"
+    refused = pointer.problem(Capabilities(WIDEST, EVERYTHING), KVM_EPTP)
+    return says + (f"; KVM refuses it from an L1: {refused}" if refused else "")
 
 
 def _entry(entry: EptEntry, level: int, wrong: bool) -> str:

@@ -239,7 +239,7 @@ def test_an_spte_decoded() -> None:
         (EptEntry(0x2100), 1, "a PTE, not present"),
         (ExitReason(48), 1, "EPT violation"),
         (Encoding(0x201A), 1, "EPT pointer"),
-        (Eptp(0x105E), 1, ""),
+        (Eptp(0x105E), 1, "leads to an EPT of 4 levels, whose top table is at 0x1000"),
         (EptEntry(0x400), 1, "a PTE, present under mode-based execute control (MBEC) only, that"),
         (ExitReason(79), 1, "WRMSRLIST"),
         (ExitReason(84), 1, "RDMSR with immediate"),
