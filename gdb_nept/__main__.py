@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The commands without gdb: python3 -m gdb_nept --dump FILE COMMAND ...
 
-Exit status: 0 done, 1 something could not be read or found, 2 wrong arguments.
+Exit status: 0 done, 1 something could not be read or found, 2 wrong arguments, 3 what was found
+differs from what must be, 4 not everything was looked at.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from gdb_nept.address import HostPhys
 from gdb_nept.commands import json_lines
 from gdb_nept.commands.catalogue import PREFIX, command_named, listing
-from gdb_nept.commands.command import Command, Usage, plain_number
+from gdb_nept.commands.command import ROWS, Command, NotWritten, Sink, Usage, plain_number
 from gdb_nept.errors import NeptError, NoKernel
 from gdb_nept.render import text
+from gdb_nept.render.page import Status
 
 if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.live.stops import Stops
@@ -33,7 +36,8 @@ commands (with or without {prefix!r}; COMMAND --help is its manual):
 {commands}
 
 Without a dump, decode works, and predictions on request: predict --json-lines < requests.
-Exit status: 0 done, 1 not found or not readable, 2 usage.
+Exit status: 0 done, 1 not found or not readable, 2 usage, 3 differs (or stale, or broken), 4 not
+all was looked at.
 """
 
 
@@ -88,20 +92,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
     context = DumpContext(args.dump, args.btf)
     try:
-        if json_lines.wanted(args.command, words):
-            json_lines.serve(words, sys.stdin.buffer, sys.stdout)
-        else:
-            print(_named(args.command).answer(context, words, coloured()), flush=True)
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough; Python must not flush into it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _answered(args.command, words, context).value
+    except NotWritten as error:
+        if sys.stdout is not None:  # Python must not flush into what nobody reads, at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Status.DONE.value if error.left else _failed(error)
     except NeptError as error:
-        print(text.paragraph(f"gdb_nept: {error}"), file=sys.stderr)
-        return 2 if isinstance(error, Usage) else 1
+        return _failed(error)
     except KeyboardInterrupt:
         print("gdb_nept: interrupted", file=sys.stderr)
         return 130
-    return 0
+
+
+def _answered(name: str, words: list[str], context: DumpContext) -> Status:
+    with _written() as stream:
+        if json_lines.wanted(name, words):
+            json_lines.serve(words, requests(), stream)
+            return Status.DONE
+        rows = ROWS if stream.isatty() else None
+        sink = Sink(stream.write, coloured(), rows)
+        status = _named(name).write_answer(context, words, sink)
+        stream.write("\n")
+        stream.flush()
+        return status
+
+
+@contextmanager
+def _written() -> Iterator[TextIO]:
+    """Standard output, whatever it can show.  Raises NotWritten."""
+    stream = sys.stdout
+    if stream is None:
+        raise NotWritten(ValueError("standard output is closed"))
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield stream
+    except OSError as error:
+        raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+
+
+def requests() -> BinaryIO:
+    """Standard input.  Raises Usage where there is none."""
+    if sys.stdin is None:
+        raise Usage("there are no requests: standard input is closed")
+    return sys.stdin.buffer
+
+
+def _failed(error: NeptError) -> int:
+    print(text.escaped(text.paragraph(f"gdb_nept: {error}")), file=sys.stderr)
+    return 2 if isinstance(error, Usage) else Status.NOT_FOUND.value
 
 
 def coloured() -> bool:

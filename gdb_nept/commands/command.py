@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.render import colour, json, text
-from gdb_nept.render.page import Page
+from gdb_nept.render.page import Page, Status
 
 if TYPE_CHECKING:  # a command imports what it needs of them
     from gdb_nept.live.stops import Stops
@@ -60,6 +60,14 @@ class Usage(BadInput):
     """The arguments do not fit the command."""
 
 
+class NotWritten(NeptError):
+    """The output does not reach its reader; `left`: who read it has seen enough."""
+
+    def __init__(self, error: OSError | ValueError, left: bool = False) -> None:
+        super().__init__(f"the answer cannot be written: {error}")
+        self.left = left
+
+
 Completer = Callable[[str], Sequence[str]]
 
 
@@ -68,7 +76,7 @@ class Argument:
     """One argument in argparse's words; `complete` offers values for what is typed so far.
 
     type="address" and type="range" stand for a number and a (low, high) as the Context reads them,
-    type="width" for bits of a physical address.
+    type="width" for bits of a physical address, type="count" for a number from 1 on.
     Of the arguments with the same `instead`, one alone can be given.
     """
 
@@ -95,6 +103,25 @@ COMMON = (
 )
 
 
+ROWS = 200  # of a table, on a terminal
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where output goes: `rows` is how many of a table a reader is shown, None for all."""
+
+    write: Callable[[str], object]
+    coloured: bool = False
+    rows: int | None = None
+
+    def put(self, piece: str) -> None:
+        """Raises NotWritten."""
+        try:
+            self.write(piece)
+        except OSError as error:
+            raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+
+
 @dataclass(frozen=True)
 class Command:
     name: str
@@ -115,6 +142,7 @@ class Command:
         """Raises Usage, or what the Context raises for a number that is none."""
         parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
         parser.register("type", "address", context.number)
+        parser.register("type", "count", lambda written: positive(context.number(written)))
         parser.register("type", "width", lambda written: physical_width(context.number(written)))
         parser.register("type", "range", lambda written: address_range(written, context.number))
         parser.take((*self.arguments, *COMMON))
@@ -137,15 +165,26 @@ class Command:
 
     def answer(self, context: Context, words: Sequence[str], coloured: bool) -> str:
         """The command's output; raises NeptError alone."""
+        written: list[str] = []
+        self.write_answer(context, words, Sink(written.append, coloured))
+        return "".join(written)
+
+    def write_answer(self, context: Context, words: Sequence[str], sink: Sink) -> Status:
+        """Write the output as it is made, without an end of line; raises NeptError alone."""
         with door():
             args = self.parse(words, context)
             if args.help:
-                return self.manual
+                sink.put(self.manual)
+                return Status.DONE
             page = self.run(context, args)
-            if args.json:
-                return json.draw_json(page)
-            drawn = text.draw(page)
-            return colour.paint(drawn) if coloured and not args.no_color else drawn
+            if args.json or getattr(args, "json_lines", False):
+                for piece in json.pieces(page) if args.json else json.lines(page):
+                    sink.put(piece)
+            else:
+                most = None if getattr(args, "all", False) else sink.rows
+                for piece in text.pieces(page, most):
+                    sink.put(colour.paint(piece) if sink.coloured and not args.no_color else piece)
+            return page.status()
 
 
 def command(
@@ -184,6 +223,13 @@ def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]
     if not 0 <= low < high <= 1 << 64:
         raise Usage(f"'{written}' is an empty range", "Write LOW..HIGH, or LOW+SIZE.")
     return low, high
+
+
+def positive(number: int) -> int:
+    """Raises Usage for 0 and what is below."""
+    if number < 1:
+        raise Usage(f"{number} is no number of things", "Give a number from 1 on.")
+    return number
 
 
 def physical_width(bits: int) -> int:

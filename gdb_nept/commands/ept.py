@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import replace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
-from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.memory.budget import ENTRIES, Budget
 from gdb_nept.nested.listing import listing
 from gdb_nept.nested.session import Which
 from gdb_nept.render.ept import ept_page
@@ -18,7 +17,11 @@ from gdb_nept.render.page import Page
     "nept-ept",
     argument("--shadow", action="store_true", instead="EPT12"),
     argument("--l1", action="store_true", instead="EPT12"),
-    argument("--entries", action="store_true"),
+    argument("--entries", action="store_true", instead="runs"),
+    argument("--summary", action="store_true", instead="runs"),
+    argument("--limit", type="count", default=ENTRIES, metavar="N"),
+    argument("--all", action="store_true"),
+    argument("--json-lines", action="store_true"),
     VM,
     VCPU,
     argument("range", nargs="?", type="range", metavar="RANGE"),
@@ -26,7 +29,8 @@ from gdb_nept.render.page import Page
 def ept(context: Context, args: Namespace) -> Page:
     """Show what an EPT maps: neighbours merged into runs, and the holes between them.
 
-    Usage: nept-ept [--shadow | --l1] [--entries] [--vm N] [--vcpu N] [--json] [--no-color] [RANGE]
+    Usage: nept-ept [--shadow | --l1] [--entries | --summary] [--limit N] [--vm N] [--vcpu N]
+                    [--all] [--json | --json-lines] [--no-color] [RANGE]
 
     RANGE is LOW..HIGH (HIGH not included), LOW+SIZE, or one address for its page.  A "+" always
     stands before a size here: $rsp+8 is 8 bytes at $rsp.  Without RANGE the whole table is shown.
@@ -34,7 +38,14 @@ def ept(context: Context, args: Namespace) -> Page:
     Without an option it is EPT12, which L1 made for L2.  --shadow is EPT02, KVM's shadow of it,
     which the processor uses for L2; --l1 is EPT01, with which KVM runs L1.
 
-    --entries shows every entry by itself, without merging.
+    --entries shows every entry by itself, without merging.  --summary shows only how much is
+    mapped, by rights, memory type and size of page; behind more than 200 runs it stands by itself.
+
+    --limit N looks at N entries of tables at most, present or not; what was not looked at is told.
+    Tables that lead to themselves, as a guest can write them, have no end.
+
+    On a terminal 200 rows are shown; --all shows all of them.  The totals are of all.  --json-lines
+    writes an object for each run, and one for the rest, a line each.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
     the only one in VMX operation, is found without them.
@@ -57,8 +68,6 @@ def ept(context: Context, args: Namespace) -> Page:
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     which = Which.SHADOW if args.shadow else Which.HOST if args.l1 else Which.L1
-    found = listing(session, chosen, which, args.range, args.entries)
-    if which is Which.L1:
-        return ept_page(found)
-    form = spte_format(session.kernel, chosen.owner.value)
-    return ept_page(replace(found, notes=(*found.notes, *form.notes)))
+    budget = Budget(args.limit)
+    found = listing(session, chosen, which, args.range, args.entries, budget)
+    return ept_page(found, args.summary)

@@ -14,7 +14,7 @@ from typing import Any
 import gdb
 
 from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
-from gdb_nept.commands.command import Command, door, plain_number
+from gdb_nept.commands.command import ROWS, Command, Sink, door, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.transport import AUTO, KINDS
@@ -111,13 +111,14 @@ class NeptCommand(gdb.Command):
         words = gdb.string_to_argv(line)
         try:
             with self.context.target.command():
-                output = self.declared.answer(self.context, words, coloured())
+                painted = coloured()
+                rows = ROWS if os.isatty(1) else None
+                self.declared.write_answer(self.context, words, Sink(gdb.write, painted, rows))
+            gdb.write("\n")
         except NeptError as error:
             raise gdb.GdbError(text.paragraph(str(error))) from None
         except KeyboardInterrupt:
             raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
-        if output:
-            gdb.write(output + "\n")
 
     def complete(self, line: str, word: str) -> Sequence[str]:
         # `word` starts after gdb's own break characters ("-" is one); we complete whole arguments

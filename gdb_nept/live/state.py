@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
+from gdb_nept.walk.runs import Unread
 
 COMPARED = (Which.L1, Which.SHADOW)
 
@@ -71,12 +72,15 @@ def _tables(session: Session, chosen: Chosen, which: Which, deadline: float) -> 
         return Tables(None, {}, error.message)
     scan = session.scan(ept, 0, 1 << 57)
     scan.references = True
-    entries = {}
-    for found in scan.mappings():
+    entries, notes = {}, []
+    for found in scan.entries():
+        if isinstance(found, Unread):
+            notes.append(f"from {found.start:#x} to {found.end - 1:#x}: {found.why}")
+            continue
         entries[found.level, int(found.start)] = Listed(int(found.place), found.entry.value)
         if time.monotonic() > deadline:
             raise TakesLong(f"{which.value} is too large to be read in passing")
-    return Tables(ept.eptp.value, entries, notes=tuple(scan.notes))
+    return Tables(ept.eptp.value, entries, notes=tuple(notes))
 
 
 # -- two states ---------------------------------------------------------------------------------

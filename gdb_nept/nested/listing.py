@@ -3,48 +3,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Union
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Callable, Union
 
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import Eptp, page_size
+from gdb_nept.arch.ept import EptEntry, Eptp, page_size
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.shadow import mmu
-from gdb_nept.kvm.spte import Spte, decode_spte
-from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
+from gdb_nept.kvm.spte_format import SpteFormat, spte_format
+from gdb_nept.memory.budget import Budget
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import another
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.walk.runs import Hole, Run, each, merge, with_holes
+from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 
 TITLES = {
     Which.L1: "EPT12 of VM {}, vCPU {}: L1's tables, L2 physical -> L1 physical",
     Which.SHADOW: "EPT02 of VM {}, vCPU {}: KVM's shadow of EPT12, L2 physical -> host physical",
     Which.HOST: "EPT01 of VM {}, vCPU {}: KVM's tables for L1, L1 physical -> host physical",
 }
+KINDS = 4096  # of entries, that differ in more than their address
 
-
-@dataclass(frozen=True)
-class Shown:
-    """A run of entries; `spte` is the first of them as KVM means it, None in EPT12."""
-
-    run: Run[Any, Any]
-    spte: Spte | None = None
-
-
-Row = Union[Shown, Hole]
+Row = Union[Run[Any, Any], Hole, Unread]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is shown of one EPT; `title` names the table and the spaces, `rows` are in order."""
+    """What is shown of one EPT; `title` names the table and the spaces.
+
+    `rows` are in order, up to `high`, and come once, as the tables are read.  `spte` tells what KVM
+    means by an entry of its own; it is None for EPT12."""
 
     title: str
     which: str
     eptp: Eptp
     cpu: Capabilities
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+    rows: Iterable[Row]
+    high: int
+    notes: tuple[str, ...] = ()
+    spte: Callable[[int, int], Spte] | None = field(default=None)
     refusal: str = ""  # why VM entry refuses EPT12's EPTP
 
 
@@ -54,18 +54,22 @@ def listing(
     which: Which,
     asked: tuple[int, int] | None = None,
     entries: bool = False,
+    budget: Budget | None = None,
 ) -> Listing:
     """The runs and holes of `asked` (low, high), by default of all that the EPT can translate;
     with `entries` every entry is a run.  Raises NoGuest where there is no such EPT."""
     found = session.ept(chosen, which)
     low, high = asked or (0, page_size(found.eptp.levels + 1))
     scan = session.scan(found, low, high)
-    runs = tuple(with_holes((each if entries else merge)(scan.mappings()), low, high))
+    scan.budget = budget or Budget()
     title = TITLES[which].format(chosen.vm, chosen.place)
-    rows = _rows(session, chosen, which, runs)
-    refusal = found.eptp.problem(found.cpu) if which is Which.L1 else ""
-    notes = (*_of_another(session, chosen, which), *scan.notes)
-    return Listing(title, which.value, found.eptp, found.cpu, rows, notes, refusal)
+    rows = with_holes(scan.entries() if entries else scan.found(), low, high)
+    if which is Which.L1:
+        refusal = found.eptp.problem(found.cpu)
+        return Listing(title, which.value, found.eptp, found.cpu, rows, high, refusal=refusal)
+    form = spte_format(session.kernel, chosen.owner.value)
+    notes = (*_of_another(session, chosen, which), *form.notes)
+    return Listing(title, which.value, found.eptp, found.cpu, rows, high, notes, sptes(form))
 
 
 def _of_another(session: Session, chosen: Chosen, which: Which) -> tuple[str, ...]:
@@ -80,15 +84,14 @@ def _of_another(session: Session, chosen: Chosen, which: Which) -> tuple[str, ..
     return (f"of the EPT02 shown: {said}",) if said else ()
 
 
-def _rows(
-    session: Session, chosen: Chosen, which: Which, runs: tuple[Run[Any, Any] | Hole, ...]
-) -> tuple[Row, ...]:
-    if which is Which.L1:
-        return tuple(run if isinstance(run, Hole) else Shown(run) for run in runs)
-    form = spte_format(session.kernel, chosen.owner.value)
-    return tuple(
-        run
-        if isinstance(run, Hole)
-        else Shown(run, decode_spte(run.first.entry.value, run.first.level, form))
-        for run in runs
-    )
+def sptes(form: SpteFormat) -> Callable[[int, int], Spte]:
+    """decode_spte() for entries that come in thousands, and of which few kinds differ in more than
+    their address.  That of a mapping is then another's of its kind; that of an MMIO entry, which
+    has an address in other bits too, its own."""
+    of_kind = lru_cache(KINDS)(lambda kind, level: decode_spte(kind, level, form))
+
+    def decoded(value: int, level: int) -> Spte:
+        found = of_kind(value & ~EptEntry.address.mask, level)
+        return found if found.kind is SpteKind.LEAF else decode_spte(value, level, form)
+
+    return decoded

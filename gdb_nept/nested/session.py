@@ -32,7 +32,7 @@ from gdb_nept.nested.follow import follow
 from gdb_nept.nested.journey import Journey
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.target.ports import Kernel, Value, object_at
-from gdb_nept.walk.ept import Scan
+from gdb_nept.walk.scan import Scan
 
 
 @dataclass

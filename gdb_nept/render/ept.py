@@ -1,42 +1,69 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An EPT as runs and holes: what nept-ept answers.
 
-JSON: which, eptp, levels, notes [text], and runs [start, end (first address behind), size,
-page_size, count, leads_to, rights, memory_type, accessed, dirty (how many of count), flags [short
-names], misconfigured (null or why), kvm (null, or what KVM means by an entry of its own), entry,
-entry_address] or {"hole": true, start, end, size}; accessed_dirty (whether the EPTP enables these
-flags: else the processor ignores them); entry_failure (null, or why VM entry refuses the EPTP).
+JSON: which, eptp, levels, accessed_dirty (whether the EPTP enables these flags: else the processor
+ignores them), and runs [start, end (first address behind), size, page_size, count, leads_to,
+rights, memory_type, accessed, dirty (how many of count), flags [short names], misconfigured (null
+or why), kvm (null, or what KVM means by an entry of its own), entry, entry_address], {"hole": true,
+start, end, size} or {"unread": why, start, end, size}; entry_failure (null, or why VM entry refuses
+the EPTP); notes [text]; then the totals: pages,
+mapped (bytes), misconfigured_entries, complete (whether all was looked at), kinds [rights,
+memory_type, page_size, runs, pages, size].
 """
 
 from __future__ import annotations
 
-from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, Eptp
-from gdb_nept.nested.listing import Listing, Row, Shown
+from collections.abc import Iterator
+from typing import Any
+
+from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, EptEntry, Eptp, page_size
+from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
+from gdb_nept.render.ept_totals import Look, Totals
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Cells, Data, Page, Status, Table
 from gdb_nept.render.spte import spte_in_words
-from gdb_nept.walk.runs import Hole
+from gdb_nept.walk.runs import Run, Unread
+
+MANY_RUNS = 200  # then a summary stands behind them
+
+HEADERS = ("from", "to", "size", "rights", "type", "AD", "pages", "leads to")
 
 
-def ept_page(found: Listing) -> Page:
+def ept_page(found: Listing, summary: bool = False) -> Page:
+    """With `summary` alone the totals are shown, by rights, memory type and size of page."""
+    drawn = _Rows(found)
+    totals = drawn.totals
     head = f"{found.title}\nEPTP {found.eptp.value:#x}: {eptp_in_words(found.eptp)}"
-    data: dict[str, Data] = {
-        "which": found.which,
-        "eptp": hexed(found.eptp.value),
-        "levels": found.eptp.levels,
-        "accessed_dirty": bool(found.eptp.accessed_dirty),
-        "runs": [_data(row, found.cpu) for row in found.rows],
-        "entry_failure": found.refusal or None,
-        "notes": list[Data](found.notes),
-    }
     notes = [f"note: {note}" for note in found.notes]
-    reasons = _reasons(found)
-    numbered = "\n".join(f"({number}) {reason}" for reason, number in reasons.items())
-    table = _table(found, reasons)
-    refused = refused_in_words(found.refusal)
-    return Page((*refused, head, table, numbered, _sum(found), _legend(found), *notes), data)
+    table = Table(HEADERS, drawn.cells(), right=(2, 6), rest=drawn.rest)
+
+    def footnotes() -> str:
+        return "\n".join(f"({number}) {reason}" for reason, number in drawn.reasons.items())
+
+    def kinds() -> str | Table:
+        return totals.table() if summary or totals.runs > MANY_RUNS else ""
+
+    def everything() -> str:
+        drawn.rest()
+        return ""
+
+    blocks = (head, everything) if summary else (head, table, footnotes)
+    return Page(
+        (*refused_in_words(found.refusal), *blocks, kinds, totals.sentence, totals.legend, *notes),
+        {
+            "which": found.which,
+            "eptp": hexed(found.eptp.value),
+            "levels": found.eptp.levels,
+            "accessed_dirty": bool(found.eptp.accessed_dirty),
+            "runs": drawn.data(),
+            "entry_failure": found.refusal or None,
+            "notes": list[Data](found.notes),
+            **totals.data(),
+        },
+        lambda: Status.DONE if totals.complete else Status.INCOMPLETE,
+        lines="runs",
+    )
 
 
 def refused_in_words(refusal: str) -> list[str]:
@@ -50,121 +77,117 @@ def eptp_in_words(eptp: Eptp) -> str:
     return f"table at {eptp.address:#x}, {eptp.levels} levels, {kind}, A/D flags {flags}"
 
 
-def _sum(found: Listing) -> str:
-    runs = [row.run for row in found.rows if isinstance(row, Shown)]
-    mapped = [run for run in runs if run.first.stop is None]
-    pages, total = sum(run.count for run in mapped), sum(run.size for run in mapped)
-    parts = [
-        f"{text.count(pages, 'page')}, {text.size(total)} mapped, "
-        f"in {text.count(len(mapped), 'run')}"
-    ]
-    bad = sum(run.count for run in runs) - pages
-    if bad:
-        parts.append(text.count(bad, "misconfigured entry"))
-    if any(0 < used < run.count for run in runs for used in (run.accessed, run.dirty)):
-        parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
-    return "; ".join(parts)
+class _Rows:
+    """The rows of a listing as they come, drawn or as data; each is counted in `totals`."""
+
+    def __init__(self, found: Listing) -> None:
+        self.found = found
+        self.totals = Totals(found)
+        self.reasons: dict[str, int] = {}  # why KVM's leaves are not writable, numbered
+        self._rows = iter(found.rows)
+        self._address = f"{{:#0{max(10, len(f'{found.high - 1:x}')) + 2}x}}".format
+        self._idle = text.ignored_bits(found.cpu, found.eptp)
+
+    def rest(self) -> int:
+        """Counts the rows that were not taken."""
+        count = 0
+        for row in self._rows:
+            count += 1
+            if isinstance(row, Run):
+                self.totals.add(row)
+            elif isinstance(row, Unread):
+                self.totals.unread(row)
+        return count
+
+    def cells(self) -> Iterator[Cells]:
+        shown = self._address
+        for row in self._rows:
+            if isinstance(row, Run):
+                look, low = self.totals.add(row), row.at
+                size, *others, extras = look.cells or self._looks(row, look)
+                bounds = shown(low), shown(row.end - 1), size
+                yield (*bounds, *others, self._leads_to(row, extras))
+                continue
+            bounds = shown(row.start), shown(row.end - 1), text.size(row.end - row.start)
+            if isinstance(row, Unread):
+                self.totals.unread(row)
+                yield (*bounds, "?", "", "", "", row.why)
+            else:
+                yield (*bounds, "", "", "", "", "hole")
+
+    def _looks(self, row: Run[Any, Any], look: Look) -> Cells:
+        """What is the same for all runs of one look: size, rights, memory type, flags, pages, and
+        the flags that are seldom set."""
+        look.cells = (
+            text.size(row.size),
+            text.rights(row.rights, self.found.cpu.mbec),
+            "-" if row.stop else text.memory_type(row.entry),
+            self._flags(row),
+            f"{row.length}x{text.size(row.page_size)}",
+            text.extras(row.entry, self._idle),
+        )
+        return look.cells
+
+    def _flags(self, run: Run[Any, Any]) -> str:
+        """AD, or [AD] where EPTP bit 6 is 0."""
+        flags = _used("A", run.accessed, run.length) + _used("D", run.dirty, run.length)
+        return flags if self.found.eptp.accessed_dirty or flags == "--" else f"[{flags}]"
+
+    def data(self) -> Iterator[Data]:
+        for row in self._rows:
+            bounds: dict[str, Data] = {
+                "start": hexed(row.start), "end": hexed(row.end), "size": row.end - row.start
+            }  # fmt: skip
+            if isinstance(row, Run):
+                yield {**bounds, **self._data(row, self.totals.add(row))}
+            elif isinstance(row, Unread):
+                self.totals.unread(row)
+                yield {"unread": row.why, **bounds}
+            else:
+                yield {"hole": True, **bounds}
+
+    def _leads_to(self, row: Run[Any, Any], extras: str) -> str:
+        if self.found.spte is not None:
+            spte = self.found.spte(row.word, row.level)
+            if spte.mmio is not None:
+                return spte_in_words(spte)
+            if row.stop is None:
+                reason = spte.protection
+                if not reason:
+                    return text.address(row.address)
+                number = self.reasons.setdefault(reason, len(self.reasons) + 1)
+                return f"{text.address(row.address)} ({number})"
+        if row.stop is None:
+            where = f"{row.word & PAGE[row.level]:#012x}"
+            return f"{where} {extras}" if extras else where
+        why = row.stop.why.partition(" is ")[2]
+        return f"{why}; entry {row.word:#x} at {row.place:#x}"
+
+    def _data(self, row: Run[Any, Any], look: Look) -> dict[str, Data]:
+        _, rights, memory_type, *_ = look.cells or self._looks(row, look)
+        theirs = None if self.found.spte is None else self.found.spte(row.word, row.level)
+        # of KVM's entries, the bits that hardware ignores are KVM's own
+        extras = text.extras(EptEntry(row.word & HARDWARE) if theirs else row.entry)
+        return {
+            "page_size": row.page_size,
+            "count": row.length,
+            "leads_to": None if row.stop else hexed(row.address),
+            "rights": rights,
+            "memory_type": None if row.stop else memory_type,
+            "accessed": row.accessed,
+            "dirty": row.dirty,
+            "flags": [*extras.split()],
+            "misconfigured": row.stop.why if row.stop else None,
+            "kvm": spte_in_words(theirs) if theirs else None,
+            "entry": hexed(row.word),
+            "entry_address": hexed(row.place),
+        }
 
 
-def _legend(found: Listing) -> str:
-    """What the short names behind the addresses mean, and the brackets; '' if there are none."""
-    rows = [row for row in found.rows if isinstance(row, Shown) and row.run.first.stop is None]
-    entries = [row.run.first.entry for row in rows if row.spte is None]
-    idle = text.ignored_bits(found.cpu, found.eptp)
-    here = [field for field in text.SELDOM if any(e.value & field.mask for e in entries)]
-    parts = [f"{field.short}: {field.meaning.partition(',')[0]}" for field in here]
-    unused = not found.eptp.accessed_dirty and any(r.run.accessed or r.run.dirty for r in rows)
-    if unused or any(field.mask & idle for field in here):
-        parts.append("[]: set, but ignored by the processor with this EPTP and these controls")
-    return "; ".join(parts)
-
-
-def _reasons(found: Listing) -> dict[str, int]:
-    """Why KVM's leaves are not writable: each reason once, numbered in the order of appearance."""
-    leaves = [
-        row.spte for row in found.rows if isinstance(row, Shown) and row.run.first.stop is None
-    ]
-    texts = dict.fromkeys(spte.protection for spte in leaves if spte is not None)
-    return {reason: number for number, reason in enumerate(filter(None, texts), 1)}
-
-
-def _table(found: Listing, reasons: dict[str, int]) -> Table:
-    digits = max([10, *(len(f"{_bounds(row)[1] - 1:x}") for row in found.rows)])
-    cells = tuple(_cells(row, digits, found, reasons) for row in found.rows)
-    headers = ("from", "to", "size", "rights", "type", "AD", "pages", "leads to")
-    return Table(headers, cells, right=(2, 6))
-
-
-def _bounds(row: Row) -> tuple[int, int]:
-    return (row.start, row.end) if isinstance(row, Hole) else (row.run.first.start, row.run.end)
-
-
-def _cells(row: Row, digits: int, found: Listing, reasons: dict[str, int]) -> tuple[str, ...]:
-    low, high = _bounds(row)
-    bounds = (text.address(low, digits), text.address(high - 1, digits), text.size(high - low))
-    if isinstance(row, Hole):
-        return (*bounds, "", "", "", "", "hole")
-    run, first = row.run, row.run.first
-    return (
-        *bounds,
-        text.rights(first.rights, found.cpu.mbec),
-        "-" if first.stop else text.memory_type(first.entry),
-        _flags(row, bool(found.eptp.accessed_dirty)),
-        f"{run.count}x{text.size(first.size)}",
-        _leads_to(row, text.ignored_bits(found.cpu, found.eptp), reasons),
-    )
-
-
-def _flags(row: Shown, enabled: bool) -> str:
-    """AD, or [AD] where EPTP bit 6 is 0."""
-    run = row.run
-    flags = _used("A", run.accessed, run.count) + _used("D", run.dirty, run.count)
-    return flags if enabled or flags == "--" else f"[{flags}]"
+#: The bits of the address of a page of each level.
+PAGE = {level: EptEntry.address.mask & -page_size(level) for level in LEVEL_NAMES}
+HARDWARE = EptEntry.ignore_pat.mask | EptEntry.suppress_ve.mask
 
 
 def _used(letter: str, number: int, count: int) -> str:
     return "-" if not number else letter if number == count else letter.lower()
-
-
-def _leads_to(row: Shown, idle: int, reasons: dict[str, int]) -> str:
-    first = row.run.first
-    if row.spte is not None:
-        if row.spte.mmio is not None:
-            return spte_in_words(row.spte)
-        if first.stop is None:
-            number = reasons.get(row.spte.protection)
-            return text.address(first.address) + (f" ({number})" if number else "")
-    if first.stop is None:
-        return f"{text.address(first.address)} {text.extras(first.entry, idle)}".rstrip()
-    why = first.stop.why.partition(" is ")[2]
-    return f"{why}; entry {first.entry.value:#x} at {first.place:#x}"
-
-
-def _flag_names(row: Shown) -> list[Data]:
-    """In KVM's own entries, the bits that hardware ignores are KVM's."""
-    entry = row.run.first.entry
-    theirs = EptEntry.ignore_pat.mask | EptEntry.suppress_ve.mask
-    return [*text.extras(EptEntry(entry.value & theirs) if row.spte else entry).split()]
-
-
-def _data(row: Row, cpu: Capabilities) -> Data:
-    low, high = _bounds(row)
-    bounds: dict[str, Data] = {"start": hexed(low), "end": hexed(high), "size": high - low}
-    if isinstance(row, Hole):
-        return {"hole": True, **bounds}
-    first = row.run.first
-    return {
-        **bounds,
-        "page_size": first.size,
-        "count": row.run.count,
-        "leads_to": None if first.stop else hexed(first.address),
-        "rights": text.rights(first.rights, cpu.mbec),
-        "memory_type": None if first.stop else text.memory_type(first.entry),
-        "accessed": row.run.accessed,
-        "dirty": row.run.dirty,
-        "flags": _flag_names(row),
-        "misconfigured": first.stop.why if first.stop else None,
-        "kvm": spte_in_words(row.spte) if row.spte else None,
-        "entry": hexed(first.entry.value),
-        "entry_address": hexed(first.place),
-    }

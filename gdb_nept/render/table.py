@@ -4,61 +4,79 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Callable
 
-from gdb_nept.render.page import Table
+from gdb_nept.render.page import Cells, Table
 
 GAP = "  "
-MANY = 1000  # rows
-Rows = Sequence["tuple[str, ...]"]
+FIRST = 200  # rows by which the widths of all are set
+CHUNK = 100  # rows written at once
 
 
 def draw_table(table: Table, width: int) -> str:
     """The table in at most `width` columns: the last column wraps."""
-    room = _room(table, width)
-    body = [cells for row in table.rows for cells in _wrapped(row, room)]
-    if not body:
-        return ""
+    return "\n".join(draw_rows(table, width))
+
+
+def draw_rows(table: Table, width: int, most: int | None = None) -> Iterator[str]:
+    """The same in pieces of some lines, as the rows come; at most about `most` of them."""
+    rows = iter(table.rows)
+    first = list(islice(rows, FIRST if most is None else min(FIRST, most)))
+    if not first:
+        return
+    room = _room([table.headers, *first], width)
+    body = [cells for row in first for cells in _wrapped(row, room)]
     widths = _widths([table.headers, *body])
-    # the header is a row of ours: tabulate would make each column two wider than its header
-    rows = [table.headers, tuple("-" * width for width in widths), *body]
     right = [number in table.right for number in range(len(widths))]
-    drawn = _aligned(rows, widths, right)
-    return "\n".join(line.rstrip() for line in drawn.splitlines())
+    # the header is a row of ours: tabulate would make each column two wider than its header
+    head = [table.headers, tuple("-" * width for width in widths)]
+    form = GAP.join(f"{{:{'>' if flush else '<'}{w}}}" for w, flush in zip(widths, right)).format
+    more = list(islice(rows, 1))
+    drawn = _aligned([*head, *body], right) if not more else _plain([*head, *body], form)
+    yield "\n".join(line.rstrip() for line in drawn.splitlines())
+    if more and most is not None and most <= len(first):
+        yield _left_out(1 + (table.rest() if table.rest else sum(1 for _ in rows)))
+        return
+    left = chain(more, rows)
+    while chunk := list(islice(left, CHUNK)):
+        lines = (form(*cells).rstrip() for row in chunk for cells in _wrapped(row, room))
+        yield "\n".join(lines)
 
 
-def _aligned(rows: Rows, widths: list[int], right: list[bool]) -> str:
-    """By tabulate; it takes seconds for what our few lines do at once if there are many rows."""
-    if len(rows) > MANY:
-        return _plain(rows, widths, right)
+def _left_out(rows: int) -> str:
+    return f"... {rows} more rows (all of them: --all, or write into a file or a pipe)"
+
+
+def _aligned(rows: Sequence[Cells], right: list[bool]) -> str:
+    """By tabulate, which takes seconds for what our one line does at once if there are many."""
     try:
         from tabulate import tabulate
     except ImportError:
-        return _plain(rows, widths, right)
+        widths = _widths(rows)
+        form = GAP.join(f"{{:{'>' if flush else '<'}{w}}}" for w, flush in zip(widths, right))
+        return _plain(rows, form.format)
     how = ["right" if each else "left" for each in right]
     drawn: str = tabulate(rows, tablefmt="plain", colalign=how, disable_numparse=True)
     return drawn
 
 
-def _plain(rows: Rows, widths: list[int], right: list[bool]) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        columns = zip(cells, widths, right)
-        return GAP.join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in columns)
-
-    return "\n".join(line(row) for row in rows)
+def _plain(rows: Sequence[Cells], form: Callable[..., str]) -> str:
+    return "\n".join(form(*row) for row in rows)
 
 
-def _widths(rows: Rows) -> list[int]:
+def _widths(rows: Sequence[Cells]) -> list[int]:
     return [max(map(len, column)) for column in zip(*rows)]
 
 
-def _room(table: Table, width: int) -> int:
+def _room(rows: Sequence[Cells], width: int) -> int:
     """Columns left for the last cell."""
-    others = _widths([table.headers, *table.rows])[:-1]
+    others = _widths(rows)[:-1]
     return max(20, width - sum(others) - len(GAP) * len(others))
 
 
-def _wrapped(row: tuple[str, ...], room: int) -> list[tuple[str, ...]]:
+def _wrapped(row: Cells, room: int) -> list[Cells]:
     """The row as one or more rows, of which only the first has the other cells."""
     if len(row[-1]) <= room:
         return [row]

@@ -3,26 +3,46 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Iterator
 
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, Eptp
 from gdb_nept.render.page import WIDTH, Page
-from gdb_nept.render.table import draw_table
+from gdb_nept.render.table import draw_rows
 
+#: Control characters but the end of a line, and those that turn the direction of writing.
+CONTROL = re.compile(
+    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]"
+)
 UNITS = ((50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K"))
 
 
 def draw(page: Page) -> str:
-    """The page without colour; an empty line parts its blocks, but a heading ("...:") from what it
-    heads."""
-    drawn = ""
+    """The page without colour."""
+    return "".join(pieces(page))
+
+
+def pieces(page: Page, most: int | None = None) -> Iterator[str]:
+    """The same as it is made, whole lines at a time: an empty line parts its blocks, but a heading
+    ("...:") from what it heads.  At most about `most` rows of a table."""
+    last = ""
     for block in page.blocks:
-        part = paragraph(block) if isinstance(block, str) else draw_table(block, WIDTH)
-        if part:
-            gap = "\n" if drawn.endswith(":") else "\n\n"
-            drawn += (gap if drawn else "") + part
-    return drawn
+        found = block() if callable(block) else block
+        if isinstance(found, str):
+            parts = iter((paragraph(found),))
+        else:
+            parts = draw_rows(found, WIDTH, most)
+        gap = "" if not last else "\n" if last.endswith(":") else "\n\n"
+        for part in filter(None, parts):
+            yield escaped(gap + part)
+            last, gap = part, "\n"
+
+
+def escaped(drawn: str) -> str:
+    """With what would drive a terminal as \\x1b: a name in the target can hold anything."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], drawn)
 
 
 def paragraph(text: str) -> str:

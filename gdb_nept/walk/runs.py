@@ -1,33 +1,96 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mappings merged into runs, with the holes between them."""
+"""Runs of entries that map neighbours, and the holes between them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Generic
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Union, cast
 
 from gdb_nept.address import In, Out
-from gdb_nept.arch.ept import EptEntry
-from gdb_nept.walk.ept import Mapping
+from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
+from gdb_nept.walk.result import Stop
 
-#: Bits that make two neighbours different to a reader: not the address, not accessed and dirty.
-SAME = ~(EptEntry.address.mask | EptEntry.accessed.mask | EptEntry.dirty.mask)
+ADDRESS = EptEntry.address.mask
+#: Bits that make two neighbours alike to a reader: not the address, not accessed and dirty.
+SAME = (1 << 64) - 1 & ~(ADDRESS | EptEntry.accessed.mask | EptEntry.dirty.mask)
 
 
-@dataclass(frozen=True)
-class Run(Generic[In, Out]):
-    """`count` mappings of one size and kind side by side, which lead to one stretch."""
+SHIFTS = {level: page_size(level).bit_length() - 1 for level in LEVEL_NAMES}
 
-    first: Mapping[In, Out]
-    count: int
-    size: int
-    accessed: int  # how many of them have their accessed flag set
+
+class _Run(NamedTuple):
+    at: int
+    level: int
+    where: int
+    word: int
+    path: int
+    length: int
+    accessed: int
     dirty: int
+    stop: Union[Stop, None]
+
+
+class Run(_Run, Generic[In, Out]):
+    """`length` entries of one level and kind side by side, which lead to one stretch.
+
+    They end a walk: leaves, or misconfigured entries (`stop` says why).  `word` is the first of
+    them, `path` the AND of it with the entries above it.  `accessed` and `dirty`: how many of them
+    have that flag set.  A tuple, since there can be millions.
+    """
+
+    __slots__ = ()
+
+    @property
+    def start(self) -> In:
+        return cast(In, self.at)
+
+    @property
+    def place(self) -> Out:
+        """Where the first entry lies."""
+        return cast(Out, self.where)
+
+    @property
+    def entry(self) -> EptEntry:
+        return EptEntry(self.word)
+
+    @property
+    def rights(self) -> EptEntry:
+        return EptEntry(self.path)
+
+    @property
+    def page_size(self) -> int:
+        return page_size(self.level)
+
+    @property
+    def size(self) -> int:
+        return self.length << SHIFTS[self.level]
 
     @property
     def end(self) -> int:
-        return self.first.start + self.size
+        return self.at + (self.length << SHIFTS[self.level])
+
+    @property
+    def address(self) -> Out:
+        """Where `start` leads to, of a leaf."""
+        return cast(Out, EptEntry(self.word).page(self.level))
+
+    def followed_by(self, other: Run[In, Out]) -> bool:
+        """Whether both are one run."""
+        word, size = self.word, self.size
+        if (other.word ^ word) & SAME or other.at != self.at + size:
+            return False
+        if other.level != self.level or other.stop != self.stop:
+            return False
+        there = (other.word & ADDRESS) - (word & ADDRESS)
+        return not (other.path ^ self.path) & SAME and (there == size or self.stop is not None)
+
+    def joined_with(self, other: Run[In, Out]) -> Run[In, Out]:
+        return self._replace(
+            length=self.length + other.length,
+            accessed=self.accessed + other.accessed,
+            dirty=self.dirty + other.dirty,
+        )
 
 
 @dataclass(frozen=True)
@@ -38,50 +101,30 @@ class Hole:
     end: int
 
 
-def merge(mappings: Iterable[Mapping[In, Out]]) -> Iterator[Run[In, Out]]:
-    run: Run[In, Out] | None = None
-    for mapping in mappings:
-        if run is not None and _continues(run, mapping):
-            run = replace(
-                run,
-                count=run.count + 1,
-                size=run.size + mapping.size,
-                accessed=run.accessed + mapping.entry.accessed,
-                dirty=run.dirty + mapping.entry.dirty,
-            )
-            continue
-        if run is not None:
-            yield run
-        run = Run(mapping, 1, mapping.size, mapping.entry.accessed, mapping.entry.dirty)
-    if run is not None:
-        yield run
+@dataclass(frozen=True)
+class Unread:
+    """Nobody knows what is mapped from `start` up to `end`, and why; `given_up` if we did not
+    look, having looked at enough."""
+
+    start: int
+    end: int
+    why: str
+    given_up: bool = False
 
 
-def _continues(run: Run[In, Out], mapping: Mapping[In, Out]) -> bool:
-    first = run.first
-    return (
-        mapping.start == run.end
-        and mapping.level == first.level
-        and mapping.stop == first.stop
-        and mapping.entry.value & SAME == first.entry.value & SAME
-        and mapping.rights.value & SAME == first.rights.value & SAME
-        and (first.stop is not None or mapping.address == first.address + run.size)
-    )
+Found = Union[Run[In, Out], Unread]
 
 
-def with_holes(runs: Iterable[Run[In, Out]], low: int, high: int) -> Iterator[Run[In, Out] | Hole]:
-    """The runs, and a Hole wherever nothing is mapped between `low` and `high`."""
+def with_holes(
+    found: Iterable[Found[In, Out]], low: int, high: int
+) -> Iterator[Found[In, Out] | Hole]:
+    """The same, and a Hole wherever nothing is mapped between `low` and `high`."""
     reached = low
-    for run in runs:
-        if run.first.start > reached:
-            yield Hole(reached, run.first.start)
-        yield run
-        reached = run.end
+    for one in found:
+        start = one.at if isinstance(one, Run) else one.start
+        if start > reached:
+            yield Hole(reached, start)
+        yield one
+        reached = one.end
     if reached < high:
         yield Hole(reached, high)
-
-
-def each(mappings: Iterable[Mapping[In, Out]]) -> Iterator[Run[In, Out]]:
-    """Every mapping as a run of its own: what `merge` would be without merging."""
-    for mapping in mappings:
-        yield Run(mapping, 1, mapping.size, mapping.entry.accessed, mapping.entry.dirty)

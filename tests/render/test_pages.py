@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,7 +23,7 @@ from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
 from gdb_nept.memory.transport import Refusal
 from gdb_nept.nested.journey import Journey
-from gdb_nept.nested.listing import Listing, Shown
+from gdb_nept.nested.listing import Listing, sptes
 from gdb_nept.render.ept import ept_page
 from gdb_nept.render.journey import journey_page
 from gdb_nept.render.meaning import meaning, problem
@@ -34,8 +34,9 @@ from gdb_nept.render.text import draw
 from gdb_nept.render.vmcs12 import GROUPS, vmcs12_page
 from gdb_nept.render.word import spte_page, word_page
 from gdb_nept.target.attachment import Attachment, Missing
-from gdb_nept.walk.ept import Scan, walk_ept
-from gdb_nept.walk.runs import Hole, each, merge, with_holes
+from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.runs import Run, with_holes
+from gdb_nept.walk.scan import Scan
 
 EPTP = Eptp(0x105E)
 TABLES = {
@@ -58,10 +59,8 @@ def drawn(page: Page) -> str:
 
 def listing(merged: bool = True) -> Listing:
     scan: Scan[L2Phys, L1Phys] = Scan(MEMORY, EPTP, HOST, 0, 1 << 48)
-    runs = (merge if merged else each)(scan.mappings())
-    rows = with_holes(runs, 0, 1 << 48)
-    shown = tuple(row if isinstance(row, Hole) else Shown(row) for row in rows)
-    return Listing("EPT12 of VM 0", "EPT12", EPTP, HOST, shown, ("a note",))
+    rows = tuple(with_holes(scan.found() if merged else scan.entries(), 0, 1 << 48))
+    return Listing("EPT12 of VM 0", "EPT12", EPTP, HOST, rows, 1 << 48, ("a note",))
 
 
 def test_ept_shows_runs_holes_and_what_is_wrong() -> None:
@@ -89,15 +88,15 @@ def test_flags_without_bit_6_of_the_eptp_stand_in_brackets() -> None:
 
 def test_what_kvm_means_is_told_once_and_numbered() -> None:
     found = listing(merged=False)
-    form = replace(SINCE_5_13, mmio_value=0, caches_mmio=False)
+    spte = sptes(replace(SINCE_5_13, mmio_value=0, caches_mmio=False))
     values = iter((0x0200000010000835, 0x0600000011000835, 0x0200000012000835))
     rows = tuple(
-        replace(row, spte=decode_spte(next(values), 1, form))
-        if isinstance(row, Shown) and row.run.first.stop is None
+        row._replace(word=next(values), level=1)
+        if isinstance(row, Run) and row.stop is None
         else row
         for row in found.rows
     )
-    text = drawn(ept_page(replace(found, rows=rows)))
+    text = drawn(ept_page(replace(found, rows=rows, spte=spte)))
     assert [text.count(f" ({number})\n") for number in (1, 2, 3)] == [2, 1, 0]
     assert text.count("(1) not writable for the guest") == 1
     assert "(2) write-protected to notice the next write" in text
@@ -106,8 +105,7 @@ def test_what_kvm_means_is_told_once_and_numbered() -> None:
 def test_short_names_of_flags_are_explained_where_they_are_shown() -> None:
     memory: SparseMemory[L1Phys] = SparseMemory({**TABLES, 0x4000: 0x8200000000010377 | 1 << 58})
     scan: Scan[L2Phys, L1Phys] = Scan(memory, EPTP, HOST, 0, 0x1000)
-    rows = tuple(Shown(row) for row in merge(scan.mappings()))
-    text = drawn(ept_page(Listing("", "EPT12", EPTP, HOST, rows, ())))
+    text = drawn(ept_page(Listing("", "EPT12", EPTP, HOST, scan.found(), 0x1000)))
     assert "1 page, 4K mapped, in 1 run" in text
     assert "0x0000010000 IPAT SVE [VGP PW]" in text
     words = " ".join(text.split())
@@ -116,11 +114,11 @@ def test_short_names_of_flags_are_explained_where_they_are_shown() -> None:
 
 
 def test_every_entry_by_itself() -> None:
-    assert len(listing(merged=False).rows) == len(listing().rows) + 1
+    assert len(list(listing(merged=False).rows)) == len(list(listing().rows)) + 1
 
 
 def test_ept_as_data() -> None:
-    runs: Any = ept_page(listing()).data["runs"]
+    runs: Any = list(cast(Any, ept_page(listing()).data["runs"]))
     assert runs[0] == {
         "start": "0x0",
         "end": "0x2000",
@@ -387,5 +385,4 @@ def test_capabilities_add_a_fourth_letter() -> None:
     cpu = Capabilities(46, HOST.ept_vpid_cap, mbec=True)
     memory: SparseMemory[HostPhys] = SparseMemory({0x1000: 0x2407, 0x2000: 0x4000_0487})
     scan: Scan[L2Phys, HostPhys] = Scan(memory, EPTP, cpu)
-    rows = tuple(Shown(run) for run in merge(scan.mappings()))
-    assert " RWXu " in drawn(ept_page(Listing("", "EPT12", EPTP, cpu, rows, ())))
+    assert " RWXu " in drawn(ept_page(Listing("", "EPT12", EPTP, cpu, scan.found(), 1 << 48)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import builtins
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from gdb_nept.arch.cpu import HOST
 from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import WIDTH, Page, Table
-from gdb_nept.render.table import MANY, draw_table
+from gdb_nept.render.table import FIRST, draw_rows, draw_table
 
 TABLE = Table(
     ("level", "entry", "meaning"),
@@ -113,9 +114,44 @@ def test_without_tabulate_a_table_looks_the_same(monkeypatch: pytest.MonkeyPatch
 def test_a_table_of_many_rows_looks_the_same() -> None:
     row = ("1", "0x1000", "")
     few = draw_table(Table(TABLE.headers, (row,) * 3, TABLE.right), 80).splitlines()
-    many = draw_table(Table(TABLE.headers, (row,) * (MANY + 1), TABLE.right), 80).splitlines()
+    many = draw_table(Table(TABLE.headers, (row,) * (FIRST + 1), TABLE.right), 80).splitlines()
     assert many[:5] == few
-    assert len(many) == MANY + 3
+    assert len(many) == FIRST + 3
+
+
+def test_rows_are_drawn_as_they_come() -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for number in range(10 * FIRST):
+            taken.append(number)
+            yield str(number), "0x1000", "wider than any before it" if number == FIRST + 1 else "-"
+
+    pieces = draw_rows(Table(("n", "at", "what"), rows(), (0,)), 80)
+    first = next(pieces)
+    assert len(taken) == FIRST + 1
+    lines = [first, *pieces]
+    drawn = "\n".join(lines).splitlines()
+    assert len(drawn) == 2 + 10 * FIRST
+    assert [line.split()[0] for line in drawn[2:]] == [str(n) for n in range(10 * FIRST)]
+
+
+def test_rows_that_a_reader_is_not_shown_are_counted() -> None:
+    rows = (str(number) for number in range(1000))
+    cells = ((number, "-") for number in rows)
+    table = Table(("n", "what"), cells, rest=lambda: sum(1 for _ in rows))
+    *_, last = draw_rows(table, 80, most=200)
+    assert last.startswith("... 800 more rows")
+    few = Table(("n",), [("1",), ("2",)])
+    assert "more" not in "".join(draw_rows(few, 80, most=2))
+
+
+@pytest.mark.parametrize("bad", ["\x1b]0;owned\x07", "\u202e", "a\tb\r", "\x9b31m", "\x00"])
+def test_what_would_drive_a_terminal_is_shown_instead(bad: str) -> None:
+    page = Page((f"command {bad}", Table(("name",), ((bad,),))), {})
+    drawn = text.draw(page)
+    assert not set(bad) & set("\x1b\x07\u202e\t\r\x9b\x00") & set(drawn)
+    assert "\\" in drawn
 
 
 def test_numbers_stay_as_they_are_written() -> None:

@@ -9,10 +9,12 @@ from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.memory.budget import ENTRIES, Budget
 from gdb_nept.memory.sparse import SparseMemory
-from gdb_nept.walk.ept import Scan, walk_ept
+from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Cause
-from gdb_nept.walk.runs import Hole, merge, with_holes
+from gdb_nept.walk.runs import Run, Unread, with_holes
+from gdb_nept.walk.scan import Scan
 
 CPU = Capabilities(
     39,
@@ -113,10 +115,9 @@ def scan(
     *,
     low: int = 0,
     high: int = ROOT.reach,
-    limit: int = 1 << 20,
-    table_limit: int = 1 << 16,
+    limit: int = ENTRIES,
 ) -> Scan[L2Phys, L1Phys]:
-    return Scan(memory(words), ROOT, CPU, low, high, limit, table_limit)
+    return Scan(memory(words), ROOT, CPU, low, high, Budget(limit))
 
 
 def test_scan_lists_what_walks_find() -> None:
@@ -158,9 +159,9 @@ def test_no_more_is_read_than_the_entries_of_the_range() -> None:
 
 
 def test_runs_and_holes() -> None:
-    rows = list(with_holes(merge(scan(high=1 << 39).mappings()), 0, 1 << 39))
+    rows = list(with_holes(scan(high=1 << 39).found(), 0, 1 << 39))
     assert [
-        (row.start, row.end) if isinstance(row, Hole) else (row.first.start, row.count, row.size)
+        (row.start, row.length, row.size) if isinstance(row, Run) else (row.start, row.end)
         for row in rows
     ] == [
         (0x0, 2, 0x2000),
@@ -174,21 +175,67 @@ def test_runs_and_holes() -> None:
     ]
 
 
+def test_a_run_goes_on_across_the_ends_of_tables() -> None:
+    """Two tables of PTEs, and the same by hand, entry by entry."""
+    words = {0x1000: 0x2007, 0x2000: 0x3007, 0x3000: 0x4007, 0x3008: 0x5007}
+    flags = [0x37, 0x137, 0x337]
+    for number in range(1024):
+        page = 0x100000000 + 0x1000 * (number + (number > 700))
+        words[0x4000 + 8 * number] = page | flags[number % 3] | (number > 900)
+    merged = list(scan(words, high=1 << 22).found())
+    entries = list(scan(words, high=1 << 22).mappings())
+    assert [(run.start, run.length) for run in merged if isinstance(run, Run)] == [
+        (0, 701),
+        (701 << 12, 1024 - 701),
+    ]
+    first = merged[0]
+    assert isinstance(first, Run)
+    assert first.accessed == sum(bool(entry.entry.accessed) for entry in entries[:701])
+    assert first.dirty == sum(bool(entry.entry.dirty) for entry in entries[:701])
+    assert len(entries) == 1024
+
+
 def test_a_table_that_leads_back_is_named_and_not_followed() -> None:
     looped = scan({0x1000: 0x2007, 0x2000: 0x3007, 0x3000: 0x2007})
-    assert list(looped.mappings()) == []
-    assert "leads back to a table above it" in looped.notes[0]
+    (unread,) = looped.found()
+    assert isinstance(unread, Unread)
+    assert (unread.start, unread.end) == (0, 1 << 21)
+    assert "leads back to a table above it" in unread.why
 
 
-def test_a_scan_gives_up_and_says_so() -> None:
-    entries = scan(limit=3)
-    assert len(list(entries.mappings())) == 3
-    assert entries.notes == ["gave up at 0x3000 after 3 entries: ask for a smaller range"]
-    wide = {0x1000 + 8 * number: 0x2007 for number in range(512)}
-    wide.update({0x2000 + 8 * number: 0x3007 for number in range(512)})
-    tables = scan(wide, table_limit=100)
-    assert list(tables.mappings()) == []
-    assert tables.tables == 101
-    assert [note.split(" after ")[1] for note in tables.notes] == [
-        "100 tables: ask for a smaller range"
-    ]
+@pytest.mark.parametrize(
+    "entry", [0x1007, 0x1003, 0x80, 0x2007], ids=["loops", "no X", "absent, not zero", "two pages"]
+)
+def test_what_is_looked_at_has_an_end(entry: int) -> None:
+    """A table full of entries that lead to tables full of such entries."""
+    words = {0x1000 + 8 * number: entry for number in range(512)}
+    words.update({0x2000 + 8 * number: 0x3007 for number in range(512)})
+    words.update({0x3000 + 8 * number: 0x2000 | 0x87 & 7 for number in range(512)})
+    limited = scan(words, limit=100 * 512)
+    found = list(limited.found())
+    assert limited.budget.used <= 100 * 512
+    assert limited.budget.tables <= 100
+    whole = limited.incomplete is None
+    assert whole == (entry != 0x2007)
+    if not whole:
+        last = found[-1]
+        assert isinstance(last, Unread)
+        assert last.given_up
+        assert last.end == ROOT.reach
+        assert "51200 entries in 100 tables" in last.why
+        assert "--limit" in last.why
+
+
+def test_an_unread_table_is_no_hole() -> None:
+    class Short(SparseMemory[L1Phys]):
+        def read(self, address: L1Phys, size: int) -> bytes:
+            if address == 0x4000:
+                raise MemoryUnreadable(address, size, "filtered out of the dump")
+            return super().read(address, size)
+
+    found = Scan[L2Phys, L1Phys](Short(WORDS), ROOT, CPU, 0, 1 << 22)
+    first, *others = with_holes(found.found(), 0, 1 << 22)
+    assert isinstance(first, Unread)
+    assert (first.start, first.end) == (0, 1 << 21)
+    assert "filtered" in first.why
+    assert [type(one) for one in others] == [Run]

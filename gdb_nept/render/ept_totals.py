@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the rows of an EPT come to: counted while they pass, told behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
+from gdb_nept.nested.listing import Listing
+from gdb_nept.render import text
+from gdb_nept.render.page import Data, LateData, Table
+from gdb_nept.walk.runs import Run, Unread
+
+SELDOM = sum(field.mask for field in text.SELDOM)
+ADDRESS = EptEntry.address.mask
+MOST_LOOKS = 4096
+RIGHTS = (
+    EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask | EptEntry.user_execute.mask
+)
+
+
+@dataclass
+class Kind:
+    """Pages of one kind: how many, and in how many runs."""
+
+    runs: int = 0
+    pages: int = 0
+
+
+@dataclass
+class Look:
+    """What runs have in common that differ in their address alone.  `cells` is for who draws
+    them."""
+
+    kind: Kind
+    cells: tuple[str, ...] = ()
+
+
+Key = tuple[int, int, int]  # rights, memory type, level
+
+
+class Totals:
+    def __init__(self, found: Listing) -> None:
+        self._found = found
+        self._kinds: dict[Key, Kind] = {}
+        self._wrong = Kind()
+        self._looks: dict[tuple[int, int, int, int, int, int], Look] = {}
+        self._seldom = 0
+        self._partly = self._flagged = False
+        self.complete = True
+
+    def unread(self, row: Unread) -> None:
+        self.complete = self.complete and not row.given_up
+
+    def add(self, row: Run[Any, Any]) -> Look:
+        """Counts a run, which may be one of millions of the same look."""
+        _, level, _, word, path, length, accessed, dirty, _ = row
+        key = word & ~ADDRESS, path & ~ADDRESS, level, length, accessed, dirty
+        look = self._looks.get(key)
+        if look is None or row.stop is not None:
+            look = self._looked_at(row)
+            if len(self._looks) < MOST_LOOKS and row.stop is None:
+                self._looks[key] = look
+        kind = look.kind
+        kind.runs += 1
+        kind.pages += length
+        return look
+
+    def _looked_at(self, run: Run[Any, Any]) -> Look:
+        length, accessed, dirty = run.length, run.accessed, run.dirty
+        if 0 < accessed < length or 0 < dirty < length:
+            self._partly = True
+        if run.stop is not None:
+            return Look(self._wrong)
+        if accessed or dirty:
+            self._flagged = True
+        self._seldom |= run.word & SELDOM
+        key = run.path & RIGHTS, run.entry.memory_type, run.level
+        return Look(self._kinds.setdefault(key, Kind()))
+
+    @property
+    def runs(self) -> int:
+        return sum(kind.runs for kind in self._kinds.values())
+
+    @property
+    def _pages(self) -> int:
+        return sum(kind.pages for kind in self._kinds.values())
+
+    @property
+    def _size(self) -> int:
+        return sum(_bytes(key, kind) for key, kind in self._kinds.items())
+
+    def sentence(self) -> str:
+        parts = [
+            f"{text.count(self._pages, 'page')}, {text.size(self._size)} mapped, "
+            f"in {text.count(self.runs, 'run')}"
+        ]
+        if self._wrong.pages:
+            parts.append(text.count(self._wrong.pages, "misconfigured entry"))
+        if not self.complete:
+            parts.append("not all of it was looked at")
+        if self._partly:
+            parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
+        return "; ".join(parts)
+
+    def legend(self) -> str:
+        """What the short names behind the addresses mean, and the brackets; '' if there are
+        none."""
+        found = self._found
+        idle = text.ignored_bits(found.cpu, found.eptp)
+        seldom = 0 if found.spte is not None else self._seldom
+        here = [field for field in text.SELDOM if seldom & field.mask]
+        parts = [f"{field.short}: {field.meaning.partition(',')[0]}" for field in here]
+        unused = not found.eptp.accessed_dirty and self._flagged
+        if unused or any(field.mask & idle for field in here):
+            parts.append("[]: set, but ignored by the processor with this EPTP and these controls")
+        return "; ".join(parts)
+
+    def table(self) -> Table:
+        """The kinds of pages, the most first."""
+        rows = [
+            (
+                *self._names(key),
+                str(kind.runs),
+                str(kind.pages),
+                text.size(_bytes(key, kind)),
+            )
+            for key, kind in self._ordered()
+        ]
+        headers = ("rights", "type", "page", "runs", "pages", "mapped")
+        return Table(headers, rows, right=(2, 3, 4, 5))
+
+    def data(self) -> Mapping[str, LateData]:
+        """Asked for behind the rows."""
+        return {
+            "pages": lambda: self._pages,
+            "mapped": lambda: self._size,
+            "misconfigured_entries": lambda: self._wrong.pages,
+            "complete": lambda: self.complete,
+            "kinds": lambda: [self._kind_data(key, kind) for key, kind in self._ordered()],
+        }
+
+    def _kind_data(self, key: Key, kind: Kind) -> Data:
+        rights, memory_type, _ = self._names(key)
+        size = page_size(key[2])
+        names: dict[str, Data] = {"rights": rights, "memory_type": memory_type, "page_size": size}
+        return {**names, "runs": kind.runs, "pages": kind.pages, "size": _bytes(key, kind)}
+
+    def _ordered(self) -> list[tuple[Key, Kind]]:
+        return sorted(self._kinds.items(), key=lambda item: -_bytes(*item))
+
+    def _names(self, key: Key) -> tuple[str, str, str]:
+        rights, memory_type, level = key
+        return (
+            text.rights(EptEntry(rights), self._found.cpu.mbec),
+            MEMORY_TYPES.get(memory_type, f"type {memory_type}"),
+            text.size(page_size(level)),
+        )
+
+
+def _bytes(key: Key, kind: Kind) -> int:
+    return kind.pages * page_size(key[2])
