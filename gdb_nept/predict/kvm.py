@@ -9,6 +9,7 @@ vmx/ was vmx.c, and before 5.8 mmu/ was mmu.c and paging_tmpl.h.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
@@ -245,3 +246,24 @@ KERNELS = {
     "kvm-6.12.117": V6_12_117,
     "kvm-7.2": V7_2,
 }
+
+RELEASE = re.compile(r"kvm-(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?")
+BACKPORT = (6, 12, 117)  # a stable release: 6.13 and later do not follow from it
+
+
+def features_of(name: str) -> frozenset[Feature] | None:
+    """Those of 'kvm-6.8', a mainline release: of the last that KERNELS has up to it.  None for one
+    that is older or younger than all of them, and for no release."""
+    given = RELEASE.fullmatch(name)
+    if name in KERNELS or given is None:
+        return KERNELS.get(name)
+    major, minor, patch = (int(part or 0) for part in given.groups())
+    known = {_numbers(each): features for each, features in KERNELS.items()}
+    if not min(known) <= (major, minor, patch) or (major, minor) > max(known)[:2]:
+        return None
+    stable = (major, minor) == BACKPORT[:2]
+    return known[max(at for at in known if at <= (major, minor, patch) and (stable or len(at) < 3))]
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    return tuple(map(int, name.partition("-")[2].split(".")))

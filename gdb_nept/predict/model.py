@@ -15,7 +15,7 @@ from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.case import BOCHS, SDM, Deviation, Hardware
 from gdb_nept.predict.hardware import predict
-from gdb_nept.predict.kvm import KERNELS, Habit, Kvm
+from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.predict.reflected import reflect
 from gdb_nept.predict.xen import Rule, Xen, reflect_by_xen
@@ -141,19 +141,21 @@ NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)
 
 
 def model(name: str) -> Model:
-    """A model by its name: one of NAMES, or 'L0@PROCESSOR' for a KVM or Xen that does not run on a
-    processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises BadInput."""
+    """A model by its name: one of NAMES, a KVM of a release between those, or 'L0@PROCESSOR' for a
+    KVM or Xen that does not run on a processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises
+    BadInput."""
     hypervisor, _, processor = name.partition("@")
     if name in PROCESSORS:
         return Processor(PROCESSORS[name])
     if name == NeptV2.name:
         return NeptV2()
     hardware = PROCESSORS.get(processor or SDM.name)
-    if hardware is not None and hypervisor in KERNELS:
-        return Reflecting(Kvm(name, KERNELS[hypervisor], hardware))
+    features = features_of(hypervisor)
+    if hardware is not None and features is not None:
+        return Reflecting(Kvm(name, features, hardware))
     if hardware is not None and hypervisor == XEN:
         return ReflectingXen(Xen(name, hardware))
     raise BadInput(
         f"there is no model '{name}'",
-        f"Models: {', '.join(NAMES)}, or KVM@PROCESSOR, xen@PROCESSOR.",
+        f"Models: {', '.join(NAMES)}, a release between, or KVM@PROCESSOR, xen@PROCESSOR.",
     )

@@ -13,7 +13,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, PML_FULL
 from gdb_nept.errors import NoMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
-from gdb_nept.predict.kvm import KERNELS, Feature, Habit
+from gdb_nept.predict.kvm import KERNELS, Feature, Habit, features_of
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome, Prediction
 from tests.predict.tables import CPU, GLA, GPA, RWX, WB, XU, Path, R, W, X, ask, to, with_cap
@@ -352,6 +352,34 @@ def test_each_kernel_has_the_rules_of_those_before_it() -> None:
     sets = list(KERNELS.values())
     assert all(old <= new for old, new in zip(sets, sets[1:]))
     assert sets[-1] == set(Feature)
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("kvm-3.13", "kvm-3.12"),
+        ("kvm-4.13", "kvm-4.12"),
+        ("kvm-4.14.336", "kvm-4.14"),
+        ("kvm-5.4", "kvm-4.17"),
+        ("kvm-5.15", "kvm-5.13"),
+        ("kvm-6.9", "kvm-6.6"),
+        ("kvm-6.12", "kvm-6.10"),
+        ("kvm-6.12.116", "kvm-6.10"),
+        ("kvm-6.12.130", "kvm-6.12.117"),
+        ("kvm-6.13", "kvm-6.10"),  # nothing of a stable release follows for those after it
+        ("kvm-7.1", "kvm-6.10"),
+        ("kvm-7.2.13", "kvm-7.2"),
+        ("kvm-3.11", None),
+        ("kvm-7.3", None),
+        ("kvm-6", None),
+        ("kvm-6.x", None),
+        ("kvm-6.12.117.1", None),
+    ],
+)
+def test_a_release_between(name: str, like: str | None) -> None:
+    assert features_of(name) == (KERNELS[like] if like else None)
+    if like:
+        assert model(f"{name}@bochs-2.7").name == f"{name}@bochs-2.7"
 
 
 def test_each_rule_names_its_function() -> None:
