@@ -39,6 +39,7 @@ CONTROLS = dict.fromkeys(
     ("pml", "pml_index", "ve", "sppt_pointer", "paging_write", "verify_guest_paging")
 )
 LARGEST = (1 << 64) - 1
+MOST_RANGES = 1000  # without memory, in one request
 SHOWN = 60  # characters of a bad value that an error repeats
 
 
@@ -88,7 +89,7 @@ def answer(request: Object, model: Model) -> dict[str, object]:
         controls.get("sppt_pointer") is not None,
     )
     in_force = _controls(request, controls)
-    memory = _memory(_object(request, "memory"))
+    memory = _memory(_object(request, "memory"), request.get("unmapped"))
     found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
     refused = model.refuses(eptp, cpu, in_force) or None
     return {"id": request.get("id"), **found, "entry_failure": refused, "ignored": ignored}
@@ -166,14 +167,32 @@ def _controls(request: Object, given: Object) -> Controls:
     )
 
 
-def _memory(given: Object) -> SparseMemory[L1Phys]:
+def _memory(given: Object, unmapped: object) -> SparseMemory[L1Phys]:
     words = {_parse(place, "memory"): _parse(word, place) for place, word in given.items()}
+    missing = _ranges(unmapped) if unmapped is not None else ()
     for place in words:
         if place & 7:
             raise BadInput(f"memory: {place:#x} is not a multiple of 8")
+        if any(low <= place < high for low, high in missing):
+            raise BadInput(f"memory: {place:#x} is unmapped")
     if len(words) != len(given):
         raise BadInput("memory: one address is given twice")
-    return SparseMemory(words)
+    return SparseMemory(words, missing)
+
+
+def _ranges(given: object) -> tuple[tuple[int, int], ...]:
+    """[[low, high], ...]: from low up to, and without, high."""
+    if not isinstance(given, list) or len(given) > MOST_RANGES:
+        raise BadInput(f"unmapped: not a list of at most {MOST_RANGES} ranges")
+    found = []
+    for pair in given:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BadInput(f"unmapped: {_shown(pair)} is not [low, high]")
+        low, high = _parse(pair[0], "unmapped"), _parse(pair[1], "unmapped")
+        if low >= high:
+            raise BadInput(f"unmapped: {_shown(pair)} has nothing in it")
+        found.append((low, high))
+    return tuple(found)
 
 
 # -- values, each named when it is bad ----------------------------------------------------------
