@@ -106,6 +106,22 @@ class SecondaryControls(Controls):
     instruction_timeout = bit(31, "instruction timeout")
 
 
+class TertiaryControls(Controls):
+    title = "tertiary processor-based VM-execution controls"
+
+    loadiwkey_exiting = bit(0, "LOADIWKEY exiting")
+    hlat = bit(1, "enable HLAT: linear addresses translated by tables of the hypervisor", "HLAT")
+    paging_write = bit(2, "EPT paging-write control", "PW")
+    verify_guest_paging = bit(3, "guest-paging verification (with bit 2)", "GPV")
+    ipi_virtualization = bit(4, "IPI virtualization")
+    seam_width = bit(5, "SEAM guest-physical address width")
+    msr_list = bit(6, "enable MSR-list instructions")
+    virtualize_spec_ctrl = bit(7, "virtualize IA32_SPEC_CTRL")
+    apic_timer_virtualization = bit(8, "APIC-timer virtualization")
+    pbndkb = bit(9, "enable PBNDKB")
+    pebs_guest_physical = bit(12, "PEBS uses guest physical addresses")
+
+
 class ExitControls(Controls):
     title = "primary VM-exit controls"
     default1 = 0x36DFF
@@ -130,6 +146,15 @@ class ExitControls(Controls):
     secondary_controls = bit(31, "activate secondary controls")
 
 
+class SecondaryExitControls(Controls):
+    title = "secondary VM-exit controls"
+
+    save_fred = bit(0, "save FRED")
+    load_fred = bit(1, "load FRED")
+    load_spec_ctrl = bit(2, "load IA32_SPEC_CTRL")
+    busy_shadow_stack = bit(3, "prematurely busy shadow stack")
+
+
 class EntryControls(Controls):
     title = "VM-entry controls"
     default1 = 0x11FF
@@ -148,3 +173,6 @@ class EntryControls(Controls):
     load_cet = bit(20, "load CET state")
     load_lbr_ctl = bit(21, "load guest IA32_LBR_CTL")
     load_pkrs = bit(22, "load PKRS")
+    load_fred = bit(23, "load FRED")
+    load_spec_ctrl = bit(24, "load IA32_SPEC_CTRL")
+    seam_telemetry = bit(25, "allow SEAM-guest telemetry")

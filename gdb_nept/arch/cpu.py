@@ -28,6 +28,7 @@ class EptVpidCap(Word):
     invept_all = bit(26, "all-context INVEPT", "INVEPT-all")
     invvpid = bit(32, "INVVPID instruction", "INVVPID")
     invvpid_types = bits(43, 40, "INVVPID types", "INVVPID-types")
+    hlat_prefix_size = bits(53, 48, "the largest HLAT prefix size", "HLAT-prefix")
 
 
 @dataclass(frozen=True)

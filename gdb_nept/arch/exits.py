@@ -91,6 +91,8 @@ EXIT_REASONS = {
     77: "TDCALL",
     78: "RDMSRLIST",
     79: "WRMSRLIST",
+    80: "URDMSR",
+    81: "UWRMSR",
     84: "RDMSR with immediate",
     85: "WRMSRNS with immediate",
 }

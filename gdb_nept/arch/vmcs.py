@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """VMCS fields: what their encodings say, and the names of all that L1 may use.
 
-SDM vol. 3, June 2026 (325384-092): the encoding in table 27-21 (27.11.2), the fields in appendix B.
+SDM vol. 3, June 2026 (325384-092): the encoding in table 27-22 (27.11.2), the fields in appendix B.
+Chapter 27 names those of APIC-timer virtualization and of IA32_SPEC_CTRL, too; their encodings are
+from Bochs (bochs/cpu/vmx.h).
 """
 
 from __future__ import annotations
@@ -71,10 +73,12 @@ def _each(text: str, *names: str) -> str:
 
 SEGMENTS = ("ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR")
 HOST_SEGMENTS = ("ES", "CS", "SS", "DS", "FS", "GS", "TR")
+FRED = ("CONFIG", "RSP1", "RSP2", "RSP3", "STKLVLS", "SSP1", "SSP2", "SSP3")
 
 RUNS = (
     # B.1: 16-bit fields
     _run(0x0000, "VPID, posted-interrupt notification vector, EPTP index, HLAT prefix size"),
+    _run(0x0008, "last PID-pointer index, virtual timer vector"),
     _run(0x0800, _each("guest {} selector", *SEGMENTS)),
     _run(0x0810, "guest interrupt status, PML index, guest UINV"),
     _run(0x0C00, _each("host {} selector", *HOST_SEGMENTS)),
@@ -89,12 +93,21 @@ RUNS = (
     _run(0x202A, "virtualization-exception information address, XSS-exiting bitmap"),
     _run(0x202E, "ENCLS-exiting bitmap, sub-page-permission-table pointer, TSC multiplier"),
     _run(0x2034, "tertiary processor-based VM-execution controls, ENCLV-exiting bitmap"),
-    _run(0x2400, "guest-physical address"),
+    _run(0x2038, "low PASID directory address, high PASID directory address"),
+    _run(0x203C, "SEAM shared EPT pointer, PCONFIG-exiting bitmap, HLAT pointer (HLATP)"),
+    _run(0x2042, "PID-pointer table address, secondary VM-exit controls"),
+    _run(0x204A, "IA32_SPEC_CTRL mask, IA32_SPEC_CTRL shadow, guest deadline shadow"),
+    _run(0x2052, "injected-event data"),
+    _run(0x2400, "guest-physical address, MSR data, original-event data"),
     _run(0x2800, "VMCS link pointer, guest IA32_DEBUGCTL, guest IA32_PAT, guest IA32_EFER"),
     _run(0x2808, "guest IA32_PERF_GLOBAL_CTRL"),
     _run(0x280A, _each("guest PDPTE{}", "0", "1", "2", "3")),
     _run(0x2812, "guest IA32_BNDCFGS, guest IA32_RTIT_CTL, guest IA32_LBR_CTL, guest IA32_PKRS"),
+    _run(0x281A, _each("guest IA32_FRED_{}", *FRED)),
+    _run(0x282E, "guest IA32_SPEC_CTRL, guest deadline"),
     _run(0x2C00, "host IA32_PAT, host IA32_EFER, host IA32_PERF_GLOBAL_CTRL, host IA32_PKRS"),
+    _run(0x2C08, _each("host IA32_FRED_{}", *FRED)),
+    _run(0x2C1A, "host IA32_SPEC_CTRL"),
     # B.3: 32-bit fields
     _run(0x4000, "pin-based VM-execution controls"),
     _run(0x4002, "primary processor-based VM-execution controls, exception bitmap"),
@@ -103,6 +116,7 @@ RUNS = (
     _run(0x4012, "VM-entry controls, VM-entry MSR-load count, VM-entry interruption information"),
     _run(0x4018, "VM-entry exception error code, VM-entry instruction length, TPR threshold"),
     _run(0x401E, "secondary processor-based VM-execution controls, PLE_Gap, PLE_Window"),
+    _run(0x4024, "instruction-timeout control, SEAM-guest KeyID"),
     _run(0x4400, "VM-instruction error, exit reason, VM-exit interruption information"),
     _run(0x4406, "VM-exit interruption error code, IDT-vectoring information"),
     _run(0x440A, "IDT-vectoring error code, VM-exit instruction length"),
@@ -131,7 +145,7 @@ RUNS = (
 
 @cache
 def field_names() -> dict[int, str]:
-    """Encoding -> name, of every field that appendix B names and a guest of KVM can meet."""
+    """Encoding -> name, of every field of appendix B."""
     return {run.first + 2 * place: name for run in RUNS for place, name in enumerate(run.names)}
 
 

@@ -35,8 +35,9 @@ def decode(context: Context, args: Namespace) -> Page:
 
     KIND is one of: eptp; ept (an entry of any EPT table); spte (such an entry as this host's KVM
     means it); paging (an entry of the processor's own page tables); qualification (of an EPT
-    violation); exit-reason; pin-controls, primary-controls, secondary-controls, exit-controls,
-    entry-controls; ept-vpid-cap (MSR 48CH); field (the encoding of a VMCS field).
+    violation); exit-reason; pin-controls, primary-controls, secondary-controls, tertiary-controls,
+    exit-controls, secondary-exit-controls, entry-controls; ept-vpid-cap (MSR 48CH); field (the
+    encoding of a VMCS field).
 
     VALUE is a number, or an expression of gdb's.
 

@@ -3,8 +3,9 @@
 processor can have written it.
 
 SDM vol. 3, June 2026 (325384-092), table 30-7.  What it rules out is worth naming: a hypervisor
-that injects the exit itself gets just these things wrong, and one of them, a page fault's error
-code in this place, was the nested EPT of 2012 (nept_v2.py).
+that injects the exit itself gets just these things wrong.  Which KVM writes such a value, and when,
+is said; one of them, a page fault's error code in this place, was the nested EPT of 2012
+(nept_v2.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,31 @@ KINDS = {
 }
 KIND = READ | WRITE | FETCH
 OTHER_RULES = EptViolation.shadow_stack_access.mask | EptViolation.guest_paging.mask
+NO_LINEAR = (
+    "bit 7 is clear, which only reads that load the PDPTE registers leave so (with bit 16, trace "
+    "output and architectural PEBS too)"
+)
+#: walk_addr_generic() and nested_ept_inject_page_fault() write no other bits, and bits 11:9 from
+#: 7.2 on.
+KVM_WRITES = 0xFFF
+NO_TABLE = (
+    "KVM writes it where a table of EPT12 is in no memslot of L1: bits 5:3 are then the rights of "
+    "the levels above (mmu/paging_tmpl.h walk_addr_generic(); 111b where that table is the root, "
+    "from 6.6 on)"
+)
+EMULATED_FETCH = (
+    "KVM's instruction emulator reports its fetches so, up to 6.12 "
+    "(x86.c translate_nested_gpa() adds PFERR_USER_MASK, which counts as a read)"
+)
+NO_KIND = (
+    "KVM up to 6.12 writes bits 2:0 as 0 where the processor left L2 with an EPT misconfiguration "
+    "of KVM's own, an MMIO entry that EPT12 no longer allows (mmu/mmu.c kvm_mmu_page_fault(), "
+    "PFERR_RSVD_MASK)"
+)
+MIXED_RIGHTS = (
+    "KVM before 4.12 mixes R, W, X in bits 5:3 with flags of its own "
+    "(mmu/paging_tmpl.h walk_addr_generic(), until 0780516a18f8)"
+)
 ERROR_CODE = sum(field.mask for field in PageFault.fields())
 
 
@@ -29,12 +55,18 @@ def in_words(value: int) -> str:
     bits = EptViolation(value)
     kind = KINDS.get(value & KIND, "an access of no possible kind")
     where = ", while loading the PDPTE registers or with no linear address"
+    if bits.asynchronous:
+        where = " of trace output or architectural PEBS, with no linear address"
     if bits.linear_valid:
         where = " at the translation of a linear address"
         if not bits.translated:
             where = " to a guest paging-structure entry, in the walk of a linear address"
+        if bits.asynchronous:
+            where += ", asynchronous to instruction execution"
     granted = _rights(value)
     allowed = f"the entries used allow {granted}" if granted else "no right, or not present"
+    if value & FETCH and bits.executable and not bits.user_executable:
+        allowed += ": a user-mode fetch under mode-based execute control, or no table could be read"
     return f"{kind}{where}; {allowed}"
 
 
@@ -48,19 +80,30 @@ def impossible(value: int) -> tuple[str, ...]:
             + ("" if value else " (of an EPT misconfiguration, 0 is right)")
         )
     elif kind not in KINDS:
-        found.append(
-            "bits 2:0 name a fetch together with data (KVM's emulator up to 6.12 reports its "
-            "fetches so)"
-        )
+        found.append("bits 2:0 name a fetch together with data")
     if bits.translated and not bits.linear_valid:
         found.append("bit 8 says more about a linear address that bit 7 says is not there")
-    if not bits.linear_valid and kind & (WRITE | FETCH):
-        found.append("bit 7 is clear, which only a load of the PDPTE registers leaves so: a read")
+    if not bits.linear_valid and kind & (FETCH if bits.asynchronous else WRITE | FETCH):
+        found.append(NO_LINEAR)
     if bits.writable and not bits.readable:
         found.append("bits 4:3 are W without R: an entry with that is a misconfiguration")
     if kind in KINDS and _granted(value):
         found.append("bits 5:3 allow the very access that bits 2:0 name")
     return tuple(found)
+
+
+def written_by_kvm(value: int) -> str:
+    """When a KVM gives L1 this `value`, which no processor writes; '' if none is known to."""
+    kind, bits = value & KIND, EptViolation(value)
+    if value & ~KVM_WRITES or (bits.translated and not bits.linear_valid):
+        return ""
+    if not kind and value:
+        return NO_KIND
+    if kind == READ | FETCH:
+        return EMULATED_FETCH
+    if bits.writable and not bits.readable:
+        return MIXED_RIGHTS
+    return NO_TABLE if kind in KINDS and bits.linear_valid and _granted(value) else ""
 
 
 def error_code(value: int) -> str:

@@ -88,4 +88,5 @@ def _no_qualification(value: int) -> str:
     reasons = "; ".join(recognise.impossible(value))
     code = recognise.error_code(value)
     refused = f"no processor reports this: {reasons}" if reasons else ""
-    return ". ".join(part[:1].upper() + part[1:] for part in (refused, code) if part)
+    kvm = recognise.written_by_kvm(value) if reasons else ""
+    return ". ".join(part[:1].upper() + part[1:] for part in (refused, kvm, code) if part)

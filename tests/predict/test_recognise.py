@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from gdb_nept.predict.access import Op, Stage
+from gdb_nept.address import L1Phys
+from gdb_nept.memory.sparse import SparseMemory
+from gdb_nept.predict.access import Controls, Op, Stage
+from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
-from gdb_nept.predict.recognise import error_code, impossible, in_words
-from tests.predict.tables import RWX, Path, R, W, X, ask, to
+from gdb_nept.predict.recognise import error_code, impossible, in_words, written_by_kvm
+from tests.predict.tables import CPU, RWX, TABLES, Path, R, W, X, ask, to
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,8 @@ from tests.predict.tables import RWX, Path, R, W, X, ask, to
         (0x185, "a fetch together with data"),
         (0x101, "bit 8 says more"),
         (0x19B, "allow the very access"),
+        (0x10004, "bit 7 is clear"),
+        (0x10100 | 2, "bit 8 says more"),
     ],
 )
 def test_what_no_processor_writes(value: int, says: str) -> None:
@@ -71,9 +76,49 @@ def test_every_code_of_the_2012_model_is_recognised() -> None:
                 assert error_code(found.qualification)
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (0x1B9, "in no memslot"),
+        (0xBB, "in no memslot"),
+        (0x189, "in no memslot"),
+        (0x1FC, "in no memslot"),
+        (0x185, "instruction emulator"),
+        (0x180, "EPT misconfiguration"),
+        (0x1B4, "before 4.12"),
+        (0x186, ""),  # a fetch and a write: nobody
+        (0x0, ""),
+        (0x1, ""),
+        (0x111, ""),
+        (0x1001B9, ""),  # KVM writes none of the bits from 12 on
+    ],
+)
+def test_what_a_kvm_writes_and_no_processor_does(value: int, says: str) -> None:
+    assert says in written_by_kvm(value)
+    assert bool(written_by_kvm(value)) is bool(says)
+
+
+def test_what_the_models_of_kvm_make_of_a_missing_table_is_recognised() -> None:
+    path = Path()
+    for op in (Op.READ, Op.WRITE):
+        for by in ("kvm-5.10", "kvm-6.1", "kvm-7.2"):
+            missing = SparseMemory[L1Phys](path.words, ((TABLES[1], TABLES[1] + 0x1000),))
+            found = model(by).predict(missing, path.eptp, to(op), CPU, Controls())
+            assert found.outcome is Outcome.VIOLATION
+            assert "in no memslot" in written_by_kvm(found.qualification)
+
+
+@pytest.mark.parametrize("value", [0x10002, 0x10001, 0x10012 & ~0x10, 0x10182])
+def test_asynchronous_accesses_may_lack_a_linear_address(value: int) -> None:
+    assert impossible(value) == ()
+    assert "PEBS" in in_words(value) or "asynchronous" in in_words(value)
+
+
 def test_in_words() -> None:
     assert in_words(0x1AA) == (
         "a data write at the translation of a linear address; the entries used allow RX"
     )
     assert "guest paging-structure entry" in in_words(0x83)
     assert "PDPTE" in in_words(0x1)
+    assert "user-mode fetch" in in_words(0x1BC)
+    assert "user-mode fetch" not in in_words(0x19C)
