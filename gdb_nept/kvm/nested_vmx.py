@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gdb_nept.address import KernelVirt, L1Phys
 from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import EptVpidCap
+from gdb_nept.kvm.guest_state import AS_TODAY, Writes
 from gdb_nept.target.ports import Value
 
 NO_ADDRESS = (1 << 64) - 1  # INVALID_GPA, "none", of current_vmptr and vmxon_ptr
@@ -74,6 +75,7 @@ class Nested:
     shadow: ShadowVmcs
     ept_vpid_cap: EptVpidCap
     secondary_allowed: SecondaryControls
+    writes: Writes = AS_TODAY
 
     @property
     def has_vmcs12(self) -> bool:
@@ -109,6 +111,9 @@ def read_nested(vmx: Value) -> Nested:
         shadow=_shadow_vmcs(vmx, nested),
         ept_vpid_cap=_ept_vpid_cap(nested),
         secondary_allowed=_secondary_allowed(nested),
+        writes=Writes(
+            nested.has("need_sync_vmcs02_to_vmcs12_rare"), nested.has("pre_vmenter_bndcfgs")
+        ),
     )
 
 

@@ -13,8 +13,10 @@ from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.exits import ExitReason
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
+from gdb_nept.kvm.guest_state import is_pae
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
 from gdb_nept.target.ports import Kernel, Value, object_at
+from gdb_nept.walk.paging import Efer
 
 MODES = ("OUTSIDE_GUEST_MODE", "IN_GUEST_MODE", "EXITING_GUEST_MODE", "READING_SHADOW_PAGE_TABLES")
 IN_GUEST_MODE = 1
@@ -82,6 +84,16 @@ class Vcpu:
 
     def register(self, name: str) -> Register | None:
         return next((register for register in self.registers if register.name == name), None)
+
+    @property
+    def pae(self) -> bool | None:
+        """Whether who runs uses PAE paging.  KVM's copies of the bits that decide are never old:
+        it intercepts each write that changes one (kvm_cache_regs.h, KVM_POSSIBLE_CR0_GUEST_BITS,
+        KVM_POSSIBLE_CR4_GUEST_BITS; EFER)."""
+        cr0, cr4, efer = (self.register(name) for name in ("cr0", "cr4", "efer"))
+        if cr0 is None or cr4 is None or efer is None:
+            return None
+        return is_pae(cr0.number, cr4.number, bool(Efer(efer.number).long_mode_active))
 
 
 def read_vcpu(

@@ -3,14 +3,12 @@
 
 While a vmcs12 is loaded, `nested.cached_vmcs12` is the vmcs12; the page that L1 named by VMPTRLD is
 written back only when L1 gives the VMCS up.  But not every field of the cache is current at every
-moment: arch/x86/kvm/vmx/nested.c, sync_vmcs02_to_vmcs12(), copy_shadow_to_vmcs12(),
-vmx_get_nested_state() (which states the rules in a comment).
+moment: kvm/authority.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
 
 from gdb_nept.address import KernelVirt, L1Phys
 from gdb_nept.arch.controls import (
@@ -23,40 +21,16 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.vmcs import field_name
 from gdb_nept.errors import NoGuest
+from gdb_nept.kvm.authority import NOT_OFFERED, Authority, Judgement, Situation, judge
+from gdb_nept.kvm.guest_state import InForce, is_pae
 from gdb_nept.kvm.nested_vmx import Nested
-from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, known_field, layout_of
+from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, layout_of, number_at
 from gdb_nept.target.ports import Kernel
+
+__all__ = ["NOT_OFFERED", "Authority", "Judgement", "Situation", "judge"]
 
 VMCS12_SIZE = 4096
 SHADOW_INDICATOR = 1 << 31
-
-
-class Authority(Enum):
-    """How far the cached value of a field can be trusted just now."""
-
-    AUTHORITATIVE = "authoritative"
-    STALE = "stale"
-    MAYBE_STALE = "maybe stale"
-    LAST_EXIT = "last exit"  # exit information: right, and about the last exit that L1 saw
-
-
-@dataclass(frozen=True)
-class Judgement:
-    authority: Authority
-    why: str
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What decides about the fields: read from Nested, and apart from it for tests."""
-
-    loaded: bool
-    l2_active: bool
-    run_pending: bool = False
-    rare_sync_pending: bool = False
-    shadowing: bool = False  # L1 has a hardware shadow VMCS
-    newer_in_cache: bool = False  # the cache waits to be copied to the shadow VMCS or eVMCS
-    evmcs: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,9 +98,36 @@ class Vmcs12:
 
     @property
     def secondary(self) -> SecondaryControls:
-        """The secondary controls in force: none unless the primary ones activate them."""
-        active = self.primary.secondary_controls
+        """The secondary controls in force: none unless the primary ones activate them.  Where the
+        primary ones may be older than what L1 has written, they are taken to (`assumed`)."""
+        active = self.primary.secondary_controls or self.assumed
         return SecondaryControls(self.number("secondary_vm_exec_control") if active else 0)
+
+    @property
+    def assumed(self) -> str:
+        """That the secondary controls are taken as activated, and why; '' if the primary controls
+        decide.  Primary controls are in the hardware shadow VMCS that L1 writes, and secondary
+        ones are not (vmx/vmcs_shadow_fields.h)."""
+        primary = self.find("cpu_based_vm_exec_control")
+        if primary is None or primary.authority is not Authority.MAYBE_STALE:
+            return ""
+        if self.primary.secondary_controls:
+            return ""
+        return (
+            f"the primary controls in KVM's cache, {primary.value:#x}, do not activate the "
+            f"secondary ones, but are maybe stale: {primary.why}; taken as if they did"
+        )
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What there is to say before EPT12 is taken from this vmcs12."""
+        fields = [self.find(name) for name in ("secondary_vm_exec_control", "ept_pointer")]
+        told: dict[str, list[str]] = {}
+        for field in fields:
+            if field is not None and field.authority is not Authority.AUTHORITATIVE:
+                told.setdefault(f"{field.authority.value}: {field.why}", []).append(field.name)
+        doubts = tuple(f"{' and '.join(names)}: {why}" for why, names in told.items())
+        return (self.assumed, *doubts) if self.assumed and self.secondary.ept else doubts
 
     @property
     def exit(self) -> ExitControls:
@@ -145,9 +146,17 @@ class Vmcs12:
     def ept_enabled(self) -> bool:
         return bool(self.secondary.ept)
 
+    @property
+    def pae(self) -> bool | None:
+        """Whether L2 uses PAE paging, and so loads PDPTE registers; None if that is not known."""
+        return None if self.situation.controls is None else self.situation.controls.pae
 
-def read_vmcs12(kernel: Kernel, nested: Nested, layout: Layout | None = None) -> Vmcs12:
-    """The vmcs12 in KVM's cache; `layout` is this kernel's, where that is known already.
+
+def read_vmcs12(
+    kernel: Kernel, nested: Nested, layout: Layout | None = None, pae: bool | None = None
+) -> Vmcs12:
+    """The vmcs12 in KVM's cache; `layout` is this kernel's, where that is known already, and `pae`
+    whether who runs on the vCPU uses PAE paging.
 
     Raises NoGuest if the vCPU has none (no VMXON), MemoryUnreadable, and NeptError if the layout
     is unknown.
@@ -158,7 +167,7 @@ def read_vmcs12(kernel: Kernel, nested: Nested, layout: Layout | None = None) ->
         raise NoGuest("the vCPU has no cached vmcs12", advice)
     layout = layout or layout_of(kernel, lambda: kernel.read(address, VMCS12_SIZE))
     data = kernel.read(address, layout.size)
-    return decode(data, layout, situation_of(nested), address, nested)
+    return decode(data, layout, situation_of(nested), address, nested, pae)
 
 
 def situation_of(nested: Nested) -> Situation:
@@ -171,6 +180,7 @@ def situation_of(nested: Nested) -> Situation:
         shadowing=nested.shadow.address is not None and not evmcs,
         newer_in_cache=nested.shadow.newer_in_cache,
         evmcs=evmcs,
+        writes=nested.writes,
     )
 
 
@@ -180,8 +190,10 @@ def decode(
     situation: Situation,
     address: KernelVirt | None = None,
     nested: Nested | None = None,
+    pae: bool | None = None,
 ) -> Vmcs12:
     """The vmcs12 whose bytes are `data`, at least `layout.size` of them."""
+    situation = replace(situation, controls=controls_in(data, layout, situation, pae))
     head = int.from_bytes(data[0:4], "little")
     revision = head & ~SHADOW_INDICATOR
     problems = []
@@ -215,60 +227,25 @@ def _field(place: Place, data: bytes, situation: Situation, not_offered: bool) -
     )
 
 
-def judge(name: str, now: Situation) -> Judgement:
-    """Whether the cached value of field `name` is the true one just now."""
-    known = known_field(name)
-    if not now.loaded:
-        return Judgement(Authority.STALE, "no vmcs12 is loaded")
-    if known is None:
-        return Judgement(Authority.MAYBE_STALE, "a field that this program does not know")
-    if known.keeper in WRITTEN_AT:
-        return Judgement(Authority.LAST_EXIT, WRITTEN_AT[known.keeper])
-    if now.l2_active:
-        return _while_l2_runs(known.keeper, now.run_pending)
-    return _while_l1_runs(known.keeper, known.shadowed, now)
+def controls_in(
+    data: bytes, layout: Layout, situation: Situation, pae: bool | None = None
+) -> InForce:
+    """The controls of this vmcs12.  `pae`, of the vCPU, is L2's while L2 runs; after an exit
+    vmcs12 itself tells: KVM has written CR0, CR4 and the IA-32e mode bit back."""
 
+    def number(name: str) -> int:
+        return number_at(layout, data, name)
 
-#: Fields that report: when KVM writes them.
-WRITTEN_AT = {
-    "exit": "written at the last exit to L1",
-    "ept-exit": "written at the last exit to L1 because of EPT, whatever exits came since",
-    "vmfail": "written when a VMX instruction of L1's failed last",
-}
-OWN = Judgement(Authority.AUTHORITATIVE, "L1 alone writes it")
-NOT_OFFERED = Judgement(
-    Authority.AUTHORITATIVE, "L1 cannot access it: KVM does not offer it on this processor"
-)
-SHARED = Judgement(
-    Authority.AUTHORITATIVE, "L1 writes it, and KVM changes it here as hardware would"
-)
-IN_VMCS02 = Judgement(Authority.STALE, "L2 runs: the value is in vmcs02; this is the last entry's")
-
-
-def _while_l2_runs(keeper: str, run_pending: bool) -> Judgement:
-    if keeper in ("guest", "rare"):
-        if run_pending:
-            return Judgement(Authority.AUTHORITATIVE, "VM entry is pending: L2 has not run with it")
-        return IN_VMCS02
-    if keeper == "msr":
-        why = "KVM updates it when it intercepts L2's WRMSR"
-        return Judgement(Authority.MAYBE_STALE, why)
-    if keeper == "entry":
-        why = "L1 alone writes it, but for bit 9 (IA-32e mode guest): the last entry's"
-        return Judgement(Authority.AUTHORITATIVE, why)
-    return SHARED if keeper == "kvm" else OWN
-
-
-def _while_l1_runs(keeper: str, shadowed: str, now: Situation) -> Judgement:
-    if now.evmcs and not now.newer_in_cache:
-        why = "L1 writes its enlightened VMCS; KVM reads it at the next VM entry"
-        return Judgement(Authority.MAYBE_STALE, why)
-    if keeper == "rare" and now.rare_sync_pending:
-        why = "put off (need_sync_vmcs02_to_vmcs12_rare): still only in vmcs02"
-        return Judgement(Authority.STALE, why)
-    if shadowed == "rw" and now.shadowing and not now.newer_in_cache:
-        why = "L1's newest VMWRITE may be only in the hardware shadow VMCS until the next VM entry"
-        return Judgement(Authority.MAYBE_STALE, why)
-    if keeper in ("guest", "rare"):
-        return Judgement(Authority.AUTHORITATIVE, "refreshed from vmcs02 at the last exit to L1")
-    return SHARED if keeper == "kvm" else OWN
+    primary = PrimaryControls(number("cpu_based_vm_exec_control"))
+    doubtful = judge("cpu_based_vm_exec_control", situation).authority is Authority.MAYBE_STALE
+    active = primary.secondary_controls or doubtful
+    entry = EntryControls(number("vm_entry_controls"))
+    if not situation.l2_active:
+        pae = is_pae(number("guest_cr0"), number("guest_cr4"), bool(entry.ia32e_guest))
+    return InForce(
+        PinControls(number("pin_based_vm_exec_control")),
+        SecondaryControls(number("secondary_vm_exec_control") if active else 0),
+        ExitControls(number("vm_exit_controls")),
+        entry,
+        pae,
+    )
