@@ -105,17 +105,20 @@ def foresee(
     base: Ground, place: Place, link: Link, models: Iterable[Model], seen: Seen | None = None
 ) -> Foresight:
     """What each candidate access leads to, by each model: complete when it returns."""
-    accesses = tuple(candidates(place, link, seen))
+    accesses = tuple(candidates(place, link, seen, base.pae))
     return {
         model.name: tuple(Foreseen(each, base.predict(each, model)) for each in accesses)
         for model in models
     }
 
 
-def candidates(place: Place, link: Link, seen: Seen | None = None) -> Iterator[Access]:
+def candidates(
+    place: Place, link: Link, seen: Seen | None = None, pae: bool | None = None
+) -> Iterator[Access]:
     """Every kind of access to `place`, the likeliest first: made by the processor, and at the
     stage that L2's page tables tell.  If the processor's access was seen, it alone is the
-    processor's; L0's emulator may still have made another for it."""
+    processor's; L0's emulator may still have made another for it.  PDPTE registers are loaded for
+    an L2 with PAE paging alone (SDM vol. 3, June 2026, 5.4.1)."""
     stages = sorted((Stage.FINAL, Stage.WALK), key=lambda stage: stage is not link.stage)
     users = (False, True) if link.user is None else (link.user,)
     kinds = [(op, stage) for stage in stages for op in OPS[stage]]
@@ -123,7 +126,7 @@ def candidates(place: Place, link: Link, seen: Seen | None = None) -> Iterator[A
         for op, stage in [(seen.op, seen.stage)] if seen and not emulated else kinds:
             for user in users:
                 yield _candidate(place, link, op, stage, user, emulated)
-    if not seen:
+    if not seen and pae is not False:
         yield _candidate(place, link, Op.READ, Stage.PDPTE, False, False)
 
 
@@ -164,8 +167,16 @@ def _candidate(
 # -- from the guest-linear address to the guest-physical one ------------------------------------
 
 
-def link_of(base: Ground, place: Place, paging: GuestPaging) -> Link:
-    """Follow L2's page tables, through EPT12 whatever its rights, from the one to the other."""
+def link_of(base: Ground, place: Place, paging: GuestPaging, doubt: str = "") -> Link:
+    """Follow L2's page tables, through EPT12 whatever its rights, from the one to the other.  With
+    a `doubt` about the registers, that they lead elsewhere says nothing."""
+    found = _followed(base, place, paging)
+    if doubt and found.lead is Lead.ELSEWHERE:
+        return Link(Lead.UNKNOWN, f"{found.why}, by registers that may be old: {doubt}")
+    return found
+
+
+def _followed(base: Ground, place: Place, paging: GuestPaging) -> Link:
     if place.gla is None:
         return UNLINKED
     # a supervisor's read with SMAP lifted: L2's rights have no say in where an address leads

@@ -124,7 +124,7 @@ def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check
     base = ground(session, chosen)
     place = place_of(session.vmcs12(chosen))
     registers = guest_registers(session, chosen)
-    link = link_of(base, place, registers.paging)
+    link = link_of(base, place, registers.paging, registers.translation_doubt)
     foretold = foretell(session, chosen, base, place, link, model)
     return compare(foretold, session.vmcs12(chosen), link, registers)
 
@@ -166,7 +166,11 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
         foretold.suspects,
         _with_linear(foretold.elsewhere, place),
     )
-    notes = (*foretold.kvm.doubts, *_notes(vmcs12, registers.doubts))
+    notes = (
+        *foretold.base.caveats,
+        *foretold.kvm.doubts,
+        *_notes(vmcs12, registers.doubts),
+    )
     return _judge(case, foretold.asked.name, foretold.kvm, notes)
 
 

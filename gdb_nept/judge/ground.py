@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gdb_nept.address import L1Phys
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
+from gdb_nept.kvm.authority import Authority
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.memory.reader import PageCache, PhysicalMemory
 from gdb_nept.nested.choice import Chosen
@@ -23,12 +24,15 @@ from gdb_nept.predict.outcome import Prediction
 
 @dataclass(frozen=True)
 class Ground:
-    """EPT12 as it stands, and what is in force for it."""
+    """EPT12 as it stands, and what is in force for it.  `pae` is whether L2 uses PAE paging, None
+    where that is not known; `caveats` say why EPT12 or the controls may be others."""
 
     memory: PhysicalMemory[L1Phys]
     eptp: Eptp
     cpu: Capabilities
     controls: Controls
+    pae: bool | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def refusal(self) -> str:
@@ -43,7 +47,19 @@ def ground(session: Session, chosen: Chosen) -> Ground:
     """Raises NoGuest where L1 runs no L2 with EPT."""
     ept12 = session.ept(chosen, Which.L1)
     memory: PageCache[L1Phys] = PageCache(session.l1_memory(chosen))
-    return Ground(memory, ept12.eptp, ept12.cpu, controls_of(session.vmcs12(chosen)))
+    vmcs12 = session.vmcs12(chosen)
+    caveats = (*ept12.caveats, *_log_in_doubt(vmcs12))
+    return Ground(memory, ept12.eptp, ept12.cpu, controls_of(vmcs12), vmcs12.pae, caveats)
+
+
+def _log_in_doubt(vmcs12: Vmcs12) -> tuple[str, ...]:
+    """The PML index decides between a full log and none; L1 may write it without an exit."""
+    index = vmcs12.find("guest_pml_index")
+    if not vmcs12.secondary.pml or index is None:
+        return ()
+    if index.authority is not Authority.MAYBE_STALE:
+        return ()
+    return (f"{index.name}: {index.authority.value}: {index.why}",)
 
 
 def controls_of(vmcs12: Vmcs12) -> Controls:

@@ -19,7 +19,7 @@ from gdb_nept.walk.paging import GuestPaging
 
 @dataclass(frozen=True)
 class Oracle:
-    """`doubts` are what the model assumes without knowing."""
+    """`doubts` are what the model assumes without knowing, and what EPT12 may not be."""
 
     base: Ground
     model: Model
@@ -39,4 +39,5 @@ def oracle(session: Session, chosen: Chosen, name: str) -> Oracle:
     """Raises BadInput for a model that there is not, NoGuest where L1 runs no L2 with EPT."""
     model = named_model(session, chosen, name)
     doubts = kvm_model(session, chosen).doubts if is_attached(name) else ()
-    return Oracle(ground(session, chosen), model, doubts)
+    base = ground(session, chosen)
+    return Oracle(base, model, (*base.caveats, *doubts))

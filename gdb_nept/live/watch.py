@@ -204,7 +204,8 @@ def _reflected(session: Session, begun: Pending) -> Reflected:
     chosen = session.at(begun.call.vcpu)
     vmcs12 = session.vmcs12(chosen)
     registers = guest_registers(session, chosen)
-    link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging)
+    doubt = registers.translation_doubt
+    link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging, doubt)
     found = compare(begun.foretold, vmcs12, link, registers)
     return Reflected(chosen.vm, chosen.place, begun.gpa, begun.seen, found)
 

@@ -30,12 +30,14 @@ class Which(Enum):
 
 @dataclass(frozen=True)
 class Ept:
-    """One EPT: EPT12 lies in L1's memory, KVM's own two in the host's."""
+    """One EPT: EPT12 lies in L1's memory, KVM's own two in the host's.  `caveats` say why EPT12 may
+    be another than L1 means."""
 
     which: Which
     eptp: Eptp
     cpu: Capabilities
     memory: Union[PhysicalMemory[L1Phys], PhysicalMemory[HostPhys]]
+    caveats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

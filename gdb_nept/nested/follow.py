@@ -67,7 +67,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
 
 
 def _notes(of_root: str, asked: L2Phys, ept12: Ept) -> tuple[str, ...]:
-    notes = [of_root] if of_root else []
+    notes = [*ept12.caveats, *([of_root] if of_root else [])]
     if asked >> ept12.cpu.maxphyaddr:
         notes.append(
             f"L2 cannot form this address: MAXPHYADDR is {ept12.cpu.maxphyaddr}, and an entry "

@@ -2,7 +2,8 @@
 """The registers that decide how L2 translates linear addresses, and where each comes from.
 
 While L2 is active KVM keeps its own copies of CR0, CR3, CR4 and EFER in kvm_vcpu_arch, some of them
-older than what is in the processor's VMCS; after an exit to L1 they are in vmcs12.
+older than what is in the processor's VMCS; after an exit to L1 they are in vmcs12, as far as the
+controls in force had them loaded or saved (kvm/guest_state.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
+from gdb_nept.kvm.guest_state import holds, kept
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
 from gdb_nept.nested.choice import Chosen
@@ -25,17 +27,20 @@ NAMES = {
 }
 CURRENT = (Authority.AUTHORITATIVE, Authority.LAST_EXIT)
 PDPTRS = 4
+INTERCEPTED = ("cr0", "cr4", "efer")  # KVM sees each change that paging hangs on (Vcpu.pae)
 ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
 
 
 @dataclass(frozen=True)
 class GuestRegister:
-    """`doubt` says why the number may not be the true one; '' if it is."""
+    """`doubt` says why the number may not be the true one; '' if it is.  `harmless`: where an
+    address leads does not hang on what may be wrong."""
 
     name: str
     number: int
     origin: str
     doubt: str = ""
+    harmless: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,13 @@ class GuestRegisters:
         """Each doubt once, with the registers that it is about."""
         reasons = dict.fromkeys(one.doubt for one in self.registers if one.doubt)
         return tuple(f"{self._named(reason)}: {reason}" for reason in reasons)
+
+    @property
+    def translation_doubt(self) -> str:
+        """Why L2's page tables may be others than `paging` says; '' if they are these.  What KVM
+        may hold older copies of, in CR0 and CR4, has no part in where an address leads."""
+        doubts = (one.doubt for one in self.registers if one.doubt and not one.harmless)
+        return next(doubts, "")
 
     def _named(self, doubt: str) -> str:
         return ", ".join(one.name for one in self.registers if one.doubt == doubt)
@@ -75,10 +87,48 @@ def _register(vcpu: Vcpu, vmcs12: Vmcs12, name: str) -> GuestRegister:
     """From the vCPU if L2 is active and KVM has it, else from vmcs12."""
     live = vcpu.register(name) if vmcs12.situation.l2_active else None
     if live is not None:
-        return GuestRegister(name, live.number, f"kvm_vcpu_arch.{name}", live.why)
+        doubt = live.why or _between(vcpu)
+        harmless = name in INTERCEPTED and doubt == live.why
+        return GuestRegister(name, live.number, f"kvm_vcpu_arch.{name}", doubt, harmless)
+    if name == "efer" and not vmcs12.situation.l2_active and _is_l1s(vmcs12):
+        return _efer_of_l1(vcpu, vmcs12)
     field = vmcs12.field(NAMES[name])
     doubt = "" if field.authority in CURRENT else f"{field.authority.value}: {field.why}"
-    return GuestRegister(name, field.value, f"vmcs12.{field.name}", doubt)
+    # what L1 has written since an exit is for the next entry: it did not translate for the last
+    left = not vmcs12.situation.l2_active and field.authority is Authority.MAYBE_STALE
+    harmless = left or name == "rflags"
+    return GuestRegister(name, field.value, f"vmcs12.{field.name}", doubt, harmless)
+
+
+def _between(vcpu: Vcpu) -> str:
+    """In the middle of a nested VM entry or exit KVM's copies are of neither for sure."""
+    return vcpu.nested.disagreement if vcpu.nested else ""
+
+
+def _is_l1s(vmcs12: Vmcs12) -> bool:
+    """Whether L2 runs with L1's EFER: vmcs12 neither loads nor saves one."""
+    now = vmcs12.situation.controls
+    row = kept("guest_ia32_efer", vmcs12.situation.writes)
+    return row is not None and holds(row.loaded, now) is False and holds(row.if_, now) is False
+
+
+def _efer_of_l1(vcpu: Vcpu, vmcs12: Vmcs12) -> GuestRegister:
+    """nested_vmx_calc_efer(), vmx/nested.c; L1's own is in kvm_vcpu_arch while L1 runs.  L1's list
+    of MSRs to load at VM entry may give L2 another."""
+    own = vcpu.register("efer")
+    if own is None:
+        raise NoGuest("the vCPU's EFER cannot be read")
+    mode = Efer.long_mode.mask | Efer.long_mode_active.mask
+    number = own.number | mode if vmcs12.entry.ia32e_guest else own.number & ~mode
+    count = vmcs12.number("vm_entry_msr_load_count")
+    doubt = own.why
+    if count:
+        doubt = f"L1 has {count} MSRs loaded at VM entry: that list is not looked at here"
+    origin = (
+        "L1's (kvm_vcpu_arch.efer), LMA and LME by VM-entry control bit 9: vmcs12 neither loads "
+        "nor saves L2's (nested_vmx_calc_efer())"
+    )
+    return GuestRegister("efer", number, origin, doubt)
 
 
 def _pdptrs(vcpu: Vcpu, vmcs12: Vmcs12) -> tuple[int, ...]:

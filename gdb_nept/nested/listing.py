@@ -66,7 +66,9 @@ def listing(
     rows = with_holes(scan.entries() if entries else scan.found(), low, high)
     if which is Which.L1:
         refusal = found.eptp.problem(found.cpu)
-        return Listing(title, which.value, found.eptp, found.cpu, rows, high, refusal=refusal)
+        return Listing(
+            title, which.value, found.eptp, found.cpu, rows, high, found.caveats, refusal=refusal
+        )
     form = spte_format(session.kernel, chosen.owner.value)
     notes = (*_of_another(session, chosen, which), *form.notes)
     return Listing(title, which.value, found.eptp, found.cpu, rows, high, notes, sptes(form))

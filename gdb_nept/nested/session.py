@@ -124,7 +124,7 @@ class Session:
                 "operation",
                 "nept-vms shows which vCPUs are.",
             )
-        found = read_vmcs12(self.kernel, nested, self._known.layout)
+        found = read_vmcs12(self.kernel, nested, self._known.layout, chosen.vcpu.pae)
         self._known.layout = found.layout
         return found
 
@@ -177,13 +177,18 @@ class Session:
         if not found.ept_enabled:
             raise NoGuest(
                 "L1 runs this L2 without EPT (secondary control bit 1 is clear)",
-                "L2's page tables lead to L1 physical addresses then: there is no EPT12.",
+                " ".join(
+                    (
+                        "L2's page tables lead to L1 physical addresses then: there is no EPT12.",
+                        *(f"But {caveat}." for caveat in found.caveats),
+                    )
+                ),
             )
         offered = chosen.vcpu.capabilities
         if offered is None:
             raise NoGuest(f"VM {chosen.vm}, vCPU {chosen.place} is no VMX vCPU")
         cpu = in_force(offered, found.secondary)
-        return Ept(Which.L1, found.eptp, cpu, self.l1_memory(chosen))
+        return Ept(Which.L1, found.eptp, cpu, self.l1_memory(chosen), found.caveats)
 
     def scan(self, ept: Ept, low: int, high: int) -> Scan[Any, Any]:
         """The mappings of `ept` in a range, in the spaces that `ept.which` tells."""
