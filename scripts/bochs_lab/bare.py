@@ -27,10 +27,10 @@ from .ram import GuestRam
 from .registers import registers
 
 MEMORY = 128  # MiB: L1's log ends under 64
-FILES = ("l1.elf", "scenarios.bin")
+SCENARIOS = "scenarios.bin"
 _GRUB = """\
 set timeout=0
-multiboot /l1.elf {words}
+multiboot /{image} {words}
 module /scenarios.bin
 boot
 """
@@ -42,20 +42,25 @@ class BareOptions:
 
     guests: Guests
     words: str = "quiet=1"
+    image: str = "l1.elf"
     memory: int = MEMORY
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property
     def key(self) -> str:
         machine = [CONFIGURATION, cache.file_digest(executable()), str(self.memory)]
-        digests = [cache.file_digest(self.guests.folder / name) for name in FILES]
+        digests = [cache.file_digest(self.guests.folder / name) for name in self.files]
         return cache.key_of([*digests, self.words, _GRUB, *machine])
+
+    @property
+    def files(self) -> tuple[str, str]:
+        return self.image, SCENARIOS
 
 
 def ensure(options: BareOptions, progress: Optional[Progress] = None) -> Path:
     """The snapshot of L1 at its end; taken if there is none."""
     teller = progress or Silent()
-    missing = [name for name in FILES if not (options.guests.folder / name).is_file()]
+    missing = [name for name in options.files if not (options.guests.folder / name).is_file()]
     if missing:
         raise LabError(f"{options.guests.folder} has no {', '.join(missing)}")
     return cache.artifact("bare", options.key, lambda folder: _take(options, folder, teller))
@@ -79,9 +84,10 @@ def _powered_on(folder: Path, options: BareOptions) -> Bochs:
 def _make_iso(folder: Path, options: BareOptions) -> Path:
     tree, iso = folder / "tree", folder / "bare.iso"
     (tree / "boot" / "grub").mkdir(parents=True)
-    for name in FILES:
+    for name in options.files:
         shutil.copy(options.guests.folder / name, tree)
-    (tree / "boot" / "grub" / "grub.cfg").write_text(_GRUB.format(words=options.words))
+    words = _GRUB.format(image=options.image, words=options.words)
+    (tree / "boot" / "grub" / "grub.cfg").write_text(words)
     try:
         command = ["grub-mkrescue", "-o", str(iso), str(tree)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -53,6 +53,17 @@ def parked(options: LabOptions, image: Image, progress: Progress) -> Iterator[Ma
             yield machine
 
 
+def proceed(machine: Machine, options: LabOptions, image: Image, progress: Progress) -> None:
+    """Let a parked machine run on to the park point of these options, which are else its own."""
+    machine.options, machine.image, machine.park = options, image, None
+    watch = _Watch(machine, progress)
+    watch.expect_park()
+    try:
+        _run_to_park_point(machine, watch)
+    except BochsDied as error:
+        raise BootFailed(str(error), machine.console.tail()) from error
+
+
 def _powered_on(
     folder: Path, options: LabOptions, image: Image, line: Optional[SerialLine]
 ) -> Bochs:
@@ -133,10 +144,13 @@ class _Watch:
             self.park = str(found["park"])
             self._progress.stage(f"{self._seconds()}: parked at {self.park}")
 
-    def _reached_init(self, release: str) -> None:
-        timeouts = self._machine.options.timeouts
-        self._deadline = time.monotonic() + timeouts.park
+    def expect_park(self) -> None:
+        """From now on the time for the park point runs."""
+        self._deadline = time.monotonic() + self._machine.options.timeouts.park
         self._stage = f"the park point {self._machine.options.park} was not reached"
+
+    def _reached_init(self, release: str) -> None:
+        self.expect_park()
         self._progress.stage(f"{self._seconds()}: L0 runs {release}")
 
     def _elapsed(self) -> float:

@@ -131,7 +131,8 @@ def _snapshot(parsed: argparse.Namespace, teller: Lines) -> int:
 def _bare(parsed: argparse.Namespace, teller: Lines) -> int:
     """Run L1 alone, with no L0 under it, and tell where its memory is kept"""
     built = guests.guests(parsed.guests, teller)
-    _say(teller, str(bare.ensure(bare.BareOptions(built, parsed.words), teller)))
+    wanted = bare.BareOptions(built, parsed.words, "states.elf" if parsed.states else "l1.elf")
+    _say(teller, str(bare.ensure(wanted, teller)))
     return 0
 
 
@@ -254,6 +255,7 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
         add("--detach", action="store_true", help="leave it in the background, until `lab down`")
     elif name == "bare":
         add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
+        add("--states", action="store_true", help="the L1 that does what hypervisors do")
         add("--words", default="", metavar="WORDS", help="of L1's command line: quiet=1")
     elif name == "overlay":
         add("overlay", choices=["linux-kvm"], help="L1: Linux with KVM, in QEMU")
@@ -273,6 +275,7 @@ def _shaping_options() -> argparse.ArgumentParser:
     add("--memory", type=int, default=512, metavar="MIB", help=f"up to {BOCHS_MEMORY_LIMIT}")
     add("--overlay", type=Path, metavar="DIR", help="files to add to L0; /lab-run is run if there")
     add("--append", default="", metavar="WORDS", help="more of the kernel line; lab.X=Y: guests'")
+    add("--states", action="store_true", help="L1 does what hypervisors do; more park points")
     add("--park", choices=PARK_POINTS, default="l2", help="where to stop (default: l2)")
     add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
     add("--refresh", action="store_true", help="look for a newer kernel package")

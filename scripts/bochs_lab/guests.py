@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The programs that run above L0: the VMM, L1's image, its table of scenarios."""
+"""The programs that run above L0: the VMM, the images of L1, a table of scenarios."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .errors import LabError
 from .progress import Progress
 
 SOURCES = Path(__file__).resolve().parents[2] / "tests" / "guests"
-NAMES = ("vmm", "l1.elf", "scenarios.bin")
+NAMES = ("vmm", "l1.elf", "states.elf", "scenarios.bin")
 _BUILT_SUFFIXES = (".o", ".elf", ".bin", ".d", ".pyc")
 _NO_SOURCES = ("generate.py",)  # scenarios of the proof: no part of what `make` builds
 
 
 @dataclass(frozen=True)
 class Guests:
-    """A directory that holds the three files, and a key over what they are made from."""
+    """A directory that holds these files, and a key over what they are made from."""
 
     folder: Path
     key: str
 
     def files(self) -> list[Path]:
-        """The three files, or those of them that there are."""
+        """The files, or those of them that there are."""
         return [self.folder / name for name in NAMES if (self.folder / name).exists()]
 
 

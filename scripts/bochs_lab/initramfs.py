@@ -26,7 +26,7 @@ INIT = Path(__file__).with_name("l0-init")
 MODULES = ("irqbypass", "kvm", "kvm-intel")
 APPLETS = (
     *("sh", "echo", "cat", "ls", "mkdir", "mknod", "mount", "sleep", "stty", "sync"),
-    *("awk", "dd", "dmesg", "grep", "insmod", "tail", "uname"),
+    *("awk", "dd", "dmesg", "grep", "insmod", "tail", "tr", "uname"),
 )
 CONSOLE = (5, 1)  # major and minor number of /dev/console
 _TRAILER = "TRAILER!!!"

@@ -11,7 +11,18 @@ from . import kernels
 from .errors import LabError
 from .kernels import KERNELS, Kernel
 
-PARK_POINTS = ("start", "l1", "l1-exit", "l2", "done")  # in the order a run meets them
+#: Of the L1 that does what hypervisors do (`states=True`), in its order; at those with "-exit", and
+#: at composing, eptp-written, eptp-new, eptp-ad and the two of A/D flags, L1 runs, else L2.
+STATES = (
+    *("nx", "nx-exit", "pae", "pae-exit"),
+    *("controls-off", "controls-off-exit", "controls-on", "controls-on-exit", "composing"),
+    *("eptp-switched", "eptp-written", "eptp-new", "eptp-ad", "ad-cleared", "ad-invept"),
+    *("apic-page", "apic-virtual", "slot-deleted", "slot-absent", "slot-back", "slot-moved"),
+)
+OF_SCENARIO = ("l1-exit", "l2")
+#: In the order in which a run meets them; "l1" is that of an overlay.
+PARK_POINTS = ("start", "l1", *OF_SCENARIO, *STATES, "done")
+STATES_WORD = "lab.l1=states"
 BOCHS_MEMORY_LIMIT = 2048  # MiB; Bochs refuses more
 LEAST_MEMORY = 128  # MiB; below, the initramfs does not unpack
 
@@ -45,6 +56,7 @@ class LabOptions:
     park: str = "l2"
     guests: Optional[Path] = None
     refresh: bool = False
+    states: bool = False  # L1 is states.elf, with the park points STATES
     kgdb: bool = False  # a kernel built with kgdb, which waits for gdb at `kgdb_points`
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -53,6 +65,10 @@ class LabOptions:
             raise LabError(f"no kernel {self.kernel!r}; known: {', '.join(KERNELS)}")
         if self.park not in PARK_POINTS:
             raise LabError(f"no park point {self.park!r}; known: {', '.join(PARK_POINTS)}")
+        if (self.park in STATES) > self.states:
+            raise LabError(f"only with --states does the lab come to {self.park}")
+        if self.states and self.park in OF_SCENARIO:
+            raise LabError(f"with --states the lab parks at start, {', '.join(STATES)}, done")
         if not LEAST_MEMORY <= self.memory <= BOCHS_MEMORY_LIMIT:
             raise LabError(f"memory must be {LEAST_MEMORY} to {BOCHS_MEMORY_LIMIT} MiB")
         if self.kgdb and self.kernel != kernels.WITH_KGDB:
@@ -71,6 +87,8 @@ class LabOptions:
         words += self.description.words
         if self.kgdb:
             words += [KGDB_WORD, f"{KGDB_AT}={','.join(self.kgdb_points)}"]
+        if self.states:
+            words.append(STATES_WORD)
         if self.append:
             words.append(self.append)
         return " ".join(words)

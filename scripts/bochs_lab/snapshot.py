@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -46,6 +48,33 @@ def ensure(options: LabOptions, progress: Optional[Progress] = None, force: bool
                 with boot.parked(options, wanted, teller) as booted:
                     take(booted, target, teller)
     return target
+
+
+def series(
+    options: LabOptions, points: Sequence[str], progress: Optional[Progress] = None
+) -> dict[str, Path]:
+    """The snapshots at several park points, in the order in which a run meets them.
+
+    If one is missing, all that are missing are taken from one machine on its way.
+    """
+    teller = progress or Silent()
+    each = [replace(options, park=point) for point in points]
+    images = [image(one, teller) for one in each]
+    targets = {one.park: path_of(made.snapshot_key) for one, made in zip(each, images)}
+    with cache.locked("series", images[0].machine_key):
+        if not all(target.is_dir() for target in targets.values()):
+            with boot.parked(each[0], images[0], teller) as booted:
+                for one, made in zip(each, images):
+                    if booted.park != one.park:
+                        boot.proceed(booted, one, made, teller)
+                    _take_missing(booted, targets[one.park], teller)
+    return targets
+
+
+def _take_missing(parked: Machine, target: Path, progress: Progress) -> None:
+    with cache.locked("snapshot", target.name):
+        if not target.is_dir():
+            take(parked, target, progress)
 
 
 def _is_up(wanted: Image) -> bool:

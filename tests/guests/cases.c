@@ -8,7 +8,9 @@
 #include "console.h"
 #include "cpu.h"
 #include "ept.h"
+#include "l1.h"
 #include "memory.h"
+#include "page.h"
 #include "paging.h"
 #include "ports.h"
 #include "scenario.h"
@@ -16,9 +18,6 @@
 
 #define WINDOW			(64 * MIB)
 #define WINDOW_SIZE		(4 * MIB)
-#define SIGNATURE_MARK		(0x4e455054ull << 32)	/* "NEPT" */
-#define PAGE_CODE_OFFSET	8
-#define PAGE_CODE_IMMEDIATE	(PAGE_CODE_OFFSET + 1)
 #define VALUE_WRITTEN		0x1122334455667788ull
 #define MAX_PATCHES		16
 #define CROSS_CODE_SIZE		10	/* l2_cross_code and its operand */
@@ -26,7 +25,6 @@
 
 extern const char l2_code[], l2_read[], l2_write[], l2_rmw[], l2_outs[], l2_ins[], l2_park[];
 extern const char l2_code_end[];
-extern const char l2_page_code[], l2_page_code_end[], l2_cross_code[], l2_cross_code_end[];
 
 static const char *const stubs[OP_COUNT] = {
 	[OP_READ] = l2_read, [OP_WRITE] = l2_write, [OP_RMW] = l2_rmw,
@@ -94,7 +92,7 @@ static void build_tables(void)
 			guest_map(&map[i]);
 }
 
-void landscape_build(const void *scenario, u64 size, const struct case_options *given)
+static void landscape_build(const void *scenario, u64 size, const struct case_options *given)
 {
 	u64 log_end;
 
@@ -124,11 +122,6 @@ void landscape_build(const void *scenario, u64 size, const struct case_options *
 	ept_say("entry");
 }
 
-static u64 signature_of(u64 l1gpa)
-{
-	return SIGNATURE_MARK | l1gpa / PAGE_SIZE;
-}
-
 static u64 stub_rip(const char *stub)
 {
 	return file->home + (stub - l2_code);
@@ -148,21 +141,9 @@ static void access(u32 op, u64 linear, u64 value, bool user)
 	vmx_enter(&registers);
 }
 
-static void prepare_page(u64 l1gpa)
-{
-	char *page = (char *)l1gpa;
-	u32 frame = l1gpa / PAGE_SIZE;
-	u64 cross = PAGE_SIZE - (l2_cross_code_end - l2_cross_code);
-
-	memset(page, 0, PAGE_SIZE);
-	memcpy(page + PAGE_CODE_OFFSET, l2_page_code, l2_page_code_end - l2_page_code);
-	memcpy(page + PAGE_CODE_IMMEDIATE, &frame, sizeof(frame));
-	memcpy(page + cross, l2_cross_code, l2_cross_code_end - l2_cross_code);
-}
-
 static void sign_by_l2(const struct scenario_page *page)
 {
-	u64 signature = signature_of(page->l1gpa);
+	u64 signature = page_signature(page->l1gpa);
 
 	access(OP_WRITE, page->linear, signature, false);
 	if (vmread(EXIT_REASON) != REASON_VMCALL)
@@ -174,7 +155,7 @@ static void sign_by_l2(const struct scenario_page *page)
 static void say_page(const struct scenario_page *page)
 {
 	volatile u64 *first = (volatile u64 *)page->l1gpa;
-	u64 signature = signature_of(page->l1gpa);
+	u64 signature = page_signature(page->l1gpa);
 
 	if (is_ram(page->l1gpa, PAGE_SIZE))
 		*first = signature;
@@ -187,14 +168,14 @@ static void say_page(const struct scenario_page *page)
 }
 
 /* Several L2 addresses may have one L1 page, so first all pages are emptied, then all signed. */
-void pages_sign(void)
+static void pages_sign(void)
 {
 	const struct scenario_page *pages = table(file->pages);
 	u32 count = file->pages.count;
 
 	for (u32 i = 0; i < count; i++)
 		if (!(pages[i].needs & missing) && is_ram(pages[i].l1gpa, PAGE_SIZE))
-			prepare_page(pages[i].l1gpa);
+			page_prepare(pages[i].l1gpa);
 	for (u32 i = 0; i < count; i++)
 		if (!(pages[i].needs & missing) && pages[i].by_l2)
 			sign_by_l2(&pages[i]);
@@ -343,25 +324,6 @@ static void keep_record(const struct log_record *record)
 	record_count++;
 }
 
-/* All of the VMCS that this processor has. */
-static void say_vmcs(const char *at)
-{
-	const char *comma = "";
-
-	say("{'vmcs': {");
-	for (u32 kind = 0; kind < 16; kind++)
-		for (u32 index = 0; index < 64; index++) {
-			u32 field = (kind >> 2) << 13 | (kind & 3) << 10 | index << 1;
-			u64 value;
-
-			if (!vmread_if_there(field, &value))
-				continue;
-			say("%s'%x': '%x'", comma, (u64)field, value);
-			comma = ", ";
-		}
-	say("}, 'at': '%s'}\n", at);
-}
-
 static void run_case(u32 number, bool park)
 {
 	const struct scenario_case *c = (const struct scenario_case *)table(file->cases) + number;
@@ -394,7 +356,7 @@ static void run_case(u32 number, bool park)
 	undo_patches(c, changes);
 }
 
-void cases_run(void)
+static void cases_run(void)
 {
 	u64 last = options.first + options.count;
 
@@ -422,13 +384,13 @@ static u32 case_to_park_at(void)
 	fail("no case to park at", 0);
 }
 
-void park_in_l1_exit(void)
+static void park_in_l1_exit(void)
 {
 	run_case(case_to_park_at(), true);
 }
 
 /* L2 reads every signature once more, so the tables are well used; then it parks itself. */
-void park_in_l2(void)
+static void park_in_l2(void)
 {
 	const struct scenario_page *pages = table(file->pages);
 	u64 last = 0;
@@ -448,4 +410,20 @@ void park_in_l2(void)
 	ept_say("entry_at_park");
 	say_vmcs("l2");
 	vmx_enter(&registers);
+}
+
+void l1_run(bool vmm)
+{
+	const struct case_options given = {
+		.vmm = vmm,
+		.quiet = word_on_command_line("quiet=1"),
+		.first = number_on_command_line("first=", 0),
+		.count = number_on_command_line("count=", ~0u),
+	};
+
+	landscape_build(module_start(), module_size(), &given);
+	pages_sign();
+	cases_run();
+	park_in_l1_exit();
+	park_in_l2();
 }

@@ -31,12 +31,4 @@ struct case_options {
 	u64 first, count;	/* which part of the table */
 };
 
-/* Builds EPT12 and L2's page tables from the scenario file; VMX must be on. */
-void landscape_build(const void *file, u64 size, const struct case_options *options);
-void pages_sign(void);
-void cases_run(void);
-/* The two park points. */
-void park_in_l1_exit(void);
-void park_in_l2(void);
-
 #endif

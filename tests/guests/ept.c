@@ -22,6 +22,14 @@ void ept_init(void)
 	root = new_page();
 }
 
+u64 *ept_select(u64 *other)
+{
+	u64 *before = root;
+
+	root = other;
+	return before;
+}
+
 u64 beyond_maxphyaddr(void)
 {
 	return BIT(width);

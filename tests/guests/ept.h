@@ -9,8 +9,11 @@
 #define EPT_RIGHTS		7ull
 #define EPT_LARGE		BIT(7)
 
+/* Makes an EPT12 with nothing in it; all functions work on the one made or selected last. */
 void ept_init(void);
-/* The EPT pointer of the one EPT12 there is, with or without accessed and dirty flags. */
+/* Makes this the EPT12 that is worked on; returns which one it was. */
+u64 *ept_select(u64 *root);
+/* Its EPT pointer, with or without accessed and dirty flags. */
 u64 ept_pointer(bool ad);
 /* `empty`: only the tables above, so that those of other regions lie where they always do. */
 void ept_add(const struct scenario_region *region, bool empty);

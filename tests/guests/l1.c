@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * L1: a hypervisor whose only guest makes EPT faults, one after the other, and which tells of each
- * what the processor told it.
+ * what the processor told it.  There are two of them: l1.elf runs the cases of a scenario, states.elf
+ * (states.h) does what hypervisors do, one after the other.
  *
  * It boots by multiboot in two places.  Booted by GRUB on a bare machine it is the only hypervisor,
  * and what it records is what *the processor* reports.  Started by vmm.c under Linux' KVM the same
@@ -14,6 +15,7 @@
  *   ept.c               EPT12
  *   paging.c            L2's own page tables
  *   l2.S                L2: one instruction for each kind of access
+ *   page.c              pages that L2 is given
  *   cases.c             the scenario: patch, enter, record, undo
  *   scenario.h          the file that scenarios.py writes: what EPT12 looks like, and all the cases
  *
@@ -24,14 +26,12 @@
  * Words of the command line: vmm=1 (the ports of ports.h are there), console=line|rep|poll,
  * quiet=1 (do not say each case), first=N count=N (only these cases), parkcase=NAME.
  */
-#include "cases.h"
 #include "console.h"
 #include "cpu.h"
+#include "l1.h"
 #include "memory.h"
 #include "ports.h"
 #include "vmx.h"
-
-#define MULTIBOOT_LOADED	0x2badb002
 
 static bool vmm;
 
@@ -79,21 +79,10 @@ static void say_start(void)
 
 void l1_main(const struct multiboot *info)
 {
-	struct case_options options;
-
 	memory_init(info);
 	vmm = word_on_command_line("vmm=1");
 	console_init(wanted_console());
 	say_start();
-
-	options.vmm = vmm;
-	options.quiet = word_on_command_line("quiet=1");
-	options.first = number_on_command_line("first=", 0);
-	options.count = number_on_command_line("count=", ~0u);
-	landscape_build(module_start(), module_size(), &options);
-	pages_sign();
-	cases_run();
-	park_in_l1_exit();
-	park_in_l2();
+	l1_run(vmm);
 	finish(0);
 }

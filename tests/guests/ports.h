@@ -17,4 +17,12 @@
 #define PORT_DONE		0x603	/* long: exit status of the VMM */
 #define PORT_TOUCHED		0x604	/* long: L1 frame number which an EPT12 leaf uses */
 
+
+/* Of states.elf. */
+#define PORT_PARK_NAMED		0x605	/* long: L1 physical address of the park point's name */
+#define PORT_SLOT		0x606	/* long: what to do to the last memslot; then the VMM parks */
+#define SLOT_DELETE		0
+#define SLOT_BACK		1
+#define SLOT_MOVE		2
+
 #endif

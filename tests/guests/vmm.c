@@ -4,13 +4,16 @@
  * Linux' KVM, beside two machines that never nest, so that somebody who reads this host from
  * outside finds more than one of everything.
  *
- *	vmm L1.ELF SCENARIOS.BIN [WORD=VALUE...]	words go to L1's command line
+ *	vmm L1.ELF SCENARIOS.BIN [WORD=VALUE...]	words go to L1's command line; l1=states:
+ *							the machine that states.elf wants
  *	vmm --park NAME					park at once
  *
  * To park is to execute XCHG %BX, %BX: with `magic_break` Bochs then stops, in this very process.
  * With KGDB_AT=NAME,... in the environment, it is to enter kgdb, at the points named and no other.
  *
- *	nested	one processor; 0..32 MiB, 64..68 MiB, 64 KiB read-only at 0xfff00000
+ *	nested	one processor; 0..32 MiB, 64..68 MiB, 64 KiB read-only at 0xfff00000; for the L1
+ *		states.elf also an APIC and a TSS in the kernel, and 1 MiB at 96 MiB, which is taken
+ *		away, put back, and moved to 112 MiB at that L1's wish
  *	plain	one processor, real mode, halts; 2 MiB
  *	pair	two processors, real mode, halt; 4 MiB in two slots
  */
@@ -36,12 +39,16 @@
 #define COUNT(array)		(sizeof(array) / sizeof((array)[0]))
 #define MIB			0x100000ull
 #define PAGE			0x1000ull
-#define MAX_SLOTS		3
+#define MAX_SLOTS		4
 #define MAX_VCPUS		2
 
 #define HUGE_FROM		(16 * MIB)	/* of slot 0; under it the host has small pages */
 #define READ_ONLY_SLOT		2
 #define READ_ONLY_AT		0xfff00000ull
+#define MOVING_SLOT		3
+#define MOVING_AT		(96 * MIB)
+#define MOVED_TO		(112 * MIB)
+#define TSS_AT			0xfffbd000ul
 #define SIGNATURE_MARK		(0x4e455054ull << 32)	/* as in L1 */
 #define PAGEMAP_SAMPLE		96
 
@@ -71,6 +78,7 @@ struct vm {
 	const char *name;
 	int fd;
 	int vcpu_count, slot_count;
+	bool in_kernel_devices;
 	struct vcpu vcpus[MAX_VCPUS];
 	struct slot slots[MAX_SLOTS];
 };
@@ -90,11 +98,12 @@ struct multiboot {
 };
 
 static struct vm nested = {
-	.name = "nested", .vcpu_count = 1, .slot_count = 3,
+	.name = "nested", .vcpu_count = 1, .slot_count = MOVING_SLOT,
 	.slots = {
 		{ .gpa = 0, .size = 32 * MIB },
 		{ .gpa = 64 * MIB, .size = 4 * MIB },
 		{ .gpa = READ_ONLY_AT, .size = 64 * 1024, .flags = KVM_MEM_READONLY },
+		[MOVING_SLOT] = { .gpa = MOVING_AT, .size = MIB },
 	},
 };
 static struct vm plain = {
@@ -251,19 +260,18 @@ static void print_nested_state(const struct vcpu *vcpu)
 }
 
 /*
- * With L2 active, KVM_GET_NESTED_STATE copies vmcs02 into the cached vmcs12, which freshens what is
- * to be seen stale: so it is asked behind the park point, and before only where L1 runs.
+ * KVM_GET_NESTED_STATE freshens the cached vmcs12 from vmcs02 or the shadow VMCS, of what is to be
+ * seen stale: so it is asked behind the park point, unless `ask_first`.
  */
-static void park_with(const struct vm *vm, const struct vcpu *vcpu, const char *name)
+static void park_with(const struct vm *vm, const struct vcpu *vcpu, const char *name,
+		      bool ask_first)
 {
-	bool l2_active = !strcmp(name, "l2");
-
 	print_pagemap(vm);
 	print_registers(vcpu);
-	if (!l2_active)
+	if (ask_first)
 		print_nested_state(vcpu);
 	park(name);
-	if (l2_active)
+	if (!ask_first)
 		print_nested_state(vcpu);
 }
 
@@ -280,13 +288,21 @@ static void allow_huge_pages(void)
 	fclose(file);
 }
 
+/* Tells KVM of a slot; with size 0 it is deleted. */
+static void set_slot(const struct vm *vm, int number, uint64_t size)
+{
+	const struct slot *slot = &vm->slots[number];
+	struct kvm_userspace_memory_region region = {
+		.slot = number, .flags = slot->flags, .guest_phys_addr = slot->gpa,
+		.memory_size = size, .userspace_addr = (uintptr_t)slot->host,
+	};
+
+	CONTROL(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
 static void add_slot(struct vm *vm, int number)
 {
 	struct slot *slot = &vm->slots[number];
-	struct kvm_userspace_memory_region region = {
-		.slot = number, .flags = slot->flags,
-		.guest_phys_addr = slot->gpa, .memory_size = slot->size,
-	};
 	uintptr_t aligned;
 	char *host;
 
@@ -302,8 +318,7 @@ static void add_slot(struct vm *vm, int number)
 		madvise(slot->host, HUGE_FROM, MADV_NOHUGEPAGE);
 	slot->host[0] = 0;
 	slot->host[slot->size - 1] = 0;
-	region.userspace_addr = (uintptr_t)slot->host;
-	CONTROL(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	set_slot(vm, number, slot->size);
 }
 
 static void add_vcpu(struct vm *vm, int id)
@@ -338,6 +353,10 @@ static void print_vm(const struct vm *vm)
 static void create_vm(struct vm *vm)
 {
 	vm->fd = CONTROL(kvm, KVM_CREATE_VM, 0);
+	if (vm->in_kernel_devices) {
+		CONTROL(vm->fd, KVM_CREATE_IRQCHIP, 0);
+		CONTROL(vm->fd, KVM_SET_TSS_ADDR, TSS_AT);
+	}
 	for (int i = 0; i < vm->slot_count; i++)
 		add_slot(vm, i);
 	for (int i = 0; i < vm->vcpu_count; i++)
@@ -427,7 +446,7 @@ static void write_multiboot(const struct vm *vm, uint64_t module, size_t module_
 		.cmdline = MULTIBOOT_AT + offsetof(struct multiboot, words),
 		.mods_count = 1, .mods_addr = MULTIBOOT_AT + offsetof(struct multiboot, module),
 		.module = { .start = module, .end = module + module_size },
-		.mmap_length = sizeof(info->map),
+		.mmap_length = vm->slot_count * sizeof(info->map[0]),
 		.mmap_addr = MULTIBOOT_AT + offsetof(struct multiboot, map),
 	};
 	for (int i = 0; i < vm->slot_count; i++) {
@@ -499,8 +518,25 @@ static void note_touched(uint64_t frame)
 		touched[frame] = 1;
 }
 
+/* What L1 wants done to the slot that moves; then it parks, before KVM runs a guest again. */
+static void change_slot(struct vm *vm, const struct vcpu *vcpu, uint32_t what)
+{
+	static const char *const point[] = {
+		[SLOT_DELETE] = "slot-deleted", [SLOT_BACK] = "slot-back", [SLOT_MOVE] = "slot-moved",
+	};
+
+	if (what >= COUNT(point))
+		die("nothing known to do to a slot: %u", what);
+	if (what == SLOT_MOVE)
+		vm->slots[MOVING_SLOT].gpa = MOVED_TO;
+	set_slot(vm, MOVING_SLOT, what == SLOT_DELETE ? 0 : vm->slots[MOVING_SLOT].size);
+	vm->slot_count = what == SLOT_DELETE ? MOVING_SLOT : MAX_SLOTS;
+	print_vm(vm);
+	park_with(vm, vcpu, point[what], false);
+}
+
 /* Returns false if the guest has finished; its status is then in *status. */
-static bool port_written(const struct vm *vm, const struct vcpu *vcpu, uint16_t port,
+static bool port_written(struct vm *vm, const struct vcpu *vcpu, uint16_t port,
 			 const void *data, uint32_t size, uint32_t *status)
 {
 	uint32_t value = 0;
@@ -511,10 +547,16 @@ static bool port_written(const struct vm *vm, const struct vcpu *vcpu, uint16_t 
 		print_line(vm, value);
 		break;
 	case PORT_PARK_L1_EXIT:
-		park_with(vm, vcpu, "l1-exit");
+		park_with(vm, vcpu, "l1-exit", true);
 		break;
 	case PORT_PARK_L2:
-		park_with(vm, vcpu, "l2");
+		park_with(vm, vcpu, "l2", false);
+		break;
+	case PORT_PARK_NAMED:
+		park_with(vm, vcpu, guest_memory(vm, value, 1), false);
+		break;
+	case PORT_SLOT:
+		change_slot(vm, vcpu, value);
 		break;
 	case PORT_TOUCHED:
 		note_touched(value);
@@ -526,7 +568,7 @@ static bool port_written(const struct vm *vm, const struct vcpu *vcpu, uint16_t 
 	return true;
 }
 
-static bool handle_io(const struct vm *vm, const struct vcpu *vcpu, uint32_t *status)
+static bool handle_io(struct vm *vm, const struct vcpu *vcpu, uint32_t *status)
 {
 	struct kvm_run *run = vcpu->run;
 	char *data = (char *)run + run->io.data_offset;
@@ -557,7 +599,7 @@ static void __attribute__((noreturn)) report_and_die(const struct vcpu *vcpu, co
 }
 
 /* Runs until the guest finishes or halts; returns the status that it gave. */
-static uint32_t run(const struct vm *vm, const struct vcpu *vcpu)
+static uint32_t run(struct vm *vm, const struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	uint32_t status = 0;
@@ -592,7 +634,7 @@ static uint32_t run(const struct vm *vm, const struct vcpu *vcpu)
 }
 
 /* Machines that do not nest: each processor runs one HLT in real mode. */
-static void run_real_mode(const struct vm *vm)
+static void run_real_mode(struct vm *vm)
 {
 	*guest_memory(vm, REAL_MODE_CODE, 1) = (char)0xf4;
 	for (int i = 0; i < vm->vcpu_count; i++) {
@@ -626,6 +668,15 @@ static void open_kvm(void)
 	CONTROL(kvm, KVM_GET_SUPPORTED_CPUID, supported_cpuid);
 }
 
+static void suit_l1(int words, char **word)
+{
+	for (int i = 0; i < words; i++)
+		if (!strcmp(word[i], "l1=states")) {
+			nested.slot_count = MAX_SLOTS;
+			nested.in_kernel_devices = true;
+		}
+}
+
 int main(int count, char **argument)
 {
 	struct vm *const vms[] = { &nested, &plain, &pair };
@@ -639,6 +690,7 @@ int main(int count, char **argument)
 		fprintf(stderr, "usage: vmm L1.ELF SCENARIOS.BIN [WORD=VALUE...] | vmm --park NAME\n");
 		return 2;
 	}
+	suit_l1(count - 3, argument + 3);
 	open_kvm();
 	allow_huge_pages();
 	for (size_t i = 0; i < COUNT(vms); i++)

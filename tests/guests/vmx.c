@@ -8,17 +8,6 @@
 #define CPUID_VMX		BIT(5)		/* leaf 1, ecx */
 #define BASIC_TRUE_CONTROLS	BIT(55)
 
-#define CPU_HLT_EXITING		BIT(7)
-#define CPU_USE_MSR_BITMAPS	BIT(28)
-#define CPU_SECONDARY		BIT(31)
-#define CPU2_EPT		BIT(1)
-#define EXIT_HOST_64		BIT(9)
-#define EXIT_LOAD_PAT		BIT(19)
-#define EXIT_LOAD_EFER		BIT(21)
-#define ENTRY_GUEST_64		BIT(9)
-#define ENTRY_LOAD_PAT		BIT(14)
-#define ENTRY_LOAD_EFER		BIT(15)
-
 #define CODE_SELECTOR		0x08
 #define DATA_SELECTOR		0x10
 #define TSS_SELECTOR		0x18
@@ -39,7 +28,15 @@ extern char gdt[], tss[], idt[];
 extern char vmx_exit[], exit_stack_end[];
 bool enter_l2(struct guest_registers *registers, bool launched);
 
+const struct vmx_controls usual_controls = {
+	.cpu = CPU_HLT_EXITING | CPU_USE_MSR_BITMAPS | CPU_SECONDARY,
+	.cpu2 = CPU2_EPT,
+	.entry = ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER,
+	.exit = EXIT_HOST_64 | EXIT_LOAD_PAT | EXIT_LOAD_EFER,
+};
+
 static bool launched;
+static u64 current;
 
 u64 ept_vpid_cap(void)
 {
@@ -91,9 +88,17 @@ void vmx_on(void)
 	region = (u64)vmx_region();
 	if (VMX("vmxon %1", "m"(region)))
 		fail("VMXON", region);
-	region = (u64)vmx_region();
-	if (VMX("vmclear %1", "m"(region)) || VMX("vmptrld %1", "m"(region)))
-		fail("VMPTRLD", region);
+	vmcs_fresh();
+}
+
+void vmcs_fresh(void)
+{
+	if (current && VMX("vmclear %1", "m"(current)))
+		fail("VMCLEAR", current);
+	current = (u64)vmx_region();
+	if (VMX("vmclear %1", "m"(current)) || VMX("vmptrld %1", "m"(current)))
+		fail("VMPTRLD", current);
+	launched = false;
 }
 
 void vmwrite(u32 field, u64 value)
@@ -130,29 +135,49 @@ void invept_context(u64 eptp)
 		fail("INVEPT", eptp);
 }
 
-/* `wanted`, and whatever the processor has set that cannot be off. */
-static void write_controls(u32 field, u32 msr, u64 wanted)
+/* The capabilities of a field with controls: what must be on, and above, what may be. */
+static u64 capability_of(u32 field)
 {
-	u64 allowed = rdmsr(msr);
-	u32 must = (u32)allowed, may = (u32)(allowed >> 32);
+	bool exact = rdmsr(MSR_VMX_BASIC) & BASIC_TRUE_CONTROLS;
 
-	if (wanted & ~(u64)may)
-		fail("the processor lacks VMX controls", wanted & ~(u64)may);
-	vmwrite(field, wanted | must);
+	switch (field) {
+	case PIN_CONTROLS:
+		return rdmsr(exact ? MSR_VMX_TRUE_PINBASED : MSR_VMX_PINBASED);
+	case CPU_CONTROLS:
+		return rdmsr(exact ? MSR_VMX_TRUE_PROCBASED : MSR_VMX_PROCBASED);
+	case EXIT_CONTROLS:
+		return rdmsr(exact ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT);
+	case ENTRY_CONTROLS:
+		return rdmsr(exact ? MSR_VMX_TRUE_ENTRY : MSR_VMX_ENTRY);
+	default:
+		return rdmsr(MSR_VMX_PROCBASED2);
+	}
+}
+
+bool controls_offered(u32 field, u64 wanted)
+{
+	return !(wanted & ~(capability_of(field) >> 32));
+}
+
+static void write_controls(u32 field, u64 wanted)
+{
+	if (!controls_offered(field, wanted))
+		fail("the processor lacks VMX controls", wanted & ~(capability_of(field) >> 32));
+	vmwrite(field, wanted | (u32)capability_of(field));
+}
+
+void vmcs_controls(const struct vmx_controls *wanted)
+{
+	write_controls(PIN_CONTROLS, wanted->pin);
+	write_controls(CPU_CONTROLS, wanted->cpu);
+	write_controls(CPU_CONTROLS_2, wanted->cpu2);
+	write_controls(EXIT_CONTROLS, wanted->exit);
+	write_controls(ENTRY_CONTROLS, wanted->entry);
 }
 
 static void prepare_controls(void)
 {
-	bool exact = rdmsr(MSR_VMX_BASIC) & BASIC_TRUE_CONTROLS;
-
-	write_controls(PIN_CONTROLS, exact ? MSR_VMX_TRUE_PINBASED : MSR_VMX_PINBASED, 0);
-	write_controls(CPU_CONTROLS, exact ? MSR_VMX_TRUE_PROCBASED : MSR_VMX_PROCBASED,
-		       CPU_HLT_EXITING | CPU_USE_MSR_BITMAPS | CPU_SECONDARY);
-	write_controls(CPU_CONTROLS_2, MSR_VMX_PROCBASED2, CPU2_EPT);
-	write_controls(EXIT_CONTROLS, exact ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT,
-		       EXIT_HOST_64 | EXIT_LOAD_PAT | EXIT_LOAD_EFER);
-	write_controls(ENTRY_CONTROLS, exact ? MSR_VMX_TRUE_ENTRY : MSR_VMX_ENTRY,
-		       ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER);
+	vmcs_controls(&usual_controls);
 	vmwrite(MSR_BITMAP, (u64)new_page());
 	vmwrite(EXCEPTION_BITMAP, 0xffffffff);
 	vmwrite(VMCS_LINK_POINTER, ~0ull);
@@ -220,4 +245,22 @@ void vmx_enter(struct guest_registers *registers)
 	if (vmread(EXIT_REASON) & REASON_ENTRY_FAILURE)
 		fail("VM entry failed, exit reason", vmread(EXIT_REASON));
 	launched = true;
+}
+
+void say_vmcs(const char *at)
+{
+	const char *comma = "";
+
+	say("{'vmcs': {");
+	for (u32 kind = 0; kind < 16; kind++)
+		for (u32 index = 0; index < 64; index++) {
+			u32 field = (kind >> 2) << 13 | (kind & 3) << 10 | index << 1;
+			u64 value;
+
+			if (!vmread_if_there(field, &value))
+				continue;
+			say("%s'%x': '%x'", comma, (u64)field, value);
+			comma = ", ";
+		}
+	say("}, 'at': '%s'}\n", at);
 }

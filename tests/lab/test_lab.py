@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bochs_lab import snapshot as lab
@@ -25,7 +26,11 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_options_that_cannot_be_are_refused() -> None:
-    for bad in ({"kernel": "2.6"}, {"park": "nowhere"}, {"memory": 64}):
+    options: tuple[dict[str, Any], ...] = (
+        *({"kernel": "2.6"}, {"park": "nowhere"}, {"memory": 64}),
+        *({"park": "nx"}, {"states": True, "park": "l2"}),
+    )
+    for bad in options:
         with pytest.raises(LabError):
             LabOptions(**bad)
 
@@ -36,6 +41,7 @@ def test_the_kernel_line_follows_the_options() -> None:
     hardened = LabOptions(kaslr=True, pti=True, append="quiet lab.first=3").kernel_line.split()
     assert "nokaslr" not in hardened
     assert {"pti=on", "lab.first=3"} <= set(hardened)
+    assert "lab.l1=states" in LabOptions(states=True, park="nx").kernel_line.split()
     assert "noxsave" in LabOptions(kernel="7.2").kernel_line.split()
 
 
