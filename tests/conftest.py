@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from bochs_lab import kernels
 from bochs_lab import snapshot as lab
-from bochs_lab.options import LabOptions
+from bochs_lab.options import STATES, LabOptions
 from bochs_lab.replay import Replay
 
 from tests.matrix import Matrix
@@ -105,6 +105,13 @@ def plain_snapshot(kernel_line: str) -> Path:
 def exit_snapshot(kernel_line: str) -> Path:
     """The simplest machine with L1 in its exit handler, just after an EPT exit."""
     return lab.ensure(LabOptions(kernel=kernel_line, park="l1-exit"))
+
+
+@pytest.fixture(scope="session")
+def states(kernel_line: str) -> dict[str, Path]:
+    """The simplest machine with the L1 that does what hypervisors do, at each of its park points,
+    and at its end: "done" has the log of the whole run."""
+    return lab.series(LabOptions(kernel=kernel_line, states=True, park="done"), (*STATES, "done"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A snapshot of each state, opened, and how it is asked for in a test: `@at("nx", "pae")`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import HostPhys, L2Phys
+from gdb_nept.judge.features import named_model
+from gdb_nept.judge.ground import ground
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.verdict import Verdict, verdict
+from gdb_nept.predict.linear import LinearPrediction, predict_linear
+from gdb_nept.target.linux import attach
+from tests.conftest import kernel_cache
+from tests.states.told import Probe, Told
+
+#: Where L1 runs; L2 runs at the others.
+L1_RUNS = (
+    *("nx-exit", "pae-exit", "controls-off-exit", "controls-on-exit", "composing"),
+    *("eptp-written", "eptp-new", "eptp-ad", "ad-cleared", "ad-invept"),
+)
+PAGE_KINDS = ("rwx", "r", "rx", "rw", "hole", "w")
+DATA_GPA, SLOT_GPA, MOVED_GPA, UNDER_SLOT_GPA = 0x2000000, 0x2400000, 0x2410000, 0x4000000
+NOT_SAVED = "L2's EFER is taken from vmcs12, where it is neither loaded nor saved"
+PDPTES = "L2's PDPTE registers are taken from where KVM has not read them"
+COMPOSING = "controls that are still in the shadow VMCS are taken for zero"
+APIC, TSS = 0xFEE00000, 0xFFFBD000
+
+
+@dataclass(frozen=True)
+class State:
+    """A snapshot, opened."""
+
+    name: str
+    session: Session
+    chosen: Chosen
+    told: Told
+
+    def foretold(self, probe: Probe) -> LinearPrediction:
+        base = ground(self.session, self.chosen)
+        paging = guest_registers(self.session, self.chosen).paging
+        by = named_model(self.session, self.chosen, "kvm@bochs-2.7")
+        return predict_linear(
+            base.memory, base.eptp, probe.access, paging, base.cpu, base.controls, by
+        )
+
+    def verdict(self, gpa: int) -> Verdict:
+        return verdict(self.session.journey(self.chosen, L2Phys(gpa)))
+
+
+@lru_cache(maxsize=4)
+def opened(name: str, snapshot: Path, log: Path) -> State:
+    memory: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
+    session = Session(attach(memory, ram=memory.size, cache=kernel_cache()))
+    return State(name, session, session.pick(None, None), Told.by(log))
+
+
+def at(*names: str, wrong: dict[str, str] | None = None) -> pytest.MarkDecorator:
+    """In each of these states; in those of `wrong`, the answer is not right yet, and why."""
+    marks = {
+        name: (pytest.mark.xfail(strict=True, reason=reason),)
+        for name, reason in (wrong or {}).items()
+    }
+    states = [pytest.param(name, marks=marks.get(name, ())) for name in names]
+    return pytest.mark.parametrize("state", states, indirect=True)
