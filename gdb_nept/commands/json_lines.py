@@ -10,6 +10,7 @@ import argparse
 import os
 import stat
 from collections.abc import Sequence
+from textwrap import fill
 from typing import BinaryIO, NoReturn, TextIO
 
 from gdb_nept.commands.command import Usage
@@ -19,8 +20,14 @@ DEFAULT_MODEL = "sdm"
 MANUAL = """\
 Usage: python3 -m gdb_nept predict --json-lines [--model M] < requests > answers
 
-Reads one JSON object a line and writes one for each; README.md has the format.  --model is that of
-nept-predict; by default it is the processor of the SDM ("sdm")."""
+Reads one JSON object a line and writes one for each; README.md has the format.  --model is who
+answers; by default the processor of the SDM ("sdm").  It can be:
+"""
+OTHERS = """\
+a release of KVM between two of these (kvm-6.8), or one of the hypervisors on another processor than
+the SDM's (kvm-6.1@bochs-2.7).
+"""
+WIDTH = 100
 
 
 def wanted(command: str, words: Sequence[str]) -> bool:
@@ -34,7 +41,7 @@ def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
     Answers leave at once unless the requests come from a file: the program at the other end of a
     pipe may wait for one before it asks again.
     """
-    from gdb_nept.predict.model import model
+    from gdb_nept.predict.model import NAMES, model
     from gdb_nept.predict.request import answer_lines
 
     parser = _Parser(prog="predict", add_help=False, allow_abbrev=False)
@@ -44,7 +51,7 @@ def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
     parser.add_argument("-h", "--help", action="store_true")
     args = parser.parse_args(list(words))
     if args.help:
-        answers.write(MANUAL + "\n")
+        answers.write(MANUAL + fill(", ".join(NAMES), WIDTH) + "\n" + OTHERS)
         return
     at_once = not _is_file(requests)
     for answer in answer_lines(requests, model(args.model)):

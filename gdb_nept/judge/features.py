@@ -91,6 +91,7 @@ def model_names(word: str = "") -> list[str]:
 
 def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
     """Every Feature once, oldest first."""
+    yield _since_4_12(kernel, Feature.EMULATED_TOLD, "3.18")
     yield _since_4_12(kernel, Feature.READ_TRACKED, "4.8")
     yield _since_4_12(kernel, Feature.LINEAR_COPIED, "4.9")
     yield _with_pml(kernel, Feature.RIGHTS_OF_ENTRIES)
@@ -120,7 +121,7 @@ def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
 
 
 def _since_4_12(kernel: Kernel, feature: Feature, release: str) -> Probe:
-    """d95c55687e11 (4.8) and 119a9c01a592 (4.9) changed code and added no member."""
+    """54987b7afa90 (3.18), d95c55687e11 (4.8), 119a9c01a592 (4.9) added no member."""
     if _has(kernel, "nested_vmx", "pml_full"):
         return Probe(feature, True, "nested_vmx.pml_full is there, and younger (4.12)")
     how = f"no nested_vmx.pml_full (4.12), and no member that tells {release} from older ones"

@@ -23,6 +23,10 @@ from gdb_nept.predict.case import Hardware
 class Feature(Enum):
     """What a KVM does since some commit."""
 
+    EMULATED_TOLD = (
+        "an EPT fault that the emulator meets reaches L1 "
+        "(x86.c translate_nested_gpa() hands the exception on, 3.18, 54987b7afa90)"
+    )
     READ_TRACKED = (
         "a read needs R, in every entry "
         "(mmu/paging_tmpl.h gpte_access(), 4.8, d95c55687e11; ACC_USER_MASK was always set)"
@@ -215,7 +219,8 @@ def _cpu_in_force(cpu: Capabilities, mbec: bool, large_pages_checked: bool) -> C
 
 
 F = Feature
-V4_8 = frozenset({F.READ_TRACKED})
+V3_18 = frozenset({F.EMULATED_TOLD})
+V4_8 = V3_18 | {F.READ_TRACKED}
 V4_9 = V4_8 | {F.LINEAR_COPIED}
 V4_12 = V4_9 | {F.RIGHTS_OF_ENTRIES, F.ACCESSED_DIRTY, F.PML}
 V4_14 = V4_12 | {F.WALK_AS_MADE, F.EPTP_CHECKED}
@@ -231,6 +236,7 @@ V7_2 = frozenset(Feature)
 #: Each is that of its release and of those after it, up to the next here.
 KERNELS = {
     "kvm-3.12": frozenset[Feature](),
+    "kvm-3.18": V3_18,
     "kvm-4.8": V4_8,
     "kvm-4.9": V4_9,
     "kvm-4.12": V4_12,

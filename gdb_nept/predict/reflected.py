@@ -54,8 +54,11 @@ def reflect(
     walk = _walk(memory, offered.eptp, access.gpa, offered.cpu)
     case = Case(walk, access, offered.eptp, offered.cpu, offered.controls, kvm.hardware)
     found = _outcome(Met(case, kvm))
-    loads = access.emulated and access.stage is Stage.PDPTE
-    return _general_protection(found) if loads and found.outcome in FAILED else found
+    if not access.emulated or found.outcome not in FAILED:
+        return found
+    if access.stage is Stage.PDPTE:
+        return _general_protection(found)
+    return found if Feature.EMULATED_TOLD in kvm else _untold(found, access)
 
 
 def _walk(
@@ -84,6 +87,9 @@ def _translated(met: Met[Out]) -> Prediction[Out]:
     if upper:
         why, rules = UPPER.format(upper), (Habit.UPPER_BITS_IGNORED.name,)
         return Prediction(Outcome.TRANSLATED, case.walk, f"{ALLOWED}; {why}", rules=rules)
+    if _log_would_be_full(met):
+        rules = (Habit.DIRTY_ALONE_IS_LOGGED.name,)
+        return Prediction(Outcome.TRANSLATED, case.walk, ALLOWED, rules=rules)
     if met.fixed_up and not case.allowed & WRITE and not met.emulated:
         return Prediction(Outcome.TRANSLATED, case.walk, UNFIXED, change=WRITABLE)
     return Prediction(Outcome.TRANSLATED, case.walk, ALLOWED)
@@ -152,6 +158,13 @@ def _log_is_full(met: Met[Out]) -> bool:
     return bool(full and met.kind & WRITE and not case.leaf.dirty)
 
 
+def _log_would_be_full(met: Met[Out]) -> bool:
+    """For the processor, which must set an accessed flag."""
+    controls = met.case.controls
+    full = controls.pml and controls.pml_index > PML_LAST and met.case.eptp.accessed_dirty
+    return bool(full and not all(step.entry.accessed for step in met.case.walk.steps))
+
+
 def _exit(met: Met[Out], outcome: Outcome, told: Known, why: str, change: str) -> Prediction[Out]:
     return Prediction(
         outcome,
@@ -164,6 +177,16 @@ def _exit(met: Met[Out], outcome: Outcome, told: Known, why: str, change: str) -
         change,
         passed_on.rules(met),
     )
+
+
+def _untold(found: Prediction[Out], access: Access) -> Prediction[Out]:
+    """Before 3.18 walk_addr_generic() of nested_mmu takes a table of L2's that EPT12 refuses for
+    one that is not present, and leaves the fault of a page as it found it."""
+    if access.stage is Stage.WALK:
+        why = f"{found.why}; walk_addr_generic() makes it a #PF in L2, and no exit"
+        return Prediction(Outcome.PAGE_FAULT, found.walk, why, change=found.change)
+    why = f"{found.why}; walk_addr_generic() fails and does not fill in the fault that is injected"
+    return Prediction(Outcome.UNKNOWN, found.walk, why, change=found.change)
 
 
 def _general_protection(found: Prediction[Out]) -> Prediction[Out]:

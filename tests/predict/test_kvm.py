@@ -32,7 +32,7 @@ def told(found: Prediction[L1Phys]) -> tuple[int | None, int]:
 # -- a misconfiguration has the processor's qualification, until 6.10 ----------------------------
 
 
-@pytest.mark.parametrize("by", ["kvm-3.12", "kvm-4.14", "kvm-5.10", "kvm-6.1", "kvm-6.6"])
+@pytest.mark.parametrize("by", ["kvm-3.18", "kvm-4.14", "kvm-5.10", "kvm-6.1", "kvm-6.6"])
 @pytest.mark.parametrize("advanced", [False, True])
 def test_what_is_the_processors_in_a_misconfiguration_is_not_claimed(
     by: str, advanced: bool
@@ -281,6 +281,32 @@ def test_a_full_log_that_the_emulator_meets_while_it_loads_pdptes() -> None:
     found = ask(Path(ad=True), access, by="kvm-6.1", controls=FULL)
     assert found.outcome is Outcome.GENERAL_PROTECTION
     assert "next EPT violation" in found.why
+
+
+@pytest.mark.parametrize(
+    ("by", "page", "table"),
+    [
+        # 3.13 walk_addr_generic(): translate_gpa() takes no exception; "goto error" for a table,
+        # "return 0" with walker->fault as it was for the page
+        ("kvm-3.12", Outcome.UNKNOWN, Outcome.PAGE_FAULT),
+        ("kvm-3.18", Outcome.VIOLATION, Outcome.VIOLATION),
+        ("kvm-6.1", Outcome.VIOLATION, Outcome.VIOLATION),
+    ],
+)
+def test_what_the_emulator_tells_l1(by: str, page: Outcome, table: Outcome) -> None:
+    absent = Path(rights={1: 0})
+    assert ask(absent, to(Op.WRITE, emulated=True), by=by).outcome is page
+    assert ask(absent, to(stage=Stage.WALK, emulated=True), by=by).outcome is table
+    assert ask(absent, to(Op.WRITE), by=by).outcome is Outcome.VIOLATION
+    assert ask(Path(), to(Op.WRITE, emulated=True), by=by).outcome is Outcome.TRANSLATED
+
+
+def test_an_accessed_flag_alone_is_not_logged() -> None:
+    # update_accessed_dirty_bits() calls write_log_dirty() for the dirty flag of the leaf
+    clean = Path(ad=True)
+    assert ask(clean, to(), by="sdm", controls=FULL).reason == PML_FULL
+    found = ask(clean, to(), by="kvm-6.1", controls=FULL)
+    assert (found.outcome, found.rules) == (Outcome.TRANSLATED, ("DIRTY_ALONE_IS_LOGGED",))
 
 
 def test_the_processor_loads_pdptes_with_a_read() -> None:

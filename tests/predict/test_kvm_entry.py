@@ -89,6 +89,7 @@ def test_each_kernel_has_the_rules_of_those_before_it() -> None:
     ("name", "like"),
     [
         ("kvm-3.13", "kvm-3.12"),
+        ("kvm-4.4", "kvm-3.18"),
         ("kvm-4.13", "kvm-4.12"),
         ("kvm-4.14.336", "kvm-4.14"),
         ("kvm-5.4", "kvm-4.17"),
