@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Callable, Union
 
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import EptEntry, Eptp, page_size
+from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
@@ -59,7 +59,7 @@ def listing(
     """The runs and holes of `asked` (low, high), by default of all that the EPT can translate;
     with `entries` every entry is a run.  Raises NoGuest where there is no such EPT."""
     found = session.ept(chosen, which)
-    low, high = asked or (0, page_size(found.eptp.levels + 1))
+    low, high = asked or (0, found.eptp.reach)
     scan = session.scan(found, low, high)
     scan.budget = budget or Budget()
     title = TITLES[which].format(chosen.vm, chosen.place)

@@ -27,7 +27,7 @@ EXPOSED = Blame(
 
 def stopped(journey: Journey, stop: Stop) -> Verdict:
     """EPT12 does not translate the address."""
-    if stop.cause is Cause.UNREADABLE:
+    if stop.cause in (Cause.UNREADABLE, Cause.NO_WALK):
         return Verdict(Agreement.UNREADABLE, f"EPT12 cannot be followed: {stop.why}", Fault.UNKNOWN)
     if stop.cause is Cause.NO_MEMORY:
         return _no_table(journey, stop)

@@ -87,7 +87,7 @@ def _walk(
 
 def _stopped(case: Case[Out], stop: Stop) -> Prediction[Out]:
     """The walk ended before a page."""
-    if stop.cause in (Cause.UNREADABLE, Cause.NO_MEMORY):
+    if stop.cause in (Cause.UNREADABLE, Cause.NO_MEMORY, Cause.NO_WALK):
         return Prediction(Outcome.UNKNOWN, case.walk, stop.why)
     if stop.cause is Cause.MISCONFIGURED:
         return _misconfig(case, stop)

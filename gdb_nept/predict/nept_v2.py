@@ -36,7 +36,11 @@ def inject(
     walk = walk_ept(memory, eptp, access.gpa, cpu)
     case = Case(walk, access, eptp, cpu, controls, SDM)
     stop = walk.stop
-    if stop is not None and stop.cause in (Cause.UNREADABLE, Cause.NO_MEMORY):
+    if stop is not None and stop.cause in (
+        Cause.UNREADABLE,
+        Cause.NO_MEMORY,
+        Cause.NO_WALK,
+    ):
         return Prediction(Outcome.UNKNOWN, walk, stop.why)
     lacking = case.needed & ~case.allowed
     if stop is None and not lacking:

@@ -99,7 +99,7 @@ def _stopped(met: Met[Out], stop: Stop) -> Prediction[Out]:
     walk = met.case.walk
     if stop.cause is Cause.MISCONFIGURED:
         return _misconfig(met, stop)
-    if stop.cause is Cause.UNREADABLE:
+    if stop.cause in (Cause.UNREADABLE, Cause.NO_WALK):
         return Prediction(Outcome.UNKNOWN, walk, stop.why)
     if stop.cause is Cause.NO_MEMORY:
         return _no_table(met, stop) if walk.steps else _no_root(met, stop)

@@ -132,7 +132,7 @@ def _kind(case: Case[Out]) -> int:
 
 
 def _stopped(case: Case[Out], stop: Stop) -> Prediction[Out]:
-    if stop.cause is Cause.UNREADABLE:
+    if stop.cause in (Cause.UNREADABLE, Cause.NO_WALK):
         return Prediction(Outcome.UNKNOWN, case.walk, stop.why)
     if stop.cause is Cause.NO_MEMORY:
         change = "let the entry above, or the EPTP, name memory of L1"

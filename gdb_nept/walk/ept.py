@@ -13,6 +13,7 @@ from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import (
     ENTRY_SIZE,
     LEVEL_NAMES,
+    WALK_LENGTHS,
     EptEntry,
     Eptp,
     index,
@@ -34,7 +35,7 @@ def walk_ept(
     """
     root = cast(Out, eptp.address)
     steps: list[Step[Out]] = []
-    stop = _beyond_width(asked, eptp)
+    stop = unwalkable(eptp) or _beyond_width(asked, eptp)
     table = root
     level = levels = eptp.levels
     while stop is None:
@@ -58,6 +59,13 @@ def walk_ept(
         table = cast(Out, entry.address)
         level -= 1
     return Walk(asked, root, levels, tuple(steps), stop, None)
+
+
+def unwalkable(eptp: Eptp) -> Stop | None:
+    """The EPTP is the guest's, or KVM's memory's: it can name any length."""
+    if eptp.levels in WALK_LENGTHS:
+        return None
+    return Stop(Cause.NO_WALK, 0, f"no processor walks an EPT of {eptp.levels} levels")
 
 
 def _beyond_width(asked: int, eptp: Eptp) -> Stop | None:

@@ -17,6 +17,7 @@ class Cause(Enum):
     NOT_PRESENT = "not present"
     MISCONFIGURED = "misconfigured"
     BEYOND_WIDTH = "address beyond the width of the walk"
+    NO_WALK = "page-walk length that no processor has"
     UNREADABLE = "table unreadable"
     NO_MEMORY = "table in no memory"
 

@@ -18,7 +18,7 @@ from gdb_nept.arch.ept import ENTRIES, ENTRY_SIZE, LEVEL_NAMES, EptEntry, Eptp, 
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
-from gdb_nept.walk.ept import judge
+from gdb_nept.walk.ept import judge, unwalkable
 from gdb_nept.walk.result import Cause, Stop
 from gdb_nept.walk.runs import SAME, Found, Run, Unread
 
@@ -94,6 +94,9 @@ class Scan(Generic[In, Out]):
         """What is found, in order: lists that are not empty, the pages of one table together.
         Within one the neighbours are one, if `merged`."""
         path: list[_Table] = []
+        if stop := unwalkable(self.eptp):
+            yield [Unread(self.low, self.high, stop.why)]
+            return
         root = self._opened(self.eptp.address, self.eptp.levels, 0, ALL)
         if isinstance(root, Unread):
             yield [root]

@@ -239,3 +239,15 @@ def test_an_unread_table_is_no_hole() -> None:
     assert (first.start, first.end) == (0, 1 << 21)
     assert "filtered" in first.why
     assert [type(one) for one in others] == [Run]
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 6, 7])
+def test_a_length_that_no_processor_walks_is_a_stop(length: int) -> None:
+    odd = Eptp(ROOT.value & ~Eptp.walk_length.mask | length << Eptp.walk_length.low)
+    walk = walk_ept(memory(), odd, L2Phys(0x1000), CPU)
+    assert walk.stop is not None
+    assert walk.stop.cause is Cause.NO_WALK
+    assert f"{length + 1} levels" in walk.stop.why
+    (unread,) = Scan[L2Phys, L1Phys](memory(), odd, CPU, 0, 1 << 30).found()
+    assert isinstance(unread, Unread)
+    assert (unread.start, unread.end) == (0, 1 << 30)

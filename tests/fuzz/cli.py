@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""scripts/fuzz: damaged input of every kind, until something fails that should not."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bochs_lab import kernels
+from bochs_lab import snapshot as lab
+from bochs_lab.options import LabOptions
+
+from tests.fuzz import blobs
+from tests.fuzz.memory import Fuzzed
+
+Case = Callable[[random.Random], "tuple[str, str]"]
+#: Of a hundred cases: those on memories are what an attacker writes.
+SHARES = {"memory": 60, "requests": 20, "btf": 10, "kallsyms": 5, "vmcoreinfo": 5}
+
+
+def cases(snapshots: Sequence[Path], cache: Path) -> dict[str, list[Case]]:
+    """For each kind of input, what makes one case of it out of a generator's numbers."""
+    return {
+        "memory": [Fuzzed(snapshot, cache).case for snapshot in snapshots],
+        **{kind: [_named(kind, make)] for kind, make in blobs.KINDS.items()},
+    }
+
+
+def _named(kind: str, make: Callable[[random.Random], str]) -> Case:
+    return lambda dice: (kind, make(dice))
+
+
+def run(made: dict[str, list[Case]], first: int, count: int) -> tuple[Counter[str], list[str]]:
+    """`count` cases from number `first` on: how many of each kind, and what failed."""
+    counts: Counter[str] = Counter()
+    failures = []
+    kinds = [kind for kind, share in SHARES.items() for _ in range(share) if made.get(kind)]
+    for seed in range(first, first + count):
+        dice = random.Random(seed)
+        kind = dice.choice(kinds)
+        case = dice.choice(made[kind])
+        try:
+            name, problem = case(dice)
+        except Exception:  # noqa: BLE001 (whatever it is, it is what we look for)
+            name, problem = kind, traceback.format_exc()
+        counts[f"{kind}: {name}" if name != kind else kind] += 1
+        if problem:
+            failures.append(f"seed {seed}, {kind}: {problem}")
+    return counts, failures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fuzz",
+        description="Damaged memories, tables and requests: each must be answered, or refused in "
+        "one message, with bounded work.",
+    )
+    parser.add_argument("--cases", type=int, default=3000, metavar="N", help="how many (3000)")
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="number of the first case (1)"
+    )
+    parser.add_argument(
+        "--kernels", default=kernels.DEFAULT, metavar="LIST", help="of the lab's snapshots"
+    )
+    parser.add_argument("--no-lab", action="store_true", help="without the lab's memories")
+    parsed = parser.parse_args(arguments)
+    snapshots = []
+    for line in [] if parsed.no_lab else parsed.kernels.split(","):
+        snapshots += [
+            lab.ensure(LabOptions(kernel=line)),
+            lab.ensure(LabOptions(kernel=line, park="l1-exit")),
+        ]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        made = cases(snapshots, Path(folder))
+        counts, failures = run(made, parsed.seed, parsed.cases)
+    for name, number in sorted(counts.items()):
+        print(f"{number:8}  {name}")
+    print(f"{sum(counts.values()):8}  in {time.monotonic() - start:.0f} s, {len(failures)} failed")
+    for failure in failures[:20]:
+        print(failure, file=sys.stderr)
+    if failures:
+        print("replay one: scripts/fuzz --seed SEED --cases 1 (same --kernels)", file=sys.stderr)
+    return 1 if failures else 0

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A few thousand damaged inputs, the same each time: scripts/fuzz makes others."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import blobs
+from tests.fuzz.cli import cases, run
+from tests.fuzz.memory import MISTAKE, MOST_READS, Changing, Fuzzed, TooMuch
+
+
+@pytest.mark.parametrize("kind", blobs.KINDS)
+def test_damaged_bytes_are_refused_in_one_message(kind: str) -> None:
+    problems = [blobs.KINDS[kind](random.Random(seed)) for seed in range(300)]
+    assert not any(problems), next(filter(None, problems))
+
+
+@pytest.mark.bochs
+def test_changed_memories_are_answered_or_refused(
+    plain_snapshot: Path, exit_snapshot: Path, tmp_path: Path
+) -> None:
+    made = cases((plain_snapshot, exit_snapshot), tmp_path)
+    counts, failures = run(made, 1, 2000)
+    assert sum(counts.values()) == 2000
+    assert sum(count for name, count in counts.items() if name.startswith("memory")) > 1000
+    assert not failures, failures[0]
+
+
+@pytest.mark.bochs
+def test_the_fuzzer_sees_what_fails(
+    plain_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours, and a walk without end."""
+    fuzzed = Fuzzed(plain_snapshot, tmp_path)
+    assert all(fuzzed.places.values())
+    monkeypatch.setattr("gdb_nept.nested.verdict.verdict", None)
+    monkeypatch.setattr("gdb_nept.render.journey.verdict", None)
+    assert MISTAKE in fuzzed.answer(("walk", "0x2000000"))
+    endless = Changing(fuzzed.memory.below)
+    endless.reads = MOST_READS
+    with pytest.raises(TooMuch):
+        endless.read(fuzzed.kernel.phys_base, 8)  # type: ignore[arg-type]
