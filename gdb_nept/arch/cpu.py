@@ -31,6 +31,10 @@ class EptVpidCap(Word):
     hlat_prefix_size = bits(53, 48, "the largest HLAT prefix size", "HLAT-prefix")
 
 
+#: MAXPHYADDR: 32, where a processor does not tell it, to the widest address that there can be.
+PHYSICAL_WIDTHS = range(32, 53)
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """The features that decide what an EPT entry means.

@@ -85,6 +85,7 @@ def tree_nodes(kernel: Kernel, root: KernelVirt, limit: int = LIMIT) -> Found:
 
 
 XA_CHUNK_SHIFT = 6
+XA_SHIFTS = range(0, 64, XA_CHUNK_SHIFT)
 XA_INTERNAL, XA_TAG_MASK = 2, 3  # the two low bits of an entry (include/linux/xarray.h)
 XA_LAST_SPECIAL = 4096  # internal entries up to here are marks such as "retry", not nodes
 
@@ -114,6 +115,8 @@ def _walk_nodes(kernel: Kernel, head: KernelVirt, found: list[Entry], limit: int
         node = object_at(kernel, KernelVirt(entry - XA_INTERNAL), "xa_node")
         try:
             shift = node.member("shift").number()
+            if shift not in XA_SHIFTS:
+                return f"a node of the xarray has a shift of {shift}"
             slots = node.member("slots")
             pointers = [slots.index(place).pointer() for place in range(slots.type.count)]
         except MemoryUnreadable as error:

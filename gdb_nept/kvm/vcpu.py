@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.arch.controls import SecondaryControls
-from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.cpu import PHYSICAL_WIDTHS, Capabilities
 from gdb_nept.arch.exits import ExitReason
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.guest_state import is_pae
@@ -72,6 +72,7 @@ class Vcpu:
     vmx: Value | None = field(repr=False, compare=False)
     nested_unknown: str = ""
     thread_unknown: str = ""
+    capabilities_unknown: str = ""
 
     @property
     def mode_name(self) -> str:
@@ -115,6 +116,7 @@ def read_vcpu(
     thread, thread_unknown = _thread(vcpu)
     cpu, mode = vcpu.member("cpu").number(), vcpu.member("mode").number()
     in_guest = mode == IN_GUEST_MODE and cpu != NOT_LOADED
+    capabilities, capabilities_unknown = _capabilities(vcpu, nested)
     return Vcpu(
         address=address,
         place=place,
@@ -123,13 +125,14 @@ def read_vcpu(
         mode=mode,
         thread=thread,
         nested=nested,
-        capabilities=_capabilities(vcpu, nested),
+        capabilities=capabilities,
         registers=_registers(vcpu, in_guest) + _control_registers(vcpu, whole, in_guest),
         last_exit=_last_exit(vcpu, whole),
         value=vcpu,
         vmx=whole,
         nested_unknown=unknown,
         thread_unknown=thread_unknown,
+        capabilities_unknown=capabilities_unknown,
     )
 
 
@@ -156,10 +159,14 @@ def frees_roots(vcpu: Vcpu) -> bool | None:
     return bool(vcpu.value.member("requests").number() >> number & 1)
 
 
-def _capabilities(vcpu: Value, nested: Nested | None) -> Capabilities | None:
+def _capabilities(vcpu: Value, nested: Nested | None) -> tuple[Capabilities | None, str]:
+    """What the processor is to L1, or why that is not known."""
     if nested is None:
-        return None
-    return Capabilities(vcpu.member("arch.maxphyaddr").number(), nested.ept_vpid_cap)
+        return None, ""
+    width = vcpu.member("arch.maxphyaddr").number()
+    if width not in PHYSICAL_WIDTHS:
+        return None, f"its MAXPHYADDR, arch.maxphyaddr, is {width}, which no processor has"
+    return Capabilities(width, nested.ept_vpid_cap), ""
 
 
 def _thread(vcpu: Value) -> tuple[int | None, str]:

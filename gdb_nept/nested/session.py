@@ -186,7 +186,8 @@ class Session:
             )
         offered = chosen.vcpu.capabilities
         if offered is None:
-            raise NoGuest(f"VM {chosen.vm}, vCPU {chosen.place} is no VMX vCPU")
+            why = chosen.vcpu.capabilities_unknown or "it is no VMX vCPU"
+            raise NoGuest(f"VM {chosen.vm}, vCPU {chosen.place}: {why}")
         cpu = in_force(offered, found.secondary)
         return Ept(Which.L1, found.eptp, cpu, self.l1_memory(chosen), found.caveats)
 

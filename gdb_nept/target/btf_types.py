@@ -15,6 +15,7 @@ LOOKED_THROUGH = frozenset(
     (btf.TYPEDEF, btf.VOLATILE, btf.CONST, btf.RESTRICT, btf.TYPE_TAG, btf.DECL_TAG, btf.VAR)
 )
 DEEPEST = 64  # typedefs of typedefs, arrays of arrays
+MOST_ELEMENTS = 1 << 20  # of an array
 MOST_MEMBERS = 1 << 16  # of one structure, those of its anonymous members included
 POINTER_SIZE = 8
 VOID = CType("void", "void", 0)
@@ -110,6 +111,8 @@ class BtfReader:
 
     def _array(self, record: Record) -> CType:
         element, _index_type, count = self.btf.trailer(record, 3)
+        if count > MOST_ELEMENTS:
+            raise BadInput(f"{self.btf.origin}: an array of {count} elements", btf.ADVICE)
         size = self.type(element).size * count
         return CType("array", "", size, count=count, target=lambda: self.type(element))
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gdb_nept.address import KernelVirt
 from gdb_nept.kvm.containers import Entry, list_nodes, tree_nodes, xarray_entries
 from tests.kvm.fake import FakeKernel, debian, link
@@ -114,6 +116,15 @@ def test_two_levels_of_an_xarray() -> None:
         (64, 0xFFFF888000001000),
         (127, 0xFFFF888000002000),
     ]
+
+
+@pytest.mark.parametrize("shift", [7, 64, 66, 255])
+def test_an_xarray_with_a_shift_that_is_none_is_told(shift: int) -> None:
+    fake = kernel()
+    array, top = fake.new("xarray"), fake.new("xa_node")
+    fake.poke(array, "xa_head", top.address + 2)
+    fake.poke(top, "shift", shift)
+    assert f"shift of {shift}" in xarray_entries(array).problem
 
 
 def test_xarray_that_comes_back_is_told() -> None:

@@ -11,7 +11,7 @@ import pytest
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NoGuest
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session
+from gdb_nept.nested.session import Session, Which
 from gdb_nept.target.ports import Value
 from tests.overlay import Overlay, opened
 
@@ -104,3 +104,18 @@ def test_a_kernel_that_does_not_tell_a_vm_from_the_next_is_read_each_time(
     with watched.session.watched():
         first = watched.again()
         assert watched.again().owner is not first.owner
+
+
+@pytest.mark.parametrize("width", [0, 31, 53, 0x7FFFFFFF, -1])
+def test_a_physical_width_that_no_processor_has_is_told(plain_snapshot: Path, width: int) -> None:
+    session, chosen = opened(plain_snapshot)
+    memory = session.kernel.physical
+    assert isinstance(memory, Overlay)
+    value = chosen.vcpu.value.member("arch.maxphyaddr")
+    size = value.type.size
+    memory.put(session.kernel.to_physical(value.address), width & (1 << 8 * size) - 1, size)
+    session.drop()
+    again = session.pick(None, None)
+    with pytest.raises(NoGuest, match="MAXPHYADDR"):
+        session.ept(again, Which.L1)
+    assert session.vmcs12(again).eptp.levels == 4

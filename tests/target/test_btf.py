@@ -156,6 +156,14 @@ def test_work_on_a_hostile_structure_is_bounded() -> None:
         BtfReader(Btf(writer.blob())).type(top).member("x")
 
 
+def test_an_array_of_more_elements_than_memory_is_damaged() -> None:
+    writer = BtfWriter()
+    number = writer.integer("int", 4)
+    array = writer.add(btf.ARRAY, "", 0, number, number, 1 << 31)
+    with pytest.raises(BadInput, match="2147483648 elements"):
+        BtfReader(Btf(writer.blob())).type(array)
+
+
 def test_arrays_of_arrays_have_an_end() -> None:
     writer = BtfWriter()
     last = writer.integer("int", 4)
