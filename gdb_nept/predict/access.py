@@ -41,10 +41,11 @@ class Access:
     linear_execute_disable: bool | None = None
     shadow_stack: bool = False
     paging_verified: bool = True  # every guest table page has bit 58 in its EPT leaf
-    asynchronous: bool = False
+    asynchronous: bool = False  # with no linear address, if `gla` is None: PT output, PEBS
     event_delivery: bool = False  # IDT-vectoring information is valid
     nmi_unblocking: bool = False  # part of IRET, with NMIs blocked before it
     unpaged: bool = False  # made with CR0.PG clear: the linear address is the guest-physical one
+    real_mode: bool = False  # made with CR0.PE clear
     emulated: bool = False  # made by L0's emulator on behalf of L2, not by the processor
     raw: int | None = None  # the processor's own qualification on leaving L2 for L0, if it was seen
 
@@ -56,4 +57,7 @@ class Controls:
     pml: bool = False
     pml_index: int = 511
     ve: bool = False  # EPT-violation #VE
+    ve_busy: bool = False  # the word at offset 4 of the #VE information area is not 0
+    nmi_exiting: bool = False
+    virtual_nmis: bool = False
     sppt_pointer: int | None = None  # set if sub-page write permissions are in force

@@ -102,7 +102,7 @@ class Case(Generic[Out]):
         """Bits 2:0: the kinds of access that the entries on the path allow together."""
         rights, access = self.walk.rights, self.access
         read, write = rights.read, rights.write
-        fetch = rights.user_execute if self.cpu.mbec and access.user else rights.execute
+        fetch = rights.user_execute if self.cpu.mbec and self.user else rights.execute
         if self.shadow_stack_rules:
             read = write = read & self._tables.write & self.leaf.supervisor_shadow_stack
         elif self.cpu.paging_write and access.stage is Stage.WALK and self.leaf.paging_write:
@@ -110,10 +110,34 @@ class Case(Generic[Out]):
         return (READ if read else 0) | (WRITE if write else 0) | (FETCH if fetch else 0)
 
     @property
+    def user(self) -> bool:
+        """Whether the linear address is a user-mode one: with CR0.PG clear, each is (31.3.3.2)."""
+        return self.access.user or self.access.unpaged
+
+    @property
+    def on_shadow_stack(self) -> bool:
+        """Whether it is a shadow-stack access: one of a page walk for it is none."""
+        return self.access.shadow_stack and self.access.stage is Stage.FINAL
+
+    @property
     def shadow_stack_rules(self) -> bool:
         """Whether rights are those of supervisor shadow-stack pages (31.3.3.2)."""
-        access = self.access
-        return bool(self.eptp.shadow_stack and access.shadow_stack and not access.user)
+        return bool(self.eptp.shadow_stack and self.on_shadow_stack and not self.access.user)
+
+    @property
+    def no_linear_address(self) -> bool | None:
+        """Whether bit 7 of the qualification is 0 (table 30-7); None if that is not known: of an
+        asynchronous access of which the linear address is not told."""
+        if self.access.stage is Stage.PDPTE:
+            return True
+        return None if self.access.asynchronous and self.access.gla is None else False
+
+    @property
+    def nmi_unblocking_told(self) -> bool:
+        """Whether bit 12 of the qualification is defined (30.2.3)."""
+        controls = self.controls
+        exits_for_good = controls.nmi_exiting and not controls.virtual_nmis
+        return not (self.access.event_delivery or exits_for_good)
 
     @property
     def _tables(self) -> EptEntry:
@@ -125,9 +149,10 @@ class Case(Generic[Out]):
 
     @property
     def unverified(self) -> bool:
-        """Whether guest-paging verification refuses the access."""
+        """Whether guest-paging verification refuses the access; it needs both controls."""
         return bool(
             self.cpu.verify_guest_paging
+            and self.cpu.paging_write
             and self.access.stage is Stage.FINAL
             and self.leaf.verify_guest_paging
             and not self.access.paging_verified

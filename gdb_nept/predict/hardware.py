@@ -21,7 +21,13 @@ from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Stage
 from gdb_nept.predict.case import FETCH, READ, SDM, WRITE, Case, Deviation, Hardware
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.predict.qualification import qualify
+from gdb_nept.predict.qualification import (
+    ASYNCHRONOUS,
+    NMI_UNBLOCKING,
+    Qualification,
+    other_events,
+    qualify,
+)
 from gdb_nept.predict.sub_page import SubPage, walk_sub_page
 from gdb_nept.walk.ept import judge, walk_ept
 from gdb_nept.walk.result import Cause, Step, Stop, Walk
@@ -131,21 +137,25 @@ def _violation(case: Case[Out], why: str, change: str) -> Prediction[Out]:
 
 
 def _convertible(case: Case[Out]) -> bool:
-    """Whether it becomes a #VE instead of an exit (28.5.8.1): bit 63 of the last entry is 0."""
-    access = case.access
-    if not case.controls.ve or not case.walk.steps:
+    """Whether it becomes a #VE instead of an exit (28.5.8.1): bit 63 of the last entry is 0, and
+    nothing stands against it."""
+    access, controls = case.access, case.controls
+    if not controls.ve or controls.ve_busy or not case.walk.steps:
         return False
-    return not (case.leaf.suppress_ve or access.event_delivery or access.asynchronous)
+    against = access.event_delivery or access.asynchronous or access.real_mode
+    return not (case.leaf.suppress_ve or against)
 
 
 # -- sub-page permissions (31.3.4) and the page-modification log (31.3.6) -----------------------
 
 
 def _has_sub_pages(case: Case[Out]) -> bool:
+    """31.3.4.1: a write that bit 1 alone refuses, to a 4-KByte page."""
     leaf = case.walk.steps[-1]
     return bool(
         case.controls.sppt_pointer is not None
         and case.access.stage is Stage.FINAL
+        and not case.shadow_stack_rules
         and leaf.level == 1
         and leaf.entry.sub_page_write
     )
@@ -154,15 +164,17 @@ def _has_sub_pages(case: Case[Out]) -> bool:
 def _sub_page(case: Case[Out], memory: PhysicalMemory[Out]) -> Prediction[Out]:
     access, pointer = case.access, case.controls.sppt_pointer or 0
     found, why = walk_sub_page(memory, pointer, access.gpa, case.cpu.maxphyaddr)
-    if found is SubPage.WRITABLE:
-        return Prediction(Outcome.TRANSLATED, case.walk, why)
+    if found is SubPage.WRITABLE:  # and the dirty flag is set, as for any write (31.3.5)
+        full = _log_is_full(case)
+        return _pml_full(case) if full else Prediction(Outcome.TRANSLATED, case.walk, why)
     if found is SubPage.UNREADABLE:
         return Prediction(Outcome.UNKNOWN, case.walk, why)
     if found is SubPage.READ_ONLY:
         return _violation(case, why, "set the sub-page's bit in the SPP vector")
     miss = EptViolation.execute_disable_linear.mask  # bit 11 tells a miss from a misconfiguration
-    mask = miss | EptViolation.nmi_unblocking.mask
-    value = (miss if found is SubPage.MISS else 0) | _nmi(case)
+    other = _other_events(case)
+    value = (miss if found is SubPage.MISS else 0) | other.value
+    mask = miss | other.mask
     return Prediction(Outcome.SPP, case.walk, why, value, mask, access.gpa, access.gla)
 
 
@@ -179,13 +191,14 @@ def _log_is_full(case: Case[Out]) -> bool:
 def _pml_full(case: Case[Out]) -> Prediction[Out]:
     index = case.controls.pml_index
     why = f"an accessed or dirty flag must be set, and the PML index is {index:#x}"
-    mask = EptViolation.nmi_unblocking.mask
-    change = f"reset the PML index to {PML_LAST} or below"
-    return Prediction(Outcome.PML_FULL, case.walk, why, _nmi(case), mask, change=change)
+    told, change = _other_events(case), f"reset the PML index to {PML_LAST} or below"
+    return Prediction(Outcome.PML_FULL, case.walk, why, told.value, told.mask, change=change)
 
 
-def _nmi(case: Case[Out]) -> int:
-    return EptViolation.nmi_unblocking.mask if case.access.nmi_unblocking else 0
+def _other_events(case: Case[Out]) -> Qualification:
+    """Bits 12 and 16, all that such an exit has besides (30.2.1)."""
+    told = other_events(case)
+    return Qualification(told.value, told.mask & (NMI_UNBLOCKING | ASYNCHRONOUS))
 
 
 # -- in words -----------------------------------------------------------------------------------
@@ -219,7 +232,7 @@ def named(step: Step[Out]) -> str:
 
 def _rights(case: Case[Out], lacking: int) -> int:
     """Bits of an entry: those of `lacking`, but of a user-mode fetch with MBEC, XU for X."""
-    if lacking & FETCH and case.cpu.mbec and case.access.user:
+    if lacking & FETCH and case.cpu.mbec and case.user:
         return lacking & ~FETCH | EptEntry.user_execute.mask
     return lacking
 

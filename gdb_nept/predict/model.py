@@ -18,6 +18,7 @@ from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.predict.reflected import reflect
+from gdb_nept.predict.sub_page import pointer_problem
 from gdb_nept.predict.xen import Rule, Xen, reflect_by_xen
 
 
@@ -62,7 +63,8 @@ class Processor:
         return predict(memory, eptp, access, cpu, controls, self.hardware)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
-        return eptp.problem(cpu, self.hardware.eptp)
+        pointer = controls.sppt_pointer or 0
+        return eptp.problem(cpu, self.hardware.eptp) or pointer_problem(pointer, cpu.maxphyaddr)
 
 
 @dataclass(frozen=True)

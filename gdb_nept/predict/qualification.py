@@ -81,8 +81,10 @@ def _rights(case: Case[Out]) -> Qualification:
 
 def _linear(case: Case[Out]) -> Qualification:
     """Bits 8:7."""
-    if case.access.stage is Stage.PDPTE:
+    if case.no_linear_address:
         return Qualification(0, EVERYTHING)
+    if case.no_linear_address is None:
+        return Qualification(0, EVERYTHING & ~(LINEAR_VALID | TRANSLATED))
     translated = TRANSLATED if case.access.stage is Stage.FINAL else 0
     return Qualification(LINEAR_VALID | translated, EVERYTHING)
 
@@ -95,8 +97,10 @@ def _advanced(case: Case[Out]) -> Qualification:
         offered = case.cpu.mbec
         rules = (Deviation.ADVANCED_WITH_MBEC.name,)
     access = case.access
-    if not offered or access.stage is not Stage.FINAL:
+    if not offered or access.stage is not Stage.FINAL or case.no_linear_address is None:
         return Qualification(0, EVERYTHING & ~ADVANCED)
+    if access.unpaged:
+        return Qualification(USER_LINEAR | WRITABLE_LINEAR, EVERYTHING)
     value, mask = 0, EVERYTHING
     for bit, known in (
         (USER_LINEAR, access.user),
@@ -112,11 +116,9 @@ def _advanced(case: Case[Out]) -> Qualification:
 
 def _rest(case: Case[Out]) -> Qualification:
     """Bits 16:12."""
-    access, mask = case.access, EVERYTHING
-    value = NMI_UNBLOCKING if access.nmi_unblocking else 0
-    if access.event_delivery:
-        mask &= ~NMI_UNBLOCKING
-    if access.shadow_stack:
+    other = other_events(case)
+    value, mask = other.value, other.mask
+    if case.on_shadow_stack:
         value |= SHADOW_STACK
     if not (case.eptp.shadow_stack and case.complete):
         mask &= ~SUPERVISOR_SHADOW_STACK
@@ -124,6 +126,12 @@ def _rest(case: Case[Out]) -> Qualification:
         value |= SUPERVISOR_SHADOW_STACK
     if case.complete and case.unverified:
         value |= GUEST_PAGING
-    if access.asynchronous:
-        value |= ASYNCHRONOUS
     return Qualification(value, mask)
+
+
+def other_events(case: Case[Out]) -> Qualification:
+    """Bits 12 and 16, which the exits for a full log and for SPP-related events have, too."""
+    value = ASYNCHRONOUS if case.access.asynchronous else 0
+    if not case.nmi_unblocking_told:
+        return Qualification(value, EVERYTHING & ~NMI_UNBLOCKING)
+    return Qualification(value | (NMI_UNBLOCKING if case.access.nmi_unblocking else 0), EVERYTHING)

@@ -31,13 +31,13 @@ OPS = {op.value: op for op in Op}
 STAGES = {stage.value: stage for stage in Stage}
 FLAGS = dict.fromkeys((
     "user", "linear_writable", "linear_execute_disable", "shadow_stack", "paging_verified",
-    "asynchronous", "event_delivery", "nmi_unblocking", "unpaged",
-    "emulated",
+    "asynchronous", "event_delivery", "nmi_unblocking", "unpaged", "real_mode", "emulated",
 ))  # fmt: skip
 ACCESS = dict.fromkeys(("gpa", "op", "stage", "gla", "raw", *FLAGS))
-CONTROLS = dict.fromkeys(
-    ("pml", "pml_index", "ve", "sppt_pointer", "paging_write", "verify_guest_paging")
-)
+CONTROLS = dict.fromkeys((
+    "pml", "pml_index", "ve", "ve_busy", "sppt_pointer", "paging_write", "verify_guest_paging",
+    "nmi_exiting", "virtual_nmis",
+))  # fmt: skip
 LARGEST = (1 << 64) - 1
 MOST_RANGES = 1000  # without memory, in one request
 SHOWN = 60  # characters of a bad value that an error repeats
@@ -163,6 +163,9 @@ def _controls(request: Object, given: Object) -> Controls:
         pml=_truth(given, "pml", has_index),
         pml_index=_number(holder, "pml_index") if has_index else Controls.pml_index,
         ve=_truth(given, "ve"),
+        ve_busy=_truth(given, "ve_busy"),
+        nmi_exiting=_truth(given, "nmi_exiting"),
+        virtual_nmis=_truth(given, "virtual_nmis"),
         sppt_pointer=None if sppt is None else _number(given, "sppt_pointer"),
     )
 

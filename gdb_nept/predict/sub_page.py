@@ -39,6 +39,14 @@ class SpptEntry(Word):
     reserved_high = bits(63, 52, "reserved")
 
 
+def pointer_problem(pointer: int, maxphyaddr: int) -> str:
+    """Why VM entry would refuse the SPP-table pointer (29.2.1.1), or ''."""
+    low, beyond = pointer & ((1 << PAGE_SHIFT) - 1), pointer >> maxphyaddr << maxphyaddr
+    if low:
+        return f"bits 11:0 of the SPP-table pointer are set: {low:#x}"
+    return f"bits of the SPP-table pointer beyond MAXPHYADDR are set: {beyond:#x}" if beyond else ""
+
+
 def walk_sub_page(
     memory: PhysicalMemory[Out], pointer: int, gpa: L2Phys, maxphyaddr: int
 ) -> tuple[SubPage, str]:

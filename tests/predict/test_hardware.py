@@ -242,7 +242,7 @@ def test_bits_13_and_14_and_shadow_stacks() -> None:
 
 
 def test_bit_15_is_guest_paging_verification() -> None:
-    cpu = replace(CPU, verify_guest_paging=True)
+    cpu = replace(CPU, verify_guest_paging=True, paging_write=True)
     path = Path(extra={1: VGP})
     assert ask(path, to(), cpu).outcome is Outcome.TRANSLATED
     found = ask(path, to(paging_verified=False), cpu)
