@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an instruction's access at a linear address must lead to.
 
+An address that is not canonical is refused before anything is looked up (walk/linear_address.py).
 The processor reads L2's paging-structure entries through EPT, checks L2's own rights, sets
 accessed and dirty flags through EPT, and only then makes the access itself (SDM vol. 3, June 2026,
 31.3.3.2 and 31.3.3.3).  The first of these accesses that does not go through decides.
@@ -14,11 +15,12 @@ from dataclasses import dataclass, replace
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import BadInput, MemoryUnreadable
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
+from gdb_nept.walk.linear_address import not_canonical, too_wide, unmasked, wrapped
 from gdb_nept.walk.paging import (
     Fault,
     GuestPaging,
@@ -44,16 +46,20 @@ class LinearAccess:
 class LinearPrediction:
     """`access` and `prediction` are of the access that decides: the first that does not go
     through, or the last one.  With a `fault` it is L2's own page fault that comes first, at
-    `linear`.  `before` are the accesses that went through, in order."""
+    `linear`; with `refused`, which says why, the processor refuses the address itself.  `before`
+    are the accesses that went through, in order."""
 
     linear: L2Virt
     access: Access | None
     prediction: Prediction[L1Phys] | None
     fault: Fault | None
     before: tuple[Access, ...]
+    refused: str = ""
 
     @property
     def outcome(self) -> Outcome:
+        if self.refused:
+            return Outcome.GENERAL_PROTECTION
         if self.fault is not None or self.prediction is None:
             return Outcome.PAGE_FAULT
         return self.prediction.outcome
@@ -83,11 +89,21 @@ def predict_linear(
     controls: Controls,
     model: Model,
 ) -> LinearPrediction:
-    """The outcome of the whole access; one over a page's end is translated page by page first."""
+    """The outcome of the whole access; one over a page's end is translated page by page first.
+    Raises BadInput for an address that L2 cannot form in its mode."""
+    if too_wide(paging, access.linear):
+        raise BadInput(
+            f"L2 has no linear address {access.linear:#x}: it is not in IA-32e mode, where they "
+            "have 32 bits"
+        )
+    access = replace(access, linear=unmasked(paging, access.linear, access.op is Op.FETCH))
+    for end in (access.linear, _last_byte(paging, access)):
+        if refused := not_canonical(paging, end):
+            return LinearPrediction(end, None, None, None, (), refused)
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
     found: LinearPrediction | None = None
-    for piece in _pieces(access):
+    for piece in _pieces(paging, access):
         found = _translate(eyes, access, piece, before)
         if found.outcome is not Outcome.TRANSLATED:
             return found
@@ -97,12 +113,16 @@ def predict_linear(
     return replace(found, before=tuple(before[:-1]))
 
 
-def _pieces(access: LinearAccess) -> Iterator[L2Virt]:
-    """The first byte in each page that is touched."""
+def _pieces(paging: GuestPaging, access: LinearAccess) -> Iterator[L2Virt]:
+    """The first byte in each page that is touched; addresses wrap around."""
     yield access.linear
     last = access.linear + max(access.size, 1) - 1
     for page in range((access.linear | PAGE_MASK) + 1, last + 1, PAGE_SIZE):
-        yield L2Virt(page)
+        yield wrapped(paging, page)
+
+
+def _last_byte(paging: GuestPaging, access: LinearAccess) -> L2Virt:
+    return wrapped(paging, access.linear + max(access.size, 1) - 1)
 
 
 def _translate(

@@ -7,7 +7,8 @@ undefined), l1_physical (null unless translated), entry_failure (null, or why VM
 EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps
 [level, address, index, entry], why, change, rules, doubts [text].  Of a linear address besides:
 linear, size, before [accesses that went through], page_fault (null, or error_code, cr2, why),
-registers [name, value, origin, doubt].
+not_canonical (null, or why the processor refuses the address), registers [name, value, origin,
+doubt].
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def linear_page(
     if found.before:
         blocks += ["Went through before:", "\n".join(_listed(found))]
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
-    if found.fault is not None:
+    if found.refused:
+        blocks.append(f"outcome: L2's own fault: {found.refused}")
+    elif found.fault is not None:
         fault = found.fault
         blocks.append(
             f"outcome: L2's own page fault, error code {fault.code.value:#x}, CR2 "
@@ -210,6 +213,7 @@ def _linear_data(
         "linear": hexed(asked.linear),
         "size": asked.size,
         "before": [access_data(access) for access in found.before],
+        "not_canonical": found.refused or None,
         "page_fault": None
         if fault is None
         else {"error_code": hexed(fault.code.value), "cr2": hexed(found.linear), "why": fault.why},

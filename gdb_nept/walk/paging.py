@@ -56,6 +56,7 @@ class Cr4(Word):
     smep = bit(20, "no supervisor fetches from user pages", "SMEP")
     smap = bit(21, "no supervisor data accesses to user pages", "SMAP")
     user_keys = bit(22, "protection keys for user pages", "PKE")
+    lam_supervisor = bit(28, "linear-address masking of supervisor pointers", "LAM_SUP")
 
 
 class Efer(Word):
