@@ -145,6 +145,16 @@ def in_force(offered: Capabilities, secondary: SecondaryControls) -> Capabilitie
     )
 
 
+PDPTRS_CACHED = 17  # VCPU_EXREG_PDPTR in regs_avail, behind RIP
+
+
+def pdptrs_cached(vcpu: Vcpu) -> bool:
+    """Whether KVM has read the PDPTE registers since the last VM exit: L2's MOV CR3 loads them, and
+    KVM intercepts none with EPT (kvm_pdptr_read(), vmx_cache_reg(), ept_save_pdptrs())."""
+    available = vcpu.value.member("arch.regs_avail").number()
+    return not vcpu.in_guest and bool(available >> PDPTRS_CACHED & 1)
+
+
 FREE_OBSOLETE_ROOTS = 8 + 31  # KVM_REQ_MMU_FREE_OBSOLETE_ROOTS, 5.18+ (asm/kvm_host.h)
 MMU_RELOAD = 1  # KVM_REQ_MMU_RELOAD before (linux/kvm_host.h), which drops all roots
 

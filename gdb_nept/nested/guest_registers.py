@@ -8,14 +8,18 @@ controls in force had them loaded or saved (kvm/guest_state.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gdb_nept.address import L1Phys, L2Phys
+from gdb_nept.arch.paging import PAGING_PAE
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.guest_state import holds, kept
-from gdb_nept.kvm.vcpu import Vcpu
+from gdb_nept.kvm.vcpu import Vcpu, pdptrs_cached
 from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
+from gdb_nept.memory.reader import read_u64
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
 
 NAMES = {
@@ -80,6 +84,9 @@ def guest_registers(session: Session, chosen: Chosen) -> GuestRegisters:
         _pdptrs(vcpu, vmcs12),
         bool(found["rflags"].number & ALIGNMENT_CHECK),
     )
+    loaded = _loaded(session, chosen, paging)
+    if loaded is not None:
+        return GuestRegisters(loaded.paging, (*found.values(), *loaded.registers))
     return GuestRegisters(paging, tuple(found.values()))
 
 
@@ -132,12 +139,39 @@ def _efer_of_l1(vcpu: Vcpu, vmcs12: Vmcs12) -> GuestRegister:
 
 
 def _pdptrs(vcpu: Vcpu, vmcs12: Vmcs12) -> tuple[int, ...]:
-    """Of use with PAE paging alone: arch.pdptrs since 7.2, before in the MMU that walks for L2."""
+    """Of use with PAE paging alone: arch.pdptrs since 7.2, before in the MMU that walks for L2.
+    None where they are in vmcs02 alone."""
     if not vmcs12.situation.l2_active:
         return tuple(vmcs12.number(f"guest_pdptr{place}") for place in range(PDPTRS))
     arch = vcpu.value.member("arch")
     try:
+        if not pdptrs_cached(vcpu):
+            return ()
         array = arch if arch.has("pdptrs") else arch.member("walk_mmu").deref()
         return tuple(array.member("pdptrs").index(place).number() for place in range(PDPTRS))
     except (MemberMissing, MemoryUnreadable):
+        return ()
+
+
+def _loaded(session: Session, chosen: Chosen, paging: GuestPaging) -> GuestRegisters | None:
+    """With the table that CR3 points to, where KVM has not read PDPTE registers."""
+    if paging.mode is not PAGING_PAE or paging.pdptrs:
+        return None
+    why = (
+        "in the loaded VMCS: the table that CR3 points to is taken for them, from which L2's last "
+        "MOV CR3 has loaded them"
+    )
+    found = GuestRegister("pdptrs", paging.root, "the table at this L2 physical address", why)
+    return GuestRegisters(replace(paging, pdptrs=_table(session, chosen, paging.root)), (found,))
+
+
+def _table(session: Session, chosen: Chosen, place: L2Phys) -> tuple[int, ...]:
+    """Four entries, through EPT12; none where it does not lead to them any more."""
+    try:
+        ept, memory = session.ept(chosen, Which.L1), session.l1_memory(chosen)
+        where = walk_ept(memory, ept.eptp, place, ept.cpu).address
+        if where is None:
+            return ()
+        return tuple(read_u64(memory, L1Phys(where + 8 * number)) for number in range(PDPTRS))
+    except (NoGuest, MemoryUnreadable):
         return ()

@@ -217,7 +217,9 @@ def _read(
         large = level == 2 and bool(small.large and paging.cr4.page_size_extensions)
         return GuestStep(level, gpa, small, level == 1 or large)
     entry = Entry(value)
-    return GuestStep(level, gpa, entry, entry.leaf_at(level) and not _is_pae_top(mode, level))
+    if _is_pae_top(mode, level):
+        return GuestStep(level, None, entry, False)
+    return GuestStep(level, gpa, entry, entry.leaf_at(level))
 
 
 def _is_pae_top(mode: Mode, level: int) -> bool:

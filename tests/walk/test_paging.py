@@ -102,6 +102,15 @@ def test_pae_starts_at_the_registers() -> None:
     assert absent.fault is not None
 
 
+def test_pae_without_the_registers_reads_the_table() -> None:
+    """Its entries have no R/W, U/S or accessed flags: they are those of a register."""
+    paging = GuestPaging(Cr0(PG | WP), 0x1020, Cr4(PAE), Efer(NXE), 40)
+    words = {0x1028: 0x5000 | P, 0x5008: 0x6000 | ALL, 0x6010: 0x7000 | ALL}
+    walk, made = run(paging, words, 1 << 30 | 1 << 21 | 2 << 12 | 0x10, write=True)
+    assert (walk.gpa, walk.user, walk.writable) == (0x7010, True, True)
+    assert (made[0].gpa, made[0].update) == (0x1028, False)
+
+
 def test_32_bit_pages_of_both_sizes() -> None:
     paging = GuestPaging(Cr0(PG), 0x1000, Cr4(PSE), Efer(0), 40)
     words = {0x1004: 0x2000 | ALL, 0x2008: 0x3000 | ALL, 0x1008: 0x00802000 | ALL | LARGE}
