@@ -11,7 +11,7 @@ is taken for the right one: kvm_mmu_get_child_sp() compares its gfn and role sin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gdb_nept.arch.bits import Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
@@ -152,19 +152,31 @@ def _difference(page: ShadowPage, expected: Expected) -> str:
     return ""
 
 
+def without_dropped_root(journey: Journey) -> Journey:
+    """L2 will not run with a root that KVM is asked to drop: what hangs on it says nothing, and
+    EPT12 and the memslots decide, as where there is no root yet."""
+    pages = journey.shadow.pages if journey.shadow else ()
+    root = pages[0] if pages else None
+    if not isinstance(root, ShadowPage) or not root.obsolete or not journey.root_freed:
+        return journey
+    missing = (
+        f"the root of KVM's shadow is obsolete ({_mark(root)}), and KVM is asked to drop it "
+        "before L2 runs again"
+    )
+    return replace(journey, shadow=None, shadow_missing=missing)
+
+
+def _mark(page: ShadowPage) -> str:
+    return "role.invalid is 1" if page.role.number("invalid") else "its mmu_valid_gen is old"
+
+
 def _obsolete(journey: Journey, page: ShadowPage, root: bool) -> Verdict:
     """role.invalid, or an mmu_valid_gen that is not the VM's: is_obsolete_sp()."""
-    mark = "role.invalid is 1" if page.role.number("invalid") else "its mmu_valid_gen is old"
+    mark = _mark(page)
     if not root:
         how = f"{mark}, and an entry above still leads to it"
         what = f"KVM's shadow is wrong: the table of {LEVEL_NAMES[page.level]}s is obsolete"
         return blamed(Agreement.BROKEN, what, Blame(Fault.KVM, how, UNLINKED))
-    if journey.root_freed:
-        return Verdict(
-            Agreement.NOT_SHADOWED,
-            f"the root of KVM's shadow is obsolete ({mark}): KVM is asked to drop it before L2 "
-            "runs again, and then fills in another",
-        )
     asked = "no request to drop it is pending" if journey.root_freed is False else ""
     how = f"{mark}, and {asked or 'whether a request to drop it is pending is not known'}"
     fault = Fault.UNKNOWN if journey.root_freed is None else Fault.KVM

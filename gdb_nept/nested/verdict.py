@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict, blamed
 from gdb_nept.nested.blame import MISSED_NOTIFIER
-from gdb_nept.nested.identity import misfit
+from gdb_nept.nested.identity import misfit, without_dropped_root
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.shadowed import compared
 from gdb_nept.nested.unmapped import being_changed, hidden, not_backed, outside, stopped
@@ -28,6 +28,7 @@ def verdict(journey: Journey) -> Verdict:
             Fault.L1,
             "no EPTP like this passes the checks of VM entry (nested_vmx_check_eptp())",
         )
+    journey = without_dropped_root(journey)
     return misfit(journey) or _through_ept12(journey)
 
 
