@@ -14,11 +14,12 @@ from gdb_nept.judge.features import named_model
 from gdb_nept.judge.ground import ground
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import Verdict, verdict
 from gdb_nept.predict.linear import LinearPrediction, predict_linear
 from gdb_nept.target.linux import attach
+from gdb_nept.walk.paging import GuestPaging
 from tests.conftest import kernel_cache
 from tests.states.told import Probe, Told
 
@@ -29,9 +30,6 @@ L1_RUNS = (
 )
 PAGE_KINDS = ("rwx", "r", "rx", "rw", "hole", "w")
 DATA_GPA, SLOT_GPA, MOVED_GPA, UNDER_SLOT_GPA = 0x2000000, 0x2400000, 0x2410000, 0x4000000
-NOT_SAVED = "L2's EFER is taken from vmcs12, where it is neither loaded nor saved"
-PDPTES = "L2's PDPTE registers are taken from where KVM has not read them"
-COMPOSING = "controls that are still in the shadow VMCS are taken for zero"
 APIC, TSS = 0xFEE00000, 0xFFFBD000
 
 
@@ -44,9 +42,13 @@ class State:
     chosen: Chosen
     told: Told
 
-    def foretold(self, probe: Probe) -> LinearPrediction:
+    @property
+    def registers(self) -> GuestRegisters:
+        return guest_registers(self.session, self.chosen)
+
+    def foretold(self, probe: Probe, paging: GuestPaging | None = None) -> LinearPrediction:
         base = ground(self.session, self.chosen)
-        paging = guest_registers(self.session, self.chosen).paging
+        paging = paging or self.registers.paging
         by = named_model(self.session, self.chosen, "kvm@bochs-2.7")
         return predict_linear(
             base.memory, base.eptp, probe.access, paging, base.cpu, base.controls, by
@@ -63,11 +65,6 @@ def opened(name: str, snapshot: Path, log: Path) -> State:
     return State(name, session, session.pick(None, None), Told.by(log))
 
 
-def at(*names: str, wrong: dict[str, str] | None = None) -> pytest.MarkDecorator:
-    """In each of these states; in those of `wrong`, the answer is not right yet, and why."""
-    marks = {
-        name: (pytest.mark.xfail(strict=True, reason=reason),)
-        for name, reason in (wrong or {}).items()
-    }
-    states = [pytest.param(name, marks=marks.get(name, ())) for name in names]
-    return pytest.mark.parametrize("state", states, indirect=True)
+def at(*names: str) -> pytest.MarkDecorator:
+    """In each of these states."""
+    return pytest.mark.parametrize("state", names, indirect=True)

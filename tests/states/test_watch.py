@@ -18,7 +18,6 @@ import pytest
 from bochs_lab import machine
 from bochs_lab.options import STATES
 
-from tests.states.opened import NOT_SAVED, PDPTES
 from tests.states.told import Told
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs]
@@ -90,7 +89,6 @@ def test_every_exit_that_l1_logged_was_watched(watched: Watched) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason=f"{NOT_SAVED}; {PDPTES}")
 def test_each_is_as_predicted(watched: Watched) -> None:
     where = [
         (line["probe"], line["name"], line.get("op"), fault["explanations"])
