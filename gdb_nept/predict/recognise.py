@@ -3,9 +3,10 @@
 processor can have written it.
 
 SDM vol. 3, June 2026 (325384-092), table 30-7.  What it rules out is worth naming: a hypervisor
-that injects the exit itself gets just these things wrong.  Which KVM writes such a value, and when,
-is said; one of them, a page fault's error code in this place, was the nested EPT of 2012
-(nept_v2.py).
+that injects the exit itself gets just these things wrong.  Which KVM can write such a value, and
+when, is said, and whether it would be an error code of the nested EPT of 2012 (nept_v2.py).  That
+is what a number can mean with no tables at hand: whether it is the cause of one that was met is
+only to be told from the tables (judge/comparison.py).
 """
 
 from __future__ import annotations
@@ -107,9 +108,9 @@ def written_by_kvm(value: int) -> str:
 
 
 def error_code(value: int) -> str:
-    """What `value` says if it is a page fault's error code in the wrong place; '' if it cannot be,
-    or reads well as a qualification."""
-    if value & ~ERROR_CODE or not (impossible(value) or value == PageFault.present.mask):
+    """What `value` says if it is a page fault's error code in the wrong place; '' if that series
+    writes no such one, or it reads well as a qualification."""
+    if not _of_2012(value) or not (impossible(value) or value == PageFault.present.mask):
         return ""
     code = PageFault(value)
     names = ", ".join(row.short for row in code.named()) or "no bit"
@@ -120,9 +121,18 @@ def error_code(value: int) -> str:
     if code.present:
         cause = "a reserved bit is set" if code.reserved else "a right is missing"
     return (
-        f"as the error code of a page fault ({names}) it makes sense: {kind}, {cause}; KVM's "
-        "nested EPT series of 2012 (model v2-2012) put the error code in this place"
+        f"as the error code of a page fault ({names}) it would say: {kind}, {cause}; model v2-2012 "
+        "(KVM's nested EPT series of 2012) puts it in this place, and nept-check tells whether the "
+        "tables lead to it"
     )
+
+
+def _of_2012(value: int) -> bool:
+    """Reserved bits are those of a present entry, and no access is a fetch and a write."""
+    code = PageFault(value)
+    if value & ~ERROR_CODE or (code.reserved and not code.present):
+        return False
+    return not (code.fetch and code.write)
 
 
 def _granted(value: int) -> bool:

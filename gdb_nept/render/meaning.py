@@ -89,4 +89,6 @@ def _no_qualification(value: int) -> str:
     code = recognise.error_code(value)
     refused = f"no processor reports this: {reasons}" if reasons else ""
     kvm = recognise.written_by_kvm(value) if reasons else ""
+    if kvm:
+        kvm += "; nept-check tells whether the tables lead to it"
     return ". ".join(part[:1].upper() + part[1:] for part in (refused, kvm, code) if part)

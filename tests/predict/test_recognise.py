@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gdb_nept.address import L1Phys
@@ -61,6 +63,26 @@ def test_every_prediction_of_the_sdm_is_possible(op: Op, stage: Stage) -> None:
 def test_error_codes_of_2012_are_recognised(value: int, says: str) -> None:
     assert says in error_code(value)
     assert "v2-2012" in error_code(value)
+
+
+@pytest.mark.parametrize("value", [0x8, 0xA, 0xC, 0x12, 0x13, 0x1A, 0x21, 0x1000])
+def test_what_the_series_never_wrote_is_not_taken_for_its_code(value: int) -> None:
+    assert error_code(value) == ""
+
+
+def test_the_codes_recognised_are_those_that_the_model_gives_over_some_tables() -> None:
+    given = set()
+    # W alone is misconfigured
+    paths = [Path(rights={1: rights}) for rights in (0, R, R | W, R | X, X, RWX, W)]
+    for path in paths:
+        for op in Op:
+            for emulated in (False, True):
+                found = ask(path, replace(to(op), emulated=emulated), by="v2-2012")
+                if found.outcome is Outcome.VIOLATION:
+                    given |= {found.qualification, found.qualification | ~found.mask & 0x1F}
+    recognised = {value for value in range(1 << 17) if error_code(value)}
+    assert recognised <= given
+    assert all(error_code(value) or not impossible(value) for value in given)
 
 
 @pytest.mark.parametrize("value", [0x181, 0x182, 0x1AA, 0x19C, 0x81, 0x83, 0x21, 0x18A])
