@@ -9,7 +9,7 @@ place is predicted, by every model asked for, with no look at what KVM made of i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
@@ -43,14 +43,15 @@ class Place:
 @dataclass(frozen=True)
 class Seen:
     """What the processor reported of an access when it left L2 for L0: the kind of it and what the
-    address was to it, bits 2:0 and 8:7 of its own qualification.  Its other bits are about EPT02,
-    and never used."""
+    address was to it, bits 2:0 and 8:7 of its own qualification.  Its other bits are about EPT02:
+    a model takes of `raw`, all of them, only what KVM passes on to L1 unread."""
 
     op: Op
     stage: Stage
+    raw: int | None = field(default=None, compare=False)
 
     def at(self, gpa: L2Phys) -> Access:
-        return Access(gpa, self.op, stage=self.stage)
+        return Access(gpa, self.op, stage=self.stage, raw=self.raw)
 
 
 class Lead(Enum):
@@ -59,6 +60,7 @@ class Lead(Enum):
     TRANSLATION = "the guest-linear address translates to the guest-physical one"
     ENTRY = "the guest-physical address is an entry used to translate the guest-linear one"
     SAME_PAGE = "the guest-linear address translates to another place in that page"
+    ENTRY_PAGE = "the guest-linear address is translated by an entry at another place in that page"
     ELSEWHERE = "L2's page tables do not lead from the guest-linear address there"
     UNKNOWN = "L2's page tables cannot be followed"
 
@@ -125,7 +127,8 @@ def candidates(
     for emulated in (False, True):
         for op, stage in [(seen.op, seen.stage)] if seen and not emulated else kinds:
             for user in users:
-                yield _candidate(place, link, op, stage, user, emulated)
+                found = _candidate(place, link, op, stage, user, emulated)
+                yield replace(found, raw=seen.raw) if seen and not emulated else found
     if not seen and pae is not False:
         yield _candidate(place, link, Op.READ, Stage.PDPTE, False, False)
 
@@ -136,16 +139,20 @@ OPS = {Stage.FINAL: tuple(Op), Stage.WALK: (Op.READ, Op.RMW)}
 def seen_by(qualification: int) -> Seen:
     """The access that the processor's own qualification of an EPT violation tells of (SDM vol. 3,
     table 30-7).  A read-modify-write may be reported as a write, which fails alike."""
-    told = EptViolation(qualification)
+    op, stage = _reported(EptViolation(qualification))
+    return Seen(op, stage, qualification)
+
+
+def _reported(told: EptViolation) -> tuple[Op, Stage]:
     if not told.linear_valid:
-        return Seen(Op.READ, Stage.PDPTE)
+        return Op.READ, Stage.PDPTE
     if not told.translated:
-        return Seen(Op.RMW if told.write else Op.READ, Stage.WALK)
+        return Op.RMW if told.write else Op.READ, Stage.WALK
     if told.fetch:
-        return Seen(Op.FETCH, Stage.FINAL)
+        return Op.FETCH, Stage.FINAL
     if told.write:
-        return Seen(Op.RMW if told.read else Op.WRITE, Stage.FINAL)
-    return Seen(Op.READ, Stage.FINAL)
+        return Op.RMW if told.read else Op.WRITE, Stage.FINAL
+    return Op.READ, Stage.FINAL
 
 
 def _candidate(
@@ -171,7 +178,7 @@ def link_of(base: Ground, place: Place, paging: GuestPaging, doubt: str = "") ->
     """Follow L2's page tables, through EPT12 whatever its rights, from the one to the other.  With
     a `doubt` about the registers, that they lead elsewhere says nothing."""
     found = _followed(base, place, paging)
-    if doubt and found.lead is Lead.ELSEWHERE:
+    if doubt and found.lead in (Lead.ELSEWHERE, Lead.ENTRY_PAGE):
         return Link(Lead.UNKNOWN, f"{found.why}, by registers that may be old: {doubt}")
     return found
 
@@ -181,22 +188,26 @@ def _followed(base: Ground, place: Place, paging: GuestPaging) -> Link:
         return UNLINKED
     # a supervisor's read with SMAP lifted: L2's rights have no say in where an address leads
     walker = walk_linear(replace(paging, ac=True), Reference(place.gla, write=False))
+    page = None
     try:
         wanted = next(walker)
         while True:
             if wanted.gpa == place.gpa:
                 return Link(Lead.ENTRY, f"(level {wanted.level})")
+            if (wanted.gpa ^ place.gpa) <= PAGE_MASK:
+                page = Link(Lead.ENTRY_PAGE, f"({wanted.gpa:#x}, level {wanted.level})")
             if wanted.update:
                 wanted = walker.send(0)  # reading is all that we do
                 continue
             there: Walk[L2Phys, L1Phys] = walk_ept(base.memory, base.eptp, wanted.gpa, base.cpu)
             if there.address is None:
-                return Link(Lead.UNKNOWN, f"(EPT12 has no page for {wanted.gpa:#x})")
+                return page or Link(Lead.UNKNOWN, f"(EPT12 has no page for {wanted.gpa:#x})")
             wanted = walker.send(_word(base.memory, there.address, wanted.size))
     except MemoryUnreadable as error:
-        return Link(Lead.UNKNOWN, f"({error.message})")
+        return page or Link(Lead.UNKNOWN, f"({error.message})")
     except StopIteration as end:
-        return _arrived(place, end.value)
+        found = _arrived(place, end.value)
+        return page if page and found.lead is Lead.ELSEWHERE else found
 
 
 def _word(memory: PhysicalMemory[L1Phys], address: L1Phys, size: int) -> int:

@@ -12,7 +12,6 @@ from gdb_nept.judge.candidates import (
     UNLINKED,
     Foreseen,
     Foresight,
-    Lead,
     Link,
     Place,
     Seen,
@@ -20,6 +19,7 @@ from gdb_nept.judge.candidates import (
     link_of,
     place_of,
 )
+from gdb_nept.judge.comparison import Case, Comparison, Told
 from gdb_nept.judge.features import KvmModel, kvm_model
 from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.judge.suspects import Suspect, suspects_for
@@ -33,12 +33,6 @@ from gdb_nept.predict.model import Model, Processor
 EPT_EXITS = (EPT_VIOLATION, EPT_MISCONFIGURATION, PML_FULL)
 
 
-EMULATOR_ELSEWHERE = (
-    "another access, made by L0's emulator: then KVM emulated an instruction whose own fault it "
-    "should have told L1 of"
-)
-
-
 class Finding(Enum):
     AGREE = "agree"
     DIFFER = "differ"
@@ -47,43 +41,11 @@ class Finding(Enum):
 
 
 @dataclass(frozen=True)
-class Told:
-    """What KVM wrote for L1."""
-
-    reason: ExitReason
-    qualification: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One foreseen exit against what was told; `bits` are the defined bits that differ."""
-
-    foreseen: Foreseen
-    reason_differs: bool
-    bits: int
-    physical_differs: bool
-    linear_differs: bool
-
-    @property
-    def agrees(self) -> bool:
-        return not (
-            self.reason_differs or self.bits or self.physical_differs or self.linear_differs
-        )
-
-    @property
-    def distance(self) -> tuple[int, bool, bool, int]:
-        """Nearer is smaller.  A model knows less of the emulator's accesses, and so has less to
-        differ in: they are nearest only if the addresses speak for them."""
-        fields = self.physical_differs + self.linear_differs
-        emulated = self.foreseen.access.emulated
-        return (fields, emulated, self.reason_differs, bin(self.bits).count("1"))
-
-
-@dataclass(frozen=True)
 class Check:
     """`agreeing` are the accesses whose exit is the one that was told; `nearest` the closest of
     them all.  `explanations` name what would have made the difference; `processor` compares the
-    same access with the SDM's processor."""
+    same access with the SDM's processor, and `departures` name rules that KVM has not and by which
+    it would have told what that processor tells, where it told another thing."""
 
     model: str
     place: Place
@@ -190,93 +152,13 @@ def told_by(vmcs12: Vmcs12) -> Told:
     return Told(ExitReason(reason), vmcs12.field("exit_qualification").value)
 
 
-@dataclass(frozen=True)
-class Case:
-    """All that is compared: what was foreseen, and what was told."""
-
-    place: Place
-    link: Link
-    foresight: Foresight
-    told: Told
-    suspects: tuple[Suspect, ...]
-    elsewhere: tuple[Foreseen, ...] = ()
-
-    def comparisons(self, model: str) -> tuple[Comparison, ...]:
-        """Those of the candidates that exit at all."""
-        foreseen = self.foresight[model]
-        return tuple(self.compare(each) for each in foreseen if each.prediction.reason is not None)
-
-    def compare(self, foreseen: Foreseen) -> Comparison:
-        predicted, told = foreseen.prediction, self.told
-        return Comparison(
-            foreseen,
-            predicted.reason != told.reason.value,
-            (predicted.qualification ^ told.qualification) & predicted.mask,
-            predicted.gpa is not None and predicted.gpa != self.place.gpa,
-            _linear_differs(foreseen, self.link),
-        )
-
-    def explanations(self) -> Iterator[str]:
-        """The known bugs that lead to just what was told; whole releases only if no single rule
-        of KVM's does."""
-        fitting = self._fitting(emulated=False) or self._fitting(emulated=True)
-        yield from (each.says for each in fitting if each.says)
-        releases = ", ".join(each.release for each in fitting if each.release)
-        if releases and not any(each.says for each in fitting):
-            yield f"the rules of KVM in Linux {releases}, together"
-        if any(self.compare(each).agrees for each in self.elsewhere):
-            yield EMULATOR_ELSEWHERE
-
-    def _fitting(self, emulated: bool) -> list[Suspect]:
-        """The suspects by which some access of the processor, or of the emulator, leads to it."""
-        return [
-            suspect
-            for suspect in self.suspects
-            if any(
-                each.agrees and each.foreseen.access.emulated is emulated
-                for each in self.comparisons(suspect.model.name)
-            )
-        ]
-
-    def departures(self, agreeing: Comparison) -> Iterator[str]:
-        """The single rules that this KVM has not, and that would have made it report what the SDM's
-        processor does."""
-        wanted = self._foreseen(SDM.name, agreeing)
-        for suspect in self.suspects:
-            other = self._foreseen(suspect.model.name, agreeing)
-            if wanted and other and suspect.later and _same(wanted, other):
-                yield suspect.says
-
-    def _foreseen(self, model: str, like: Comparison) -> Foreseen | None:
-        """The same access by another model."""
-        access = like.foreseen.access
-        return next((each for each in self.foresight[model] if each.access == access), None)
-
-    def by_processor(self, nearest: Comparison) -> Comparison | None:
-        """The same access as the SDM's processor would have it."""
-        found = self._foreseen(SDM.name, nearest)
-        return self.compare(found) if found else None
-
-
-def _same(wanted: Foreseen, other: Foreseen) -> bool:
-    """Whether `other` is certain to report what `wanted` defines."""
-    first, second = wanted.prediction, other.prediction
-    differing = (first.qualification ^ second.qualification) | ~second.mask
-    return first.reason == second.reason and not differing & first.mask
-
-
-def _linear_differs(foreseen: Foreseen, link: Link) -> bool:
-    """The guest-linear address was an input: whether it belongs to the access is told by L2's own
-    page tables.  Where the model leaves the field undefined, it cannot differ."""
-    if foreseen.prediction.gla is None or link.lead is Lead.UNKNOWN:
-        return False
-    return link.lead is Lead.SAME_PAGE or link.stage is not foreseen.access.stage
-
-
 def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Check:
-    ours = case.comparisons(name) if case.told.reason.basic in EPT_EXITS else ()
-    agreeing = tuple(each for each in ours if each.agrees)
+    ept = case.told.reason.basic in EPT_EXITS
+    ours = case.comparisons(name) if ept else ()
+    agreeing = tuple(sorted((each for each in ours if each.agrees), key=case.as_the_sdm))
     nearest = min(ours, key=lambda each: each.distance, default=None)
+    processor = case.by_processor(agreeing[0] if agreeing else nearest) if nearest else None
+    departs = agreeing and not (processor and processor.agrees)
     return Check(
         name,
         case.place,
@@ -285,9 +167,9 @@ def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Chec
         _finding(case.told, ours, agreeing),
         agreeing,
         nearest,
-        () if agreeing or not ours else tuple(case.explanations()),
-        case.by_processor(agreeing[0] if agreeing else nearest) if nearest else None,
-        tuple(case.departures(agreeing[0])) if agreeing else (),
+        () if agreeing or not ept else tuple(case.explanations()),
+        processor,
+        tuple(case.departures(agreeing[0])) if departs else (),
         kvm,
         notes,
     )

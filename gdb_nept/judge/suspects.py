@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gdb_nept.judge.mistakes import mistakes
+from gdb_nept.judge.slips import Slip
 from gdb_nept.predict.case import BOCHS, SDM
 from gdb_nept.predict.kvm import KERNELS, Feature, Kvm
 from gdb_nept.predict.model import Model, NeptV2, Processor, Reflecting
@@ -14,17 +16,21 @@ from gdb_nept.predict.model import Model, NeptV2, Processor, Reflecting
 @dataclass(frozen=True)
 class Suspect:
     """A model that stands for a known bug: `says` names it, or `release` the Linux that had it.
-    `later` is a rule that the model asked has not, and this one has."""
+    `later` is a rule that the model asked has not, and this one has.  `unless` is the name of a
+    model that says the same better, where that fits, too.  `page_alone`: by it the guest-physical
+    address has lost its offset."""
 
     model: Model
     says: str = ""
     release: str = ""
     later: Feature | None = None
+    unless: str = ""
+    page_alone: bool = False
 
 
 def suspects_for(asked: Model) -> Iterator[Suspect]:
     """Models that stand for what kernels are known to have got wrong: `asked` with one rule taken
-    away or added, the KVM of each release, and the series of 2012."""
+    away or added, the KVM of each release, the series of 2012, and each single mistake."""
     base = _as_kvm(asked)
     for feature in Feature:
         had = feature in base
@@ -43,6 +49,10 @@ def suspects_for(asked: Model) -> Iterator[Suspect]:
     v2 = NeptV2()
     says = f"the nested EPT series of 2012 ({v2.name}), which injects a page fault's error code"
     yield Suspect(v2, says)
+    for each in mistakes(asked, Reflecting(base)):
+        unless = v2.name if each.says == Slip.ERROR_CODE else ""
+        lost = each.says == Slip.OFFSET_LOST
+        yield Suspect(each, each.says, unless=unless, page_alone=lost)
 
 
 def _as_kvm(asked: Model) -> Kvm:

@@ -6,7 +6,8 @@ verdict (a sentence), told [exit_reason, exit_qualification, guest_physical_addr
 guest_linear_address, guest_rip], link [lead, why], agreeing [accesses as in nept-predict], nearest
 (null, or a prediction as in nept-predict with differing_bits, reason_differs, physical_differs,
 linear_differs), explanations [text], processor (null, or exit_reason, exit_qualification and
-differing_bits by the SDM), departures [text], features [name, present, how], notes [text],
+differing_bits by the SDM), departures [text; none where
+the SDM agrees], features [name, present, how], notes [text],
 entry_failure (null, or why VM entry refuses the EPTP).
 """
 
@@ -15,10 +16,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation
-from gdb_nept.judge.check import Check, Comparison, Finding
+from gdb_nept.judge.check import Check, Finding
+from gdb_nept.judge.comparison import Comparison
 from gdb_nept.kvm.vmcs12 import Field
 from gdb_nept.nested.guest_registers import CURRENT
-from gdb_nept.predict.recognise import error_code
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
@@ -103,7 +104,7 @@ def _names(found: Check) -> str:
 
 def _body(found: Check) -> list[str]:
     if found.nearest is None:
-        return []
+        return [_explained(found)] if found.explanations else []
     nearest = found.agreeing[0] if found.agreeing else found.nearest
     blocks = [f"why the exit: {nearest.foreseen.prediction.why}"]
     blocks.append(f"inferred: {_inferred(found)}")
@@ -128,9 +129,6 @@ def _kind(compared: Comparison) -> str:
 
 def _explained(found: Check) -> str:
     causes = [f"  {text}" for text in found.explanations]
-    code = error_code(found.told.qualification)
-    if found.told.reason.basic == EPT_VIOLATION and code:
-        causes.append(f"  {code}")
     if not causes:
         return "No bug known here leads to just that; L1 may have changed EPT12 since the exit."
     return "\n".join(["Known bugs that can lead to just that:", *causes])

@@ -20,7 +20,8 @@ from gdb_nept.arch.exits import (
     PML_FULL,
 )
 from gdb_nept.judge.candidates import Seen
-from gdb_nept.judge.check import Check, Finding, Told
+from gdb_nept.judge.check import Check, Finding
+from gdb_nept.judge.comparison import Told
 from gdb_nept.kvm.spte import SpteKind
 from gdb_nept.live.kept import Kept
 from gdb_nept.live.watch import Event, Reflected, Unread
