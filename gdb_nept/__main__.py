@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.kernel import LinuxKernel
-    from gdb_nept.target.running import Running
+    from gdb_nept.target.running import Running, Selected
 
 EPILOG = """\
 commands (with or without {prefix!r}; COMMAND --help is its manual):
@@ -78,6 +78,9 @@ class DumpContext:
 
     def number(self, written: str) -> int:
         return plain_number(written)
+
+    def selected(self) -> Selected:
+        raise Usage("a dump has no registers", "Write the number itself.")
 
     def running(self) -> AbstractContextManager[Running]:
         raise Usage("a dump does not run", "This command follows a live target: use it in gdb.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a command imports what it needs of them
     from gdb_nept.live.stops import Stops
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
-    from gdb_nept.target.running import Running
+    from gdb_nept.target.running import Running, Selected
 
 
 class Context(Protocol):
@@ -45,6 +45,10 @@ class Context(Protocol):
 
     def number(self, written: str) -> int:
         """The number that a user wrote; raises BadInput."""
+        ...
+
+    def selected(self) -> Selected:
+        """The processor of whose registers `number` knows; raises NeptError where it knows none."""
         ...
 
     def running(self) -> AbstractContextManager[Running]:
@@ -68,6 +72,17 @@ class NotWritten(NeptError):
         self.left = left
 
 
+class Written(int):
+    """A number, and how it was written: as what is told by the registers that are named there."""
+
+    text: str
+
+    def __new__(cls, number: int, text: str) -> Written:
+        made = super().__new__(cls, number)
+        made.text = text
+        return made
+
+
 Completer = Callable[[str], Sequence[str]]
 
 
@@ -76,7 +91,8 @@ class Argument:
     """One argument in argparse's words; `complete` offers values for what is typed so far.
 
     type="address" and type="range" stand for a number and a (low, high) as the Context reads them,
-    type="width" for bits of a physical address, type="count" for a number from 1 on.
+    type="expression" for a Written, type="width" for bits of a physical address, type="count" for a
+    number from 1 on.
     Of the arguments with the same `instead`, one alone can be given.
     """
 
@@ -142,6 +158,7 @@ class Command:
         """Raises Usage, or what the Context raises for a number that is none."""
         parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
         parser.register("type", "address", context.number)
+        parser.register("type", "expression", lambda word: Written(context.number(word), word))
         parser.register("type", "count", lambda written: positive(context.number(written)))
         parser.register("type", "width", lambda written: physical_width(context.number(written)))
         parser.register("type", "range", lambda written: address_range(written, context.number))

@@ -33,7 +33,7 @@ def ept(context: Context, args: Namespace) -> Page:
                     [--all] [--json | --json-lines] [--no-color] [RANGE]
 
     RANGE is LOW..HIGH (HIGH not included), LOW+SIZE, or one address for its page.  A "+" always
-    stands before a size here: $rsp+8 is 8 bytes at $rsp.  Without RANGE the whole table is shown.
+    stands before a size here: $a+8 is 8 bytes at $a.  Without RANGE the whole table is shown.
 
     Without an option it is EPT12, which L1 made for L2.  --shadow is EPT02, KVM's shadow of it,
     which the processor uses for L2; --l1 is EPT01, with which KVM runs L1.

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 from gdb_nept.address import L2Phys, L2Virt
 from gdb_nept.commands.command import VCPU, VM, Context, Usage, argument, command
+from gdb_nept.commands.written import check_registers
 from gdb_nept.judge.features import ATTACHED, model_names
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.nested.guest_registers import guest_registers
@@ -27,7 +28,7 @@ from gdb_nept.render.prediction import linear_page, prediction_page
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
     VM,
     VCPU,
-    argument("address", type="address", metavar="ADDRESS"),
+    argument("address", type="expression", metavar="ADDRESS"),
 )
 def predict(context: Context, args: Namespace) -> Page:
     """Say which VM exit an access of L2 must cause, and why.
@@ -37,7 +38,8 @@ def predict(context: Context, args: Namespace) -> Page:
                         [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
 
     ADDRESS is an L2 physical address; with --linear, an L2 linear address, which L2's own tables
-    translate first, each of their entries read through EPT12.
+    translate first, each of their entries read through EPT12.  An expression such as $rsp is taken
+    for L2's only if gdb stands on a processor that runs L2; else L2's own are told.
 
     --read (the default), --write, --fetch or --rmw (a read-modify-write instruction) is the
     access.  --user: the linear address is a user-mode one; with --linear: L2 runs at CPL 3.
@@ -56,7 +58,7 @@ def predict(context: Context, args: Namespace) -> Page:
 
     Examples:
       (gdb) nept-predict 0x2004108 --write
-      (gdb) nept-predict $rsp --linear --write --model sdm
+      (gdb) nept-predict 0xffffffff81000000 --linear --fetch --model sdm
 
     See also: nept-check, nept-walk, nept-decode
     """
@@ -69,6 +71,7 @@ def predict(context: Context, args: Namespace) -> Page:
     chosen = session.pick(args.vm, args.vcpu)
     asked = oracle(session, chosen, args.model)
     if args.linear:
+        check_registers(context, session, chosen, args.address.text)
         registers = guest_registers(session, chosen)
         whole = LinearAccess(L2Virt(args.address), args.size, op, args.user, args.emulated)
         return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)

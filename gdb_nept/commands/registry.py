@@ -21,9 +21,9 @@ from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner
+from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner, selected_processor
 from gdb_nept.target.live import LiveTarget
-from gdb_nept.target.running import Running
+from gdb_nept.target.running import Running, Selected
 from gdb_nept.target.type_sources import read_type_file
 
 
@@ -78,6 +78,9 @@ class GdbContext:
             return int(value) & ((1 << 64) - 1)
         except gdb.error as error:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
+
+    def selected(self) -> Selected:
+        return selected_processor(self.target.memory.virtual_only)
 
     def _dropped(self) -> None:
         self.stops.doubt()

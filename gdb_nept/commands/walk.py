@@ -23,7 +23,7 @@ def walk(context: Context, args: Namespace) -> Page:
 
     Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
 
-    ADDRESS is an L2 physical address: a number, or an expression of gdb's such as $rax+8, in
+    ADDRESS is an L2 physical address: a number, or an expression of gdb's such as $a+8, in
     quotes if it has spaces.
 
     --tables also shows, for each table of KVM's own, its kvm_mmu_page: which table of L1's it

@@ -24,7 +24,7 @@ from gdb_nept.target.dwarf import DebugType
 from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.locate import Progress
-from gdb_nept.target.running import Halt, NotInserted
+from gdb_nept.target.running import Halt, NotInserted, Selected
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
 _SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
@@ -246,6 +246,20 @@ def _check_target(where: str) -> None:
         raise NeptError(
             f"gdb takes the target for '{width}'", f"Tell it: set architecture {_SIXTY_FOUR}"
         )
+
+
+def selected_processor(tasks: bool) -> Selected:
+    """Threads of QEMU's and Bochs' stubs are processors, numbered from 1; with `tasks` they are
+    none."""
+    thread = gdb.selected_thread()
+    if thread is None or tasks:
+        return Selected(None)
+    try:
+        value: Any = gdb.selected_frame().read_register("cr3")
+        cr3 = int(value) & _QWORD
+    except (gdb.error, ValueError):
+        return Selected(thread.ptid[1] - 1)
+    return Selected(thread.ptid[1] - 1, cr3)
 
 
 class OwnBreakpoint(gdb.Breakpoint):

@@ -29,6 +29,15 @@ class Halt:
     interrupted: bool = False
 
 
+@dataclass(frozen=True)
+class Selected:
+    """The processor whose registers the debugger shows.  `cpu` is None where its threads are no
+    processors (kgdb: they are tasks), `cr3` where the stub does not tell it."""
+
+    cpu: int | None
+    cr3: int | None = None
+
+
 class Runner(Protocol):
     """The debugger's part.  All may raise TargetGone."""
 

@@ -28,7 +28,7 @@ from gdb_nept.live.stops import Stops
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.running import Running
+from gdb_nept.target.running import Running, Selected
 
 PLACE = Path(commands.__file__ or "").parent
 
@@ -47,6 +47,9 @@ class NoTarget:
 
     def number(self, written: str) -> int:
         return plain_number(written)
+
+    def selected(self) -> Selected:
+        raise NeptError("not attached", "Attach.")
 
     def running(self) -> AbstractContextManager[Running]:
         raise NeptError("not attached", "Attach.")

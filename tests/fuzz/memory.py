@@ -23,7 +23,7 @@ from gdb_nept.nested.session import Session
 from gdb_nept.target.attachment import Attachment, lacking
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
-from gdb_nept.target.running import Running
+from gdb_nept.target.running import Running, Selected
 
 WORD = 8
 LONGEST = 256  # bytes of a read whose words are all worth a change; of a longer one, some
@@ -106,6 +106,9 @@ class Here:
 
     def tell(self, line: str) -> None:
         pass
+
+    def selected(self) -> Selected:
+        raise Usage("a dump has no registers")
 
 
 class Fuzzed:

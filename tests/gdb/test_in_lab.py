@@ -141,6 +141,17 @@ def test_a_stub_that_answers_errors_for_a_while(replay: Replay, plain_snapshot: 
         assert "Traceback" not in output
 
 
+def test_registers_of_the_processor_are_not_taken_for_l2s(replay: Replay) -> None:
+    """L0 stands in an exit to the VMM; the replay's own processor has never run."""
+    lines = ("nept-predict $rsp --linear", "set $a = 0x2000", "nept-predict $a --linear")
+    refused, _, walked = (" ".join(each.split()) for each in in_gdb(replay, lines)[0])
+    assert "$rsp: not of L2, but of the processor" in refused
+    assert "L2's own rsp: 0x" in refused
+    assert "outcome:" not in refused
+    assert "of 1 byte at linear 0x2000" in walked
+    assert "outcome:" in walked
+
+
 def test_every_page_of_l2_is_where_l1_put_it(replay: Replay, plain_snapshot: Path) -> None:
     pages = facts(plain_snapshot, "page")
     assert pages

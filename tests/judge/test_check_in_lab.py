@@ -32,6 +32,7 @@ from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
+from gdb_nept.target.running import Selected
 from tests.kernels import facts_of
 from tests.overlay import opened
 
@@ -275,6 +276,9 @@ class InLab:
         raise NotImplementedError
 
     def tell(self, line: str) -> None:
+        raise NotImplementedError
+
+    def selected(self) -> Selected:
         raise NotImplementedError
 
     def number(self, written: str) -> int:
