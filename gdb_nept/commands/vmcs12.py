@@ -38,7 +38,8 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     the only one in VMX operation, is found without them.
 
     Column "authority" says whether the value in KVM's cache is the true one just now; the reason
-    stands once, below, under its number.
+    stands once, below, under its number.  Of L2's registers it follows the controls in force: EFER,
+    say, is L2's only if L1 has it loaded at VM entry or saved at an exit.
 
     Examples:
       (gdb) nept-vmcs12

@@ -65,6 +65,11 @@ PENDING = Judgement(Authority.AUTHORITATIVE, "VM entry is pending: L2 has not ru
 AT_WRMSR = Judgement(
     Authority.AUTHORITATIVE, "loaded at VM entry, and KVM writes it here too when L2 writes the MSR"
 )
+DRIFTS = Judgement(
+    Authority.MAYBE_STALE,
+    "KVM loads those of its bits that it supports, and writes it here when L2 writes the MSR; what "
+    "the processor changes of it is never written back",
+)
 
 
 def judge(name: str, now: Situation) -> Judgement:
@@ -136,10 +141,7 @@ def _changing(row: Kept, now: Situation) -> Judgement:
         return PENDING
     written = holds(row.if_, now.controls)
     if row.back is Back.AT_WRMSR and written:
-        if not row.drifts:
-            return AT_WRMSR
-        why = f"{AT_WRMSR.why}; what the processor changes of it is only in {row.live}"
-        return Judgement(Authority.MAYBE_STALE, why)
+        return DRIFTS if row.drifts else AT_WRMSR
     if row.back in (Back.AT_WRMSR, Back.NEVER):
         because = f" ({lacking(row.if_, now.controls)})" if not written else ""
         why = f"the last entry's: KVM does not write it back{because}; L2's is in {row.live}"
@@ -158,7 +160,7 @@ def _left(row: Kept, now: Situation) -> Judgement:
     if not written or row.back is Back.NEVER:
         return Judgement(Authority.AUTHORITATIVE, _from_l1(row, now))
     if row.back is Back.AT_WRMSR:
-        return AT_WRMSR
+        return DRIFTS if row.drifts else AT_WRMSR
     why = "refreshed from vmcs02 at the last exit to L1"
     if not loaded:
         why += f"; the next VM entry does not load it ({lacking(row.loaded, now.controls)})"

@@ -101,7 +101,8 @@ class Kept:
 
     `loaded` is what must be met for VM entry to load them, `if_` for KVM to write them back;
     `live` is where the value is while L2 runs.  `otherwise` is what L2 runs with where they are not
-    loaded; '' if L2 has no use for them then.  `drifts`: the processor itself may change it.
+    loaded; '' if L2 has no use for them then.  `drifts`: L2 may have another value than the one
+    that was loaded or written (vmx_get_supported_debugctl() at entry; the processor, at #DB).
     """
 
     fields: tuple[str, ...]

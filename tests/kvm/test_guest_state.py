@@ -96,7 +96,7 @@ ROWS = (
     # written when L2 writes it; the processor itself clears bits of it
     Row("guest_ia32_debugctl", NONE, STALE, STALE, STALE, "L1's IA32_DEBUGCTL"),
     Row("guest_ia32_debugctl", under(DEBUG), MAYBE, RIGHT, RIGHT, "does not write it back"),
-    Row("guest_ia32_debugctl", under(DEBUG, SAVE_DEBUG), MAYBE, RIGHT, RIGHT, "the processor"),
+    Row("guest_ia32_debugctl", under(DEBUG, SAVE_DEBUG), MAYBE, RIGHT, MAYBE, "the processor"),
     Row("guest_ia32_debugctl", under(0, SAVE_DEBUG), MAYBE, MAYBE, MAYBE, "until it writes"),
     # vcpu->arch.pat; written when L2 writes it
     Row("guest_ia32_pat", NONE, STALE, STALE, STALE, "L1's PAT"),
