@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gdb_nept.errors import BadInput, NoGuest
 from gdb_nept.judge.check import Finding, check
 from gdb_nept.judge.ground import ground
 from gdb_nept.judge.oracle import oracle
+from gdb_nept.kvm.guest_state import Writes
 from gdb_nept.kvm.vcpu import IN_GUEST_MODE
 from gdb_nept.kvm.vmcs12 import Authority
 from gdb_nept.nested.choice import Chosen
@@ -99,6 +101,15 @@ def test_while_l2_runs_efer_is_kvms(plain_snapshot: Path, load: bool) -> None:
     assert own
     assert efer_of(session, chosen) == (own.number, "kvm_vcpu_arch.efer", "")
     assert session.vmcs12(chosen).field("guest_ia32_efer").authority is Authority.STALE
+
+
+def test_how_this_kernel_writes_back_is_probed(plain_snapshot: Path) -> None:
+    release = json.loads((plain_snapshot / "meta.json").read_text())["release"]
+    session, chosen = opened(plain_snapshot)
+    assert chosen.vcpu.nested
+    new = not release.startswith("5.10")
+    assert chosen.vcpu.nested.writes == Writes(at_wrmsr=True, bndcfgs_at_wrmsr=new)
+    assert session.vmcs12(chosen).situation.writes == chosen.vcpu.nested.writes
 
 
 # -- L1 writes a VMCS through its hardware shadow VMCS ------------------------------------------
