@@ -66,11 +66,11 @@ def own_registers(
     for name in dict.fromkeys(("rsp", "rip", *names)):
         live = vcpu.register(name) if vmcs12.situation.l2_active else None
         if live is not None and live.valid:
-            yield GuestRegister(name, live.number, f"kvm_vcpu_arch, {name}")
+            yield GuestRegister(name, live.number, f"kvm_vcpu_arch.regs, {name}")
         elif name in IN_VMCS12:
             field = vmcs12.field(IN_VMCS12[name])
             sure = field.authority is Authority.AUTHORITATIVE
             doubt = "" if sure else f"{field.authority.value}: {field.why}"
             yield GuestRegister(name, field.value, f"vmcs12.{field.name}", doubt)
         elif live is not None:
-            yield GuestRegister(name, live.number, f"kvm_vcpu_arch, {name}", live.why)
+            yield GuestRegister(name, live.number, f"kvm_vcpu_arch.regs, {name}", live.why)
