@@ -194,8 +194,10 @@ class Command:
                 sink.put(self.manual)
                 return Status.DONE
             page = self.run(context, args)
-            if args.json or getattr(args, "json_lines", False):
-                for piece in json.pieces(page) if args.json else json.lines(page):
+            by_lines = getattr(args, "json_lines", False) is True  # nept-watch's names a file
+            if args.json or by_lines:
+                whole = args.json or not page.lines
+                for piece in json.pieces(page) if whole else json.lines(page):
                     sink.put(piece)
             else:
                 most = None if getattr(args, "all", False) else sink.rows

@@ -275,3 +275,33 @@ def test_numbers_that_are_none(written: str) -> None:
 
 def test_names_begin_alike() -> None:
     assert all(one.name.startswith(PREFIX) for one in all_commands())
+
+
+def test_json_lines_that_go_to_a_file_leave_the_answer_as_it_is() -> None:
+    """As nept-watch's; those of nept-ept are the answer; a page without a list is one object."""
+
+    def to_a_file(context: object, args: argparse.Namespace) -> Page:
+        """Nothing.
+
+        Usage: x
+        """
+        return Page(("text",), {"written": args.json_lines})
+
+    def as_answer(context: object, args: argparse.Namespace) -> Page:
+        """Nothing.
+
+        Usage: x
+        """
+        return Page(("text",), {"items": iter([1, 2]), "more": 3}, lines=args.list)
+
+    file = command("x", argument("--json-lines"))(to_a_file)
+    assert file.answer(NoTarget(), ["--json-lines", "f"], False) == "text"
+    assert json.loads(file.answer(NoTarget(), ["--json-lines", "f", "--json"], False)) == {
+        "written": "f"
+    }
+    flag = argument("--json-lines", action="store_true")
+    answer = command("x", flag, argument("--list", default=""))(as_answer)
+    by_lines = answer.answer(NoTarget(), ["--json-lines", "--list", "items"], False)
+    assert by_lines.splitlines() == ["1", "2", '{"more": 3}']
+    whole = answer.answer(NoTarget(), ["--json-lines"], False)
+    assert json.loads(whole) == {"items": [1, 2], "more": 3}
