@@ -8,7 +8,7 @@ from argparse import Namespace
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.judge.check import check as run_check
 from gdb_nept.judge.features import ATTACHED, model_names, named_model
-from gdb_nept.judge.ground import ground
+from gdb_nept.nested.session import Which
 from gdb_nept.render.check import check_page
 from gdb_nept.render.page import Page
 
@@ -46,5 +46,5 @@ def check(context: Context, args: Namespace) -> Page:
     """
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
-    refusal = ground(session, chosen).refusal
+    refusal = session.ept(chosen, Which.L1).refusal
     return check_page(run_check(session, chosen, named_model(session, chosen, args.model)), refusal)

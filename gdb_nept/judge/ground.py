@@ -34,11 +34,6 @@ class Ground:
     pae: bool | None = None
     caveats: tuple[str, ...] = ()
 
-    @property
-    def refusal(self) -> str:
-        """Why VM entry refuses the EPTP, so that no L2 runs with it; '' if it does not."""
-        return self.eptp.problem(self.cpu)
-
     def predict(self, access: Access, model: Model) -> Prediction[L1Phys]:
         return model.predict(self.memory, self.eptp, access, self.cpu, self.controls)
 

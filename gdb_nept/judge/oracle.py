@@ -25,6 +25,12 @@ class Oracle:
     model: Model
     doubts: tuple[str, ...]
 
+    @property
+    def refusal(self) -> str:
+        """Why VM entry fails by the model, so that no L2 runs so; '' if it does not."""
+        base = self.base
+        return self.model.refuses(base.eptp, base.cpu, base.controls)
+
     def physical(self, access: Access) -> Prediction[L1Phys]:
         return self.base.predict(access, self.model)
 

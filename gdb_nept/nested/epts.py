@@ -19,6 +19,7 @@ from gdb_nept.kvm.shadow import Mmu, Root, mmu
 from gdb_nept.kvm.shadow_page import ShadowPage, shadow_page
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.predict.kvm import KVM_EPTP
 from gdb_nept.target.ports import Kernel
 
 
@@ -38,6 +39,11 @@ class Ept:
     cpu: Capabilities
     memory: Union[PhysicalMemory[L1Phys], PhysicalMemory[HostPhys]]
     caveats: tuple[str, ...] = ()
+
+    @property
+    def refusal(self) -> str:
+        """Why VM entry refuses the EPTP of an EPT12, so that no L2 runs with it; '' otherwise."""
+        return self.eptp.problem(self.cpu, KVM_EPTP) if self.which is Which.L1 else ""
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,25 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         root.missing,
         _ept01(session, chosen, walk),
         _notes(root.note, asked, ept12),
-        ept12.eptp.problem(ept12.cpu),
+        ept12.refusal,
         hidden_from_l2(chosen.owner.value, slot) if slot else "",
         no_root(session.kernel),
         frees_roots(chosen.vcpu),
         _noted(shadow),
+        _lower(session, chosen, ept12, asked),
         _mmio_current(session, chosen, slots, shadow),
     )
+
+
+def _lower(
+    session: Session, chosen: Chosen, ept12: Ept, asked: L2Phys
+) -> Walk[L2Phys, L1Phys] | None:
+    """FNAME(walk_addr_generic)() takes bits 47:39 for the index of the top table, whatever is
+    above."""
+    reach = ept12.eptp.reach
+    if asked < reach:
+        return None
+    return walk_ept(session.l1_memory(chosen), ept12.eptp, L2Phys(asked % reach), ept12.cpu)
 
 
 def _notes(of_root: str, asked: L2Phys, ept12: Ept) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ ACC_BITS = {
     ),
 }
 CHILD = "kvm_mmu_get_child_sp() should have replaced it (as it does since 81ccda30b4e8)"
+ROOT = "is_root_usable() and mmu_alloc_shadow_roots() take no such root for this EPTP"
 UNLINKED = "kvm_mmu_prepare_zap_page() should have taken it out of the tables above"
 FREED = (
     "kvm_mmu_free_obsolete_roots() (kvm_mmu_unload() before 5.18) should have dropped it, and "
@@ -54,9 +55,12 @@ def misfit(journey: Journey) -> Verdict | None:
     for number, (page, expected) in enumerate(_pairs(journey)):
         wrong = _difference(page, expected)
         if wrong:
-            name = "the root" if number == 0 else f"the table of {LEVEL_NAMES[expected.level]}s"
+            name = f"the table of {LEVEL_NAMES[expected.level]}s" if number else "the root"
             return Verdict(
-                Agreement.BROKEN, f"KVM's shadow is wrong: {name} {wrong}", Fault.KVM, CHILD
+                Agreement.BROKEN,
+                f"KVM's shadow is wrong: {name} {wrong}",
+                Fault.KVM,
+                CHILD if number else ROOT,
             )
         if page.obsolete:
             return _obsolete(journey, page, number == 0)
@@ -105,8 +109,8 @@ def _expected(journey: Journey) -> Iterator[Expected]:
     tables = [step.entry.value for step in steps if not step.leaf]
     whole = _together(tables)
     for number, step in enumerate(steps, 1):
-        if journey.ept12.stop is not None and number == len(steps):
-            return
+        if journey.ept12.stop is not None and journey.ept12.stop.level == step.level:
+            return  # this entry names no table
         if step.leaf:
             yield from _direct(journey, step.level)
             return

@@ -78,6 +78,7 @@ class Journey:
     no_root: NoRoot = NoRoot.DUMMY  # what KVM does if the root of EPT12 is in no memslot
     root_freed: bool | None = None  # KVM is asked to drop roots that are not valid any more
     noted: L1Phys | None = None  # which page of L1's the last entry of `shadow` is for, by KVM
+    lower: Walk[L2Phys, L1Phys] | None = None  # of the bits that KVM looks at, if `asked` has more
     mmio_current: bool | None = None  # whether KVM believes the MMIO entry at the end of `shadow`
 
     @property

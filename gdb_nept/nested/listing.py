@@ -65,9 +65,15 @@ def listing(
     title = TITLES[which].format(chosen.vm, chosen.place)
     rows = with_holes(scan.entries() if entries else scan.found(), low, high)
     if which is Which.L1:
-        refusal = found.eptp.problem(found.cpu)
         return Listing(
-            title, which.value, found.eptp, found.cpu, rows, high, found.caveats, refusal=refusal
+            title,
+            which.value,
+            found.eptp,
+            found.cpu,
+            rows,
+            high,
+            found.caveats,
+            refusal=found.refusal,
         )
     form = spte_format(session.kernel, chosen.owner.value)
     notes = (*_of_another(session, chosen, which), *form.notes)

@@ -15,6 +15,7 @@ from gdb_nept.nested.blame import (
     stale_where_ept12_ends,
 )
 from gdb_nept.nested.journey import Journey
+from gdb_nept.nested.wording import l1_withholds
 from gdb_nept.walk.result import Cause, Stop
 
 EXPOSED = Blame(
@@ -31,12 +32,11 @@ def stopped(journey: Journey, stop: Stop) -> Verdict:
         return Verdict(Agreement.UNREADABLE, f"EPT12 cannot be followed: {stop.why}", Fault.UNKNOWN)
     if stop.cause is Cause.NO_MEMORY:
         return _no_table(journey, stop)
-    if journey.shadowed is not None:
-        still = f"KVM's shadow still leads to host physical {journey.shadowed:#x}"
+    if stop.cause is Cause.BEYOND_WIDTH:
+        return _beyond_width(journey, stop)
+    still = _still(journey)
+    if still:
         where = f"EPT12 does not translate it ({stop.why}), but {still}"
-        return blamed(Agreement.STALE, where, stale_at(journey, stop.level))
-    if journey.mmio_current:
-        where = f"EPT12 does not translate it ({stop.why}), but KVM's shadow still has it as MMIO"
         return blamed(Agreement.STALE, where, stale_at(journey, stop.level))
     if stop.cause is Cause.MISCONFIGURED:
         return Verdict(
@@ -48,6 +48,13 @@ def stopped(journey: Journey, stop: Stop) -> Verdict:
     return Verdict(
         Agreement.NOT_MAPPED, f"{stop.why}; any access is an EPT violation that L1 must see"
     )
+
+
+def _still(journey: Journey) -> str:
+    """What KVM's shadow lets L2 do all the same; '' for nothing."""
+    if journey.shadowed is not None:
+        return f"KVM's shadow still leads to host physical {journey.shadowed:#x}"
+    return "KVM's shadow still has it as MMIO" if journey.mmio_current else ""
 
 
 def _no_table(journey: Journey, stop: Stop) -> Verdict:
@@ -67,9 +74,9 @@ def _no_table(journey: Journey, stop: Stop) -> Verdict:
             blame.fault,
             blame.why,
         )
-    if journey.shadowed is not None and not invalid:
-        where = f"{stop.why}; but KVM's shadow still leads to host physical {journey.shadowed:#x}"
-        return blamed(Agreement.STALE, where, SLOT_REMOVED)
+    still = _still(journey)
+    if still and not invalid:
+        return blamed(Agreement.STALE, f"{stop.why}; but {still}", SLOT_REMOVED)
     if not journey.ept12.steps:
         sentence = f"the root of EPT12: {stop.why}; {journey.no_root.value}"
     else:
@@ -80,6 +87,21 @@ def _no_table(journey: Journey, stop: Stop) -> Verdict:
     return Verdict(Agreement.NOT_MAPPED, sentence, blame.fault, blame.why)
 
 
+def _beyond_width(journey: Journey, stop: Stop) -> Verdict:
+    """The processor refuses the address, and KVM's own walk of EPT12 ignores the upper bits."""
+    taken = f"{stop.why}; the processor takes any access as an EPT violation"
+    lower = journey.lower
+    if lower is None or lower.address is None:
+        return Verdict(Agreement.NOT_MAPPED, f"{taken} that L1 must see")
+    return Verdict(
+        Agreement.NOT_MAPPED,
+        f"{taken}, and KVM, which looks at the lower bits alone, finds L1 physical "
+        f"{lower.address:#x} and lets L2 repeat the access for good",
+        Fault.KVM,
+        "FNAME(walk_addr_generic)() should refuse bits beyond its index of the top table",
+    )
+
+
 def outside(journey: Journey, address: L1Phys) -> Verdict:
     """EPT12 leads to no memory of L1's."""
     where = f"L1 physical {address:#x} lies in no memslot"
@@ -88,7 +110,7 @@ def outside(journey: Journey, address: L1Phys) -> Verdict:
         where += f", but KVM's shadow still leads to host physical {journey.shadowed:#x}"
         return blamed(Agreement.STALE, where, _kept(journey, address))
     found = _mmio_elsewhere(journey, address)
-    return found or Verdict(Agreement.NO_SLOT, f"{where}: {mmio}")
+    return found or Verdict(Agreement.NO_SLOT, f"{where}: {mmio}{l1_withholds(journey)}")
 
 
 def hidden(journey: Journey, address: L1Phys) -> Verdict:
@@ -99,7 +121,8 @@ def hidden(journey: Journey, address: L1Phys) -> Verdict:
         return blamed(Agreement.BROKEN, where, EXPOSED)
     found = _mmio_elsewhere(journey, address)
     return found or Verdict(
-        Agreement.HIDDEN_SLOT, f"{where}: L0 takes the access as MMIO, and emulates it, for good"
+        Agreement.HIDDEN_SLOT,
+        f"{where}: L0 takes the access as MMIO, and emulates it, for good{l1_withholds(journey)}",
     )
 
 
@@ -128,13 +151,13 @@ def _mmio_elsewhere(journey: Journey, address: L1Phys) -> Verdict | None:
     return blamed(Agreement.STALE, where, stale_where_ept12_ends(journey))
 
 
-def being_changed(slot: Slot) -> Verdict:
+def being_changed(journey: Journey, slot: Slot) -> Verdict:
     """KVM_MEMSLOT_INVALID."""
     return Verdict(
         Agreement.BEING_CHANGED,
         f"memslot {slot.id} is being deleted or moved by the VMM (KVM_MEMSLOT_INVALID): KVM drops "
         "what it maps of it, and lets L2 repeat each access until that is done "
-        "(kvm_faultin_pfn(), RET_PF_RETRY)",
+        f"(kvm_faultin_pfn(), RET_PF_RETRY){l1_withholds(journey)}",
     )
 
 
@@ -154,5 +177,6 @@ def not_backed(journey: Journey) -> Verdict:
         return blamed(Agreement.STALE, f"{where}, but {' and '.join(kept)}", TOOK_AWAY)
     return Verdict(
         Agreement.NOT_BACKED,
-        f"{where}: the next access makes the host bring it in, and L1 sees nothing of that",
+        f"{where}: the next access makes the host bring it in, and L1 sees nothing of that"
+        f"{l1_withholds(journey)}",
     )

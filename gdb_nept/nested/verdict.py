@@ -39,7 +39,7 @@ def _through_ept12(journey: Journey) -> Verdict:
     if journey.slot is None:
         return outside(journey, address)
     if journey.slot.flags.invalid:
-        return being_changed(journey.slot)
+        return being_changed(journey, journey.slot)
     if journey.hidden:
         return hidden(journey, address)
     host = journey.host_physical

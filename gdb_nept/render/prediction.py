@@ -47,9 +47,9 @@ def access_in_words(access: Access) -> str:
 def prediction_page(access: Access, found: Prediction[L1Phys], by: Oracle) -> Page:
     head = f"{access_in_words(access)}; model {by.model.name}"
     data = prediction_data(access, found, by.model.name)
-    data["entry_failure"] = by.base.refusal or None
+    data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    blocks = (head, *refused_in_words(by.base.refusal), *_blocks(found), *_notes(by.doubts))
+    blocks = (head, *refused_in_words(by.refusal), *_blocks(found), *_notes(by.doubts))
     return Page(blocks, data)
 
 
@@ -65,7 +65,7 @@ def linear_page(
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
     head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}; model {model}"
-    blocks: list[str | Table] = [head, *refused_in_words(by.base.refusal), _registers(registers)]
+    blocks: list[str | Table] = [head, *refused_in_words(by.refusal), _registers(registers)]
     if found.before:
         blocks += ["Went through before:", "\n".join(_listed(found))]
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
@@ -81,7 +81,7 @@ def linear_page(
         blocks += [f"Decides: {access_in_words(found.access)}", *_blocks(found.prediction)]
         data = prediction_data(found.access, found.prediction, model)
     data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](by.doubts)}
-    data["entry_failure"] = by.base.refusal or None
+    data["entry_failure"] = by.refusal or None
     return Page((*blocks, *_notes(by.doubts)), data)
 
 

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, cast
 from gdb_nept.address import In, Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import ENTRIES, ENTRY_SIZE, LEVEL_NAMES, EptEntry, Eptp, page_size
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemoryUnreadable, NoMemory
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.walk.ept import judge, unwalkable
@@ -124,6 +124,9 @@ class Scan(Generic[In, Out]):
         start = cast(Out, place + first * ENTRY_SIZE)
         try:
             data = self.memory.read(start, (last - first + 1) * ENTRY_SIZE)
+        except NoMemory as error:
+            why = f"the table of {LEVEL_NAMES[level]}s at {place:#x} cannot be there: {error.why}"
+            return Unread(low, high, why)
         except MemoryUnreadable as error:
             return Unread(low, high, f"table of {LEVEL_NAMES[level]}s: {error.message}")
         if data == EMPTY_PAGE:
