@@ -313,8 +313,6 @@ VERDICTS = (
     Row({"root": tuple(root for root in ROOTS if root.startswith("refused"))}, K.REFUSED, L1,
         "nested_vmx_check_eptp()"),
     Row({"root": ("obsolete",)}, K.BROKEN, KVM, "kvm_mmu_free_obsolete_roots()", ("invalid",)),
-    Row({"root": ("obsolete, being dropped",)}, K.NOT_SHADOWED, NOBODY,
-        "KVM_REQ_MMU_FREE_OBSOLETE_ROOTS; KVM_REQ_MMU_RELOAD"),
     # the tables of the shadow, as far as EPT12 says what they must be
     Row({"pages": WRONG}, K.BROKEN, KVM, "kvm_mmu_get_child_sp(), is_obsolete_sp()"),
     Row({"pages": SHADOWED_PAGES}, K.BROKEN, KVM, "kvm_mmu_get_child_sp()"),
@@ -333,6 +331,8 @@ VERDICTS = (
         K.STALE, KVM, "a table in sync is write-protected: mmu_try_to_unsync_pages()"),
     Row({"ept12": ("hole",)}, K.NOT_MAPPED, NOBODY, "FNAME(is_present_gpte)()"),
     Row({"ept12": ("misconfigured",)}, K.MISCONFIGURED, L1, "FNAME(is_rsvd_bits_set)()"),
+    Row({"root": ("obsolete, being dropped",)}, K.NOT_SHADOWED, NOBODY,
+        "KVM_REQ_MMU_FREE_OBSOLETE_ROOTS; KVM_REQ_MMU_RELOAD"),
     # the memslot
     Row({"slot": ("being deleted",)}, K.BEING_CHANGED, NOBODY, "kvm_faultin_pfn(): RET_PF_RETRY"),
     Row({"slot": ("KVM's own",), "shadow": MAPPING}, K.BROKEN, KVM,
