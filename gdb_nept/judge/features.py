@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gdb_nept.arch.bits import Word
 from gdb_nept.errors import MemberMissing, TypeMissing
 from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.nested.choice import Chosen
@@ -111,12 +112,14 @@ def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
     yield _offered(
         Feature.MBEC,
         "nested.msrs.secondary_ctls_high bit 22",
-        nested.secondary_allowed.mode_based_execute if nested else None,
+        _field(nested.secondary_allowed if nested else None, "mode_based_execute"),
+        nested,
     )
     yield _offered(
         Feature.ADVANCED,
         "nested.msrs.ept_caps bit 22",
-        nested.ept_vpid_cap.advanced_exit if nested else None,
+        _field(nested.ept_vpid_cap if nested else None, "advanced_exit"),
+        nested,
     )
 
 
@@ -160,6 +163,10 @@ def _five_levels(kernel: Kernel) -> Probe:
     return _member(kernel, feature, "kvm_mmu", "get_guest_pgd")
 
 
+def _field(word: Word | None, name: str) -> int | None:
+    return None if word is None else getattr(word, name)
+
+
 def _large_pages_checked(kernel: Kernel) -> Probe:
     """84ea5c09a66d came in a series with the end of kvm_mmu.translate_gpa, c59a0f57fa32 (5.17)."""
     old = _member(kernel, Feature.LARGE_PAGES_CHECKED, "kvm_mmu", "translate_gpa")
@@ -180,7 +187,9 @@ def _linear_synthesised(kernel: Kernel) -> Probe:
     """fe0b872d7500: inject_page_fault() is told whether the fault is from hardware."""
     feature, what = Feature.LINEAR_SYNTHESISED, "kvm_mmu.inject_page_fault()"
     try:
-        pointer = _struct(kernel, "kvm_mmu").member("inject_page_fault").type
+        mmu = _struct(kernel, "kvm_mmu")  # after 7.2 in the struct kvm_pagewalk that `w` points to
+        walk = mmu.member("w").type.element() if mmu.has("w") else mmu
+        pointer = walk.member("inject_page_fault").type
     except (TypeMissing, MemberMissing) as error:
         return Probe(feature, None, error.message)
     count = pointer.element().count if pointer.target else 0
@@ -198,9 +207,10 @@ def _member(kernel: Kernel, feature: Feature, struct: str, name: str) -> Probe:
     return Probe(feature, found, _seen(f"{struct}.{name}", found))
 
 
-def _offered(feature: Feature, where: str, number: int | None) -> Probe:
+def _offered(feature: Feature, where: str, number: int | None, nested: Nested | None) -> Probe:
     if number is None:
-        return Probe(feature, None, "the vCPU has no struct nested_vmx")
+        why = "; ".join(nested.lost) if nested else "the vCPU has no struct nested_vmx"
+        return Probe(feature, None, why)
     return Probe(feature, bool(number), f"{where} is {number}")
 
 

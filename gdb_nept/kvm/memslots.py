@@ -14,6 +14,7 @@ from gdb_nept.arch.bits import Word, bit
 from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.containers import LIMIT, tree_nodes
+from gdb_nept.kvm.lost import Lost
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.ports import Value, container_of
 
@@ -73,14 +74,15 @@ class MemSlots:
     """The slots of one address space, lowest first."""
 
     space: int
-    generation: int
+    generation: int | None  # None where this kernel does not tell
     slots: tuple[Slot, ...]
     form: str  # "array" or "tree"
     problems: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def update_in_progress(self) -> bool:
-        return bool(self.generation & UPDATE_IN_PROGRESS)
+        return bool((self.generation or 0) & UPDATE_IN_PROGRESS)
 
     def find(self, gpa: L1Phys) -> Slot | None:
         """The slot that holds `gpa`; None if it is in a hole: L1's MMIO."""
@@ -99,15 +101,18 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
         form, (values, problem) = "array", _from_array(table)
     problems = [problem] if problem else []
     slots = []
-    users = user_slots(table)
+    users, lost = user_slots(table), Lost()
     for value in values:
         try:
-            slots.append(_slot(value, space, users))
+            slots.append(_slot(value, space, users, lost))
         except MemoryUnreadable as error:
             problems.append(f"a memslot is unreadable: {error.message}")
     slots.sort(key=lambda slot: slot.start)
     problems += _overlaps(slots)
-    return MemSlots(space, generation_of(vm, space), tuple(slots), form, tuple(problems))
+    generation = lost.or_else(None, lambda: generation_of(vm, space))
+    unknown = tuple(f"not known of memslots: {each}" for each in lost.messages)
+    problems += unknown
+    return MemSlots(space, generation, tuple(slots), form, tuple(problems), unknown)
 
 
 def generation_of(vm: Value, space: int = 0) -> int:
@@ -153,16 +158,19 @@ def _from_array(table: Value) -> tuple[list[Value], str]:
     return [array.index(number) for number in range(used)], problem
 
 
-def _slot(value: Value, space: int, users: int) -> Slot:
-    number = value.member("id").number()
+NO_ID = -1  # of a slot whose kernel keeps none
+
+
+def _slot(value: Value, space: int, users: int, lost: Lost) -> Slot:
+    number = lost.or_else(NO_ID, lambda: value.member("id").number())
     return Slot(
         id=number,
         space=space,
         start=L1Phys(value.member("base_gfn").number() * PAGE_SIZE),
         size=value.member("npages").number() * PAGE_SIZE,
         userspace_addr=HostVirt(value.member("userspace_addr").number()),
-        flags=SlotFlags(value.member("flags").number()),
-        dirty_bitmap=value.member("dirty_bitmap").pointer(),
+        flags=SlotFlags(lost.or_else(0, lambda: value.member("flags").number())),
+        dirty_bitmap=lost.or_else(KernelVirt(0), lambda: value.member("dirty_bitmap").pointer()),
         address=value.address,
         value=value,
         private=PRIVATE[number - users] if 0 <= number - users < len(PRIVATE) else "",

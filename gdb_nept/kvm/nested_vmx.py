@@ -9,11 +9,13 @@ stop in the middle of a nested transition.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable
 
 from gdb_nept.address import KernelVirt, L1Phys
 from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import EptVpidCap
 from gdb_nept.kvm.guest_state import AS_TODAY, Writes
+from gdb_nept.kvm.lost import Lost
 from gdb_nept.target.ports import Value
 
 NO_ADDRESS = (1 << 64) - 1  # INVALID_GPA, "none", of current_vmptr and vmxon_ptr
@@ -73,9 +75,10 @@ class Nested:
     evmcs_state: str  # "", "valid" or "map pending"
     rare_sync_pending: bool
     shadow: ShadowVmcs
-    ept_vpid_cap: EptVpidCap
-    secondary_allowed: SecondaryControls
+    ept_vpid_cap: EptVpidCap | None
+    secondary_allowed: SecondaryControls | None
     writes: Writes = AS_TODAY
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def has_vmcs12(self) -> bool:
@@ -84,36 +87,38 @@ class Nested:
 
 
 def read_nested(vmx: Value) -> Nested:
-    """The nested state in a struct vcpu_vmx.  Raises MemberMissing, MemoryUnreadable."""
-    nested = vmx.member("nested")
+    """The nested state in a struct vcpu_vmx.  Raises MemberMissing where it cannot be told whether
+    L2 runs, or with which vmcs12, and MemoryUnreadable."""
+    nested, lost = vmx.member("nested"), Lost()
     arch = vmx.member("vcpu.arch")
-    hflags = host_flags(arch.member("hflags").number())
-    signs = l2_signs(vmx, hflags)
+    hflags = lost.or_else(None, lambda: host_flags(arch.member("hflags").number()))
+    signs = l2_signs(vmx, hflags, lost)
     evmcs, evmcs_state = _evmcs(nested)
     smm = nested.member("smm") if nested.has("smm") else None  # 4.15+
     return Nested(
         address=nested.address,
         vmxon=bool(nested.member("vmxon").number()),
-        vmxon_ptr=_guest_address(nested.member("vmxon_ptr")),
+        vmxon_ptr=lost.or_else(None, lambda: _guest_address(nested.member("vmxon_ptr"))),
         current_vmptr=_guest_address(nested.member("current_vmptr")),
         cached_vmcs12=nested.member("cached_vmcs12").pointer() or None,
-        run_pending=_run_pending(nested, arch),
+        run_pending=lost.or_else(False, lambda: _run_pending(nested, arch)),
         pml_full=_flag(nested, "pml_full"),  # 4.12+
-        l2_active=bool(signs[0].says),
+        l2_active=next((bool(sign.says) for sign in signs if sign.says is not None), False),
         signs=signs,
         disagreement=disagreement(signs),
-        hflags=hflags,
+        hflags=hflags or host_flags(0),
         smm_vmxon=smm is not None and _flag(smm, "vmxon"),
         smm_guest_mode=smm is not None and _flag(smm, "guest_mode"),
         evmcs=evmcs,
         evmcs_state=evmcs_state,
         rare_sync_pending=_flag(nested, "need_sync_vmcs02_to_vmcs12_rare"),  # 5.3+
-        shadow=_shadow_vmcs(vmx, nested),
-        ept_vpid_cap=_ept_vpid_cap(nested),
-        secondary_allowed=_secondary_allowed(nested),
+        shadow=lost.or_else(ShadowVmcs(None, False), lambda: _shadow_vmcs(vmx, nested)),
+        ept_vpid_cap=lost.or_else(None, lambda: _ept_vpid_cap(nested)),
+        secondary_allowed=lost.or_else(None, lambda: _secondary_allowed(nested)),
         writes=Writes(
             nested.has("need_sync_vmcs02_to_vmcs12_rare"), nested.has("pre_vmenter_bndcfgs")
         ),
+        lost=lost.messages,
     )
 
 
@@ -126,9 +131,20 @@ def host_flags(word: int) -> HostFlags:
     return HostFlags(word, False, False, "no flag set, in either numbering")
 
 
-def l2_signs(vmx: Value, hflags: HostFlags) -> tuple[Sign, ...]:
-    """All signs, the most reliable first."""
-    return (_loaded_vmcs(vmx), _hflags(hflags), _statistic(vmx), _mmu(vmx))
+def l2_signs(vmx: Value, hflags: HostFlags | None, lost: Lost | None = None) -> tuple[Sign, ...]:
+    """All signs, the most reliable first; one whose member this kernel lacks says nothing."""
+    lost = lost or Lost()
+
+    def sign(name: str, read: Callable[[Value], Sign]) -> Sign:
+        return lost.or_else(Sign(name, None, "not known on this kernel"), lambda: read(vmx))
+
+    flags = _hflags(hflags) if hflags else Sign("hflags", None, "not known on this kernel")
+    return (
+        sign("loaded_vmcs", _loaded_vmcs),
+        flags,
+        sign("stat.guest_mode", _statistic),
+        sign("mmu", _mmu),
+    )
 
 
 def disagreement(signs: tuple[Sign, ...]) -> str:
@@ -172,7 +188,8 @@ def _statistic(vmx: Value) -> Sign:
 def _mmu(vmx: Value) -> Sign:
     """5.0+: arch.mmu points to guest_mmu; before, walk_mmu points to nested_mmu."""
     arch = vmx.member("vcpu.arch")
-    pointer, own = ("mmu", "guest_mmu") if arch.has("guest_mmu") else ("walk_mmu", "nested_mmu")
+    newer = arch.has("guest_mmu") or not arch.has("nested_mmu")
+    pointer, own = ("mmu", "guest_mmu") if newer else ("walk_mmu", "nested_mmu")
     if arch.member(pointer).pointer() == arch.member(own).address:
         return Sign("mmu", True, f"arch.{pointer} is &arch.{own}")
     return Sign("mmu", None, f"arch.{pointer} is not &arch.{own}: L1, or L2 without nested EPT")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, KernelVirt
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemberMissing, MemoryUnreadable
+from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.kvm.variables import variable_address
@@ -69,6 +70,7 @@ class Mmu:
     role: Role  # of KVM's tables
     cpu_role: Role  # of the guest's
     ext_role: Role | None
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def accessed_dirty(self) -> bool:
@@ -102,8 +104,11 @@ def mmu(vcpu: Value, name: str) -> Mmu:
 
 def _mmu(value: Value, name: str, current: bool) -> Mmu:
     root = _root(value)
-    role, cpu_role, ext_role = _roles(value)
+    lost = Lost()
+    role, cpu_role, ext_role = _roles(value, lost)
     old = value.has("shadow_root_level")  # ..5.17; later a part of the roles
+    if not old:
+        require(role, "level")
     return Mmu(
         name=name,
         address=value.address,
@@ -112,10 +117,11 @@ def _mmu(value: Value, name: str, current: bool) -> Mmu:
         why_no_root=_why_no_root(value.kernel, root),
         level=value.member("shadow_root_level").number() if old else role.number("level"),
         guest_level=value.member("root_level").number() if old else cpu_role.number("level"),
-        prev_roots=_prev_roots(value),
+        prev_roots=lost.or_else((), lambda: _prev_roots(value)),
         role=role,
         cpu_role=cpu_role,
         ext_role=ext_role,
+        lost=lost.messages,
     )
 
 
@@ -170,19 +176,30 @@ def _zero_page(kernel: Kernel) -> HostPhys | None:
 NO_ROLE = Role(0, ())
 
 
-def _roles(value: Value) -> tuple[Role, Role, Role | None]:
+def _roles(value: Value, lost: Lost) -> tuple[Role, Role, Role | None]:
     """KVM's own role, the guest's, and its extension: cpu_role and root_role since 5.18; mmu_role
-    from 5.0; base_role before."""
+    from 5.0; base_role before.  After 7.2 cpu_role is in the struct kvm_pagewalk that `w` points
+    to."""
     if value.has("root_role"):
-        guest = value.member("cpu_role")
-        own, ext = read_role(value.member("root_role")), read_role(guest.member("ext"))
-        return own, read_role(guest.member("base")), ext
+        own = read_role(value.member("root_role"))
+        holder = value.member("w").deref() if value.has("w") else value
+        base = lost.or_else(NO_ROLE, lambda: read_role(holder.member("cpu_role.base")))
+        return own, base, lost.or_else(None, lambda: read_role(holder.member("cpu_role.ext")))
     if value.has("mmu_role"):
         both = value.member("mmu_role")
         base = read_role(both.member("base"))
-        return base, base, read_role(both.member("ext"))
-    base = read_role(value.member("base_role")) if value.has("base_role") else NO_ROLE
+        return base, base, lost.or_else(None, lambda: read_role(both.member("ext")))
+    if not value.has("base_role") and value.has("shadow_root_level"):
+        return NO_ROLE, NO_ROLE, None
+    base = read_role(value.first("root_role", "base_role"))
     return base, base, None
+
+
+def require(role: Role, *names: str) -> None:
+    """Raises MemberMissing for a role without one of its fields: 0 would be a wrong answer."""
+    for name in names:
+        if not role.has(name):
+            raise MemberMissing("kvm_mmu_page_role", name)
 
 
 def read_role(value: Value) -> Role:

@@ -14,7 +14,8 @@ from gdb_nept.address import HostPhys, KernelVirt, L1Phys
 from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.containers import LIMIT, list_nodes
-from gdb_nept.kvm.shadow import Role, read_role
+from gdb_nept.kvm.lost import Lost
+from gdb_nept.kvm.shadow import Role, read_role, require
 from gdb_nept.kvm.variables import variable
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.ports import Kernel, Value, container_of, object_at
@@ -40,6 +41,7 @@ class ShadowPage:
     obsolete: bool
     shadowed: KernelVirt | None
     value: Value = field(repr=False, compare=False)
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def level(self) -> int:
@@ -89,17 +91,19 @@ def shadow_page(kernel: Kernel, vm: Value, table: HostPhys) -> ShadowPage | NotS
     """The kvm_mmu_page of the table at `table`.
 
     That page->private is such a pointer is believed only if the page that it describes is this
-    one.  Raises TypeMissing, MemberMissing.
+    one.  Raises TypeMissing.
     """
     page = HostPhys(table & ~(PAGE_SIZE - 1))
     try:
         private = _page_private(kernel, page)
-    except MemoryUnreadable as error:
-        return NotShadowPage(page, f"its struct page is unreadable: {error.message}")
+    except (MemoryUnreadable, MemberMissing) as error:
+        return NotShadowPage(page, f"its struct page tells nothing: {error.message}")
     if private < 1 << 63:
         return NotShadowPage(page, f"page->private {private:#x} is no kernel pointer")
     try:
         found = read_shadow_page(object_at(kernel, private, "kvm_mmu_page", "kvm"), vm)
+    except MemberMissing as error:
+        return NotShadowPage(page, f"what KVM keeps of it is not known: {error.message}")
     except MemoryUnreadable as error:
         return NotShadowPage(page, f"page->private leads nowhere: {error.message}")
     if found.table != page:
@@ -118,20 +122,23 @@ def _page_private(kernel: Kernel, page: HostPhys) -> KernelVirt:
 def read_shadow_page(value: Value, vm: Value) -> ShadowPage:
     """One struct kvm_mmu_page of the struct kvm `vm`.  Raises MemoryUnreadable also where `spt`
     points to nothing."""
-    shadowed = _shadowed_array(value)
+    lost = Lost()
+    shadowed = lost.or_else(None, lambda: _shadowed_array(value))
     role = read_role(value.member("role"))
+    require(role, "level", "direct", "access", "invalid")
     return ShadowPage(
         address=value.address,
         table=value.kernel.to_physical(value.member("spt").pointer()),
         role=role,
         gfn_address=L1Phys(value.member("gfn").number() << PAGE_SHIFT),
-        unsync=bool(value.member("unsync").number()),
-        unsync_children=value.member("unsync_children").number(),
+        unsync=lost.or_else(False, lambda: bool(value.member("unsync").number())),
+        unsync_children=lost.or_else(0, lambda: value.member("unsync_children").number()),
         tdp_mmu=value.has("tdp_mmu_page") and bool(value.member("tdp_mmu_page").number()),
-        root_count=value.member("root_count").number(),
+        root_count=lost.or_else(0, lambda: value.member("root_count").number()),
         obsolete=bool(role.number("invalid")) or _old_generation(value, vm),
         shadowed=shadowed,
         value=value,
+        lost=lost.messages,
     )
 
 

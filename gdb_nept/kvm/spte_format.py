@@ -7,6 +7,7 @@ variables of kvm.ko that came with it; none is assumed where they do not tell.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from gdb_nept.arch.bits import Word, bit, bits
@@ -214,8 +215,20 @@ def spte_format(kernel: Kernel, vm: Value) -> SpteFormat:
             "shadow_nonpresent_or_rsvd_lower_gfn_mask", EptEntry.address.mask
         ),
         caches_mmio=value != 0 and masks.number("enable_mmio_caching", 1, 1) != 0,
-        notes=(note,) if note else (),
+        notes=(*filter(None, (note,)), *_not_told(base, vm, masks)),
     )
+
+
+def _not_told(base: SpteFormat, vm: Value, masks: _Masks) -> Iterator[str]:
+    """What a kernel of 5.13 or later has a variable for, and this one not."""
+    if base in (SINCE_5_4, SINCE_4_12, OLDEST) or base.notes:
+        return
+    wanted = ["shadow_mmio_mask", "enable_mmio_caching"]
+    if not vm.member("arch").has("shadow_mmio_value"):
+        wanted.append("shadow_mmio_value")
+    for name in wanted:
+        if not masks.has(name):
+            yield f"kvm has no symbol '{name}': MMIO entries are told by what such a kernel writes"
 
 
 def _mmio_mask_and_value(base: SpteFormat, vm: Value, masks: _Masks) -> tuple[int, int]:
@@ -248,7 +261,7 @@ def _base(kernel: Kernel, vm: Value, masks: _Masks) -> tuple[SpteFormat, str]:
     per_vm = vm.member("arch").has("shadow_mmio_value")
     if masks.has("shadow_host_writable_mask"):  # 5.13+
         return _by_writable_masks(masks, SINCE_6_10 if per_vm else SINCE_5_13), ""
-    if per_vm:
+    if per_vm or masks.has("shadow_mmu_writable_mask"):
         raise SpteFormatUnknown("kvm has no symbol 'shadow_host_writable_mask'")
     return _by_mmio_value(masks) or _by_shadow_page(kernel, masks)
 

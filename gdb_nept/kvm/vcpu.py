@@ -14,6 +14,7 @@ from gdb_nept.arch.cpu import PHYSICAL_WIDTHS, Capabilities
 from gdb_nept.arch.exits import ExitReason
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.guest_state import is_pae
+from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
 from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.walk.paging import Efer
@@ -21,6 +22,7 @@ from gdb_nept.walk.paging import Efer
 MODES = ("OUTSIDE_GUEST_MODE", "IN_GUEST_MODE", "EXITING_GUEST_MODE", "READING_SHADOW_PAGE_TABLES")
 IN_GUEST_MODE = 1
 NOT_LOADED = -1
+UNKNOWN_MODE = -1
 
 GENERAL = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -73,6 +75,7 @@ class Vcpu:
     nested_unknown: str = ""
     thread_unknown: str = ""
     capabilities_unknown: str = ""
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def mode_name(self) -> str:
@@ -103,10 +106,10 @@ def read_vcpu(
     """The struct kvm_vcpu at `address`; with `vmx`, the struct vcpu_vmx around it.  Without,
     `unknown` is why its nested state cannot be told ('' if it has none).
 
-    Raises TypeMissing, MemberMissing, MemoryUnreadable; what concerns the nested state or the
-    thread alone is told in the result.
+    Raises TypeMissing, MemoryUnreadable; what concerns the nested state or the thread alone, and
+    what this kernel has no member for, is told in the result.
     """
-    vcpu = object_at(kernel, address, "kvm_vcpu", "kvm")
+    vcpu, lost = object_at(kernel, address, "kvm_vcpu", "kvm"), Lost()
     whole = object_at(kernel, address, "vcpu_vmx", "kvm_intel") if vmx else None
     nested: Nested | None = None
     try:
@@ -114,25 +117,30 @@ def read_vcpu(
     except (MemoryUnreadable, MemberMissing) as error:
         whole, unknown = None, error.message
     thread, thread_unknown = _thread(vcpu)
-    cpu, mode = vcpu.member("cpu").number(), vcpu.member("mode").number()
-    in_guest = mode == IN_GUEST_MODE and cpu != NOT_LOADED
+    cpu = lost.or_else(NOT_LOADED, lambda: vcpu.member("cpu").number())
+    mode = lost.or_else(UNKNOWN_MODE, lambda: vcpu.member("mode").number())
+    in_guest = mode in (IN_GUEST_MODE, UNKNOWN_MODE) and cpu != NOT_LOADED
     capabilities, capabilities_unknown = _capabilities(vcpu, nested)
     return Vcpu(
         address=address,
         place=place,
-        id=vcpu.member("vcpu_id").number(),
+        id=lost.or_else(place, lambda: vcpu.member("vcpu_id").number()),
         cpu=cpu,
         mode=mode,
         thread=thread,
         nested=nested,
         capabilities=capabilities,
-        registers=_registers(vcpu, in_guest) + _control_registers(vcpu, whole, in_guest),
-        last_exit=_last_exit(vcpu, whole),
+        registers=(
+            *(lost.or_else(None, lambda: _registers(vcpu, in_guest)) or ()),
+            *_control_registers(vcpu, whole, in_guest, lost),
+        ),
+        last_exit=lost.or_else(None, lambda: _last_exit(vcpu, whole)),
         value=vcpu,
         vmx=whole,
         nested_unknown=unknown,
         thread_unknown=thread_unknown,
         capabilities_unknown=capabilities_unknown,
+        lost=(*lost.messages, *(nested.lost if nested else ())),
     )
 
 
@@ -173,7 +181,12 @@ def _capabilities(vcpu: Value, nested: Nested | None) -> tuple[Capabilities | No
     """What the processor is to L1, or why that is not known."""
     if nested is None:
         return None, ""
-    width = vcpu.member("arch.maxphyaddr").number()
+    if nested.ept_vpid_cap is None:
+        return None, "what L1 is offered is not known: " + "; ".join(nested.lost)
+    try:
+        width = vcpu.member("arch.maxphyaddr").number()
+    except MemberMissing as error:
+        return None, f"its MAXPHYADDR is not known: {error.message}"
     if width not in PHYSICAL_WIDTHS:
         return None, f"its MAXPHYADDR, arch.maxphyaddr, is {width}, which no processor has"
     return Capabilities(width, nested.ept_vpid_cap), ""
@@ -187,7 +200,7 @@ def _thread(vcpu: Value) -> tuple[int | None, str]:
         if not pid.pointer():
             return None, ""
         return pid.deref().member("numbers").index(0).member("nr").number(), ""
-    except MemoryUnreadable as error:
+    except (MemoryUnreadable, MemberMissing) as error:
         return None, error.message
 
 
@@ -205,13 +218,15 @@ def _registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:
     return tuple(found)
 
 
-def _control_registers(vcpu: Value, vmx: Value | None, in_guest: bool) -> tuple[Register, ...]:
+def _control_registers(
+    vcpu: Value, vmx: Value | None, in_guest: bool, lost: Lost
+) -> tuple[Register, ...]:
     """CR0, CR3, CR4, EFER of whoever runs.
 
     Their places in regs_avail follow RIP: PDPTR, CR3 up to 5.7; PDPTR, CR0, CR3, CR4 from 5.8,
     which also brought vcpu_vmx.exit_qualification (in struct vcpu_vt since 6.16).
     """
-    available = vcpu.member("arch.regs_avail").number()
+    available = lost.or_else(0, lambda: vcpu.member("arch.regs_avail").number())
     newer = vmx is None or vmx.has("exit_qualification") or vmx.has("vt")
     places = {"cr0": 18, "cr3": 19, "cr4": 20} if newer else {"cr3": 18}
     found = []
@@ -220,7 +235,9 @@ def _control_registers(vcpu: Value, vmx: Value | None, in_guest: bool) -> tuple[
         why = "" if cached else "in the loaded VMCS; this is the value last read from it"
         if in_guest and name != "efer":
             why = "in the processor: the vCPU is in guest mode"
-        found.append(Register(name, vcpu.member(f"arch.{name}").number(), not why, why))
+        value = lost.or_else(None, lambda name=name: vcpu.member(f"arch.{name}").number())  # type: ignore[misc]
+        if value is not None:
+            found.append(Register(name, value, not why, why))
     return tuple(found)
 
 

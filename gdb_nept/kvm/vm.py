@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import KernelVirt
-from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, TypeMissing
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, SymbolMissing, TypeMissing
 from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_entries
 from gdb_nept.kvm.memslots import MemSlots, generation_of, memslots
 from gdb_nept.kvm.variables import variable, variable_address
@@ -100,13 +100,17 @@ def vm_places(kernel: Kernel, head: KernelVirt) -> dict[KernelVirt, int]:
 def vm_list(kernel: Kernel) -> KernelVirt:
     """Where the head of the list lies.  Raises NoGuest."""
     head = variable_address(kernel, "vm_list", "kvm")
-    if head is None:
-        raise NoGuest(
-            "kvm is loaded, but its variable 'vm_list' has no symbol",
-            "The kernel needs CONFIG_KALLSYMS_ALL, or give gdb the debug symbols of kvm.ko: "
-            "nept-target tells how.",
-        )
-    return head
+    if head is not None:
+        return head
+    advice = (
+        "The kernel needs CONFIG_KALLSYMS_ALL, or give gdb the debug symbols of kvm.ko: "
+        "nept-target tells how."
+    )
+    try:
+        return kernel.symbols.address("vm_list", "kvm")
+    except SymbolMissing as error:
+        what = "kvm is loaded, but its variable 'vm_list' has no symbol"
+        raise NoGuest(what, f"{error.advice} {advice}") from None
 
 
 def _listed(kernel: Kernel, head: KernelVirt) -> Found:
@@ -234,6 +238,7 @@ def _problems(vcpu: Vcpu, known: str) -> list[str]:
         told.append(f"vCPU {vcpu.place}: nested state is unknown: {vcpu.nested_unknown}")
     if vcpu.thread_unknown:
         told.append(f"vCPU {vcpu.place}: its thread is unknown: {vcpu.thread_unknown}")
+    told += [f"vCPU {vcpu.place}: not known: {each}" for each in vcpu.lost]
     return told
 
 
@@ -264,6 +269,9 @@ def _why_no_vcpu_vmx(kvm: Value) -> str:
     return ""
 
 
+PROCESS = "the VMM's process"  # what a problem with it begins with
+
+
 def _process(kvm: Value, problems: list[str]) -> tuple[int | None, str, KernelVirt | None]:
     """Pid, command and page table of the VMM.  mm->owner needs CONFIG_MEMCG; userspace_pid is the
     thread that created the VM."""
@@ -283,7 +291,7 @@ def _process(kvm: Value, problems: list[str]) -> tuple[int | None, str, KernelVi
             pid = task.member("tgid").number()
             command = task.member("comm").string()
     except (MemoryUnreadable, MemberMissing, TypeMissing) as error:
-        problems.append(f"the VMM's process: {error.message}")
+        problems.append(f"{PROCESS}: {error.message}")
     return pid, command, pgd
 
 

@@ -84,9 +84,8 @@ class Vmcs12:
         return found
 
     def number(self, name: str) -> int:
-        """The value of a field; 0 if this kernel's vmcs12 has none of that name."""
-        found = self.find(name)
-        return found.value if found else 0
+        """The value of a field; raises NoGuest if this kernel's vmcs12 has no such field."""
+        return self.field(name).value
 
     @property
     def pin(self) -> PinControls:

@@ -16,12 +16,12 @@ from gdb_nept.kvm.shadow_page import (
     shadow_page,
 )
 from gdb_nept.kvm.spte import Mmio, decode_spte
-from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.kvm.spte_format import SpteFormatUnknown, spte_format
 from gdb_nept.kvm.vcpu import frees_roots
 from gdb_nept.kvm.visible import hidden_from_l2, no_root
 from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.epts import Ept, Which, shadow_root
+from gdb_nept.nested.epts import Ept, ShadowRoot, Which, shadow_root
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Walk
@@ -37,11 +37,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
     slots = session.slots(chosen)
     slot = slots.find(walk.address) if walk.address is not None else None
     virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
-    root = shadow_root(session.kernel, chosen, ept12.eptp)
-    shadow = None
-    if root.eptp is not None:
-        own = walk_ept(session.kernel.physical, root.eptp, asked, HOST)
-        shadow = with_sptes(session, chosen, own)
+    root, shadow = _shadow(session, chosen, ept12, asked)
     return Journey(
         asked,
         chosen.vm,
@@ -56,7 +52,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         shadow,
         root.missing,
         _ept01(session, chosen, walk),
-        _notes(root.note, asked, ept12),
+        (*_notes(root.note, asked, ept12), *slots.lost, *_of_format(session, chosen)),
         ept12.refusal,
         hidden_from_l2(chosen.owner.value, slot) if slot else "",
         no_root(session.kernel),
@@ -76,6 +72,29 @@ def _lower(
     if asked < reach:
         return None
     return walk_ept(session.l1_memory(chosen), ept12.eptp, L2Phys(asked % reach), ept12.cpu)
+
+
+def _shadow(
+    session: Session, chosen: Chosen, ept12: Ept, asked: L2Phys
+) -> tuple[ShadowRoot, ShadowWalk | None]:
+    """EPT02 and the walk through it; that this kernel keeps it in a way that we do not know costs
+    no more than the shadow."""
+    try:
+        root = shadow_root(session.kernel, chosen, ept12.eptp)
+        if root.eptp is None:
+            return root, None
+        own = walk_ept(session.kernel.physical, root.eptp, asked, HOST)
+        return root, with_sptes(session, chosen, own)
+    except (MemberMissing, SpteFormatUnknown) as error:
+        return ShadowRoot(None, f"KVM's shadow is not known: {error.message}"), None
+
+
+def _of_format(session: Session, chosen: Chosen) -> tuple[str, ...]:
+    """What is not sure about how KVM writes its entries."""
+    try:
+        return spte_format(session.kernel, chosen.owner.value).notes
+    except (MemberMissing, SpteFormatUnknown):
+        return ()  # told where there is no shadow
 
 
 def _notes(of_root: str, asked: L2Phys, ept12: Ept) -> tuple[str, ...]:
@@ -104,10 +123,10 @@ def _ept01(session: Session, chosen: Chosen, ept12: Walk[L2Phys, L1Phys]) -> Sha
         return None
     try:
         ept01 = session.ept(chosen, Which.HOST)
-    except NoGuest:
+        walk = walk_ept(session.kernel.physical, ept01.eptp, ept12.address, HOST)
+        return with_sptes(session, chosen, walk)
+    except (NoGuest, MemberMissing, SpteFormatUnknown):
         return None
-    walk = walk_ept(session.kernel.physical, ept01.eptp, ept12.address, HOST)
-    return with_sptes(session, chosen, walk)
 
 
 def _table_in(
@@ -158,4 +177,6 @@ def _mmio_current(
     if found is None:
         return None
     mask = spte_format(session.kernel, chosen.owner.value).generation_mask
+    if slots.generation is None:
+        return None
     return not slots.update_in_progress and found.generation == slots.generation & mask

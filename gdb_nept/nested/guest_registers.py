@@ -51,12 +51,14 @@ class GuestRegister:
 class GuestRegisters:
     paging: GuestPaging
     registers: tuple[GuestRegister, ...]
+    lost: tuple[str, ...] = ()  # what this kernel has no member for
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Each doubt once, with the registers that it is about."""
+        """Each doubt once, with the registers that it is about; and what cannot be read."""
         reasons = dict.fromkeys(one.doubt for one in self.registers if one.doubt)
-        return tuple(f"{self._named(reason)}: {reason}" for reason in reasons)
+        named = (f"{self._named(reason)}: {reason}" for reason in reasons)
+        return (*named, *(f"registers: not known: {each}" for each in self.lost))
 
     @property
     def translation_doubt(self) -> str:
@@ -86,8 +88,8 @@ def guest_registers(session: Session, chosen: Chosen) -> GuestRegisters:
     )
     loaded = _loaded(session, chosen, paging)
     if loaded is not None:
-        return GuestRegisters(loaded.paging, (*found.values(), *loaded.registers))
-    return GuestRegisters(paging, tuple(found.values()))
+        return GuestRegisters(loaded.paging, (*found.values(), *loaded.registers), vcpu.lost)
+    return GuestRegisters(paging, tuple(found.values()), vcpu.lost)
 
 
 def _register(vcpu: Vcpu, vmcs12: Vmcs12, name: str) -> GuestRegister:

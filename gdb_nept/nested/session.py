@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
@@ -22,7 +22,7 @@ from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.visible import no_table_in
-from gdb_nept.kvm.vm import Vm, VmList, mark_of, read_vm, vm_list, vm_places, vms
+from gdb_nept.kvm.vm import PROCESS, Vm, VmList, mark_of, read_vm, vm_list, vm_places, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import Layout
 from gdb_nept.memory.guest import GuestMemory, Span
@@ -126,7 +126,8 @@ class Session:
             )
         found = read_vmcs12(self.kernel, nested, self._known.layout, chosen.vcpu.pae)
         self._known.layout = found.layout
-        return found
+        lost = tuple(f"not known: {each}" for each in chosen.vcpu.lost)
+        return replace(found, problems=(*found.problems, *lost)) if lost else found
 
     # -- memory and tables ----------------------------------------------------------------------
 
@@ -159,6 +160,9 @@ class Session:
     def host_walk(self, vm: Vm, address: HostVirt) -> Translation:
         """The page tables of the process that runs `vm`."""
         if vm.mm_pgd is None:
+            why = next((each for each in vm.problems if each.startswith(PROCESS)), "")
+            if why:
+                raise NoGuest(f"the page tables of VM {vm.index} cannot be found: {why}")
             raise NoGuest(f"VM {vm.index} has no process any more", "It is being destroyed.")
         return self.kernel.translate_user(vm.mm_pgd, address)
 

@@ -62,6 +62,7 @@ def linear_page(
 ) -> Page:
     """The access at a linear address, the accesses before the one that decides, the registers."""
     model = by.model.name
+    doubts = (*by.doubts, *(f"not known: {each}" for each in registers.lost))
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
     head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}; model {model}"
@@ -80,9 +81,9 @@ def linear_page(
     elif found.access is not None and found.prediction is not None:
         blocks += [f"Decides: {access_in_words(found.access)}", *_blocks(found.prediction)]
         data = prediction_data(found.access, found.prediction, model)
-    data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](by.doubts)}
+    data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](doubts)}
     data["entry_failure"] = by.refusal or None
-    return Page((*blocks, *_notes(by.doubts)), data)
+    return Page((*blocks, *_notes(doubts)), data)
 
 
 def _listed(found: LinearPrediction) -> list[str]:

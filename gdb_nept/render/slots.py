@@ -39,7 +39,8 @@ def _drawn(vm: Vm) -> list[str | Table]:
     change = ", an update is in progress" if found.update_in_progress else ""
     space = SPACES[found.space] if found.space < len(SPACES) else str(found.space)
     head = f"Memslots of VM {vm.index}, L1 physical -> virtual address of its process"
-    head += f" ({space} space, generation {found.generation:#x}{change})"
+    generation = "not known" if found.generation is None else f"{found.generation:#x}"
+    head += f" ({space} space, generation {generation}{change})"
     if not found.slots:
         return [f"{head}: none"]
     return [f"{head}:", Table(HEADERS, tuple(map(_row, found.slots)), right=(0, 3))]

@@ -166,10 +166,10 @@ class Value:
 
     def first(self, *names: str) -> Value:
         """The first member of `names` that this kernel has: newest name first."""
-        for name in names[:-1]:
+        for name in names:
             if self.type.has(name):
                 return self.member(name)
-        return self.member(names[-1])
+        raise MemberMissing(self.type.name or self.type.kind, "' or '".join(names))
 
     def has(self, name: str) -> bool:
         return self.type.has(name)

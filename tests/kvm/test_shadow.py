@@ -227,6 +227,7 @@ def of_7_2() -> SpteFormat:
     """With the masks of Debian's 7.2.13."""
     kernel = FakeKernel(debian(DEBIAN_6_12))
     set_masks(kernel, 1 << 53, 1 << 55, 0x407)
+    kernel.variable("enable_mmio_caching", 1)
     kernel.variable("shadow_mmio_mask", 1 << 63 | 7)
     vm = vm_of(kernel)
     kernel.poke(vm, "arch.shadow_mmio_value", 6)

@@ -219,6 +219,7 @@ def test_capabilities_of_l1() -> None:
     kernel.poke(vmx, "nested.msrs.secondary_ctls_high", 0x2)
     vcpu = read_vcpu(kernel, vmx.address, 0)
     assert vcpu.nested
+    assert vcpu.nested.secondary_allowed
     assert vcpu.capabilities
     cap = vcpu.capabilities.ept_vpid_cap
     assert vcpu.capabilities.maxphyaddr == 39
@@ -231,7 +232,9 @@ def test_flat_capabilities_of_old_kernels() -> None:
     kernel = FakeKernel(oldest())
     vmx = new_vcpu(kernel)
     kernel.poke(vmx, "nested.nested_vmx_ept_caps", 0x41)
-    assert read_nested(vmx).ept_vpid_cap.walk_length_4
+    offered = read_nested(vmx).ept_vpid_cap
+    assert offered
+    assert offered.walk_length_4
 
 
 def test_enlightened_vmcs() -> None:

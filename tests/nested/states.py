@@ -159,6 +159,7 @@ class Machine:
         return self.host_of(address) if self.slots.find(address) else self.page
 
     def generation(self) -> int:
+        assert self.slots.generation is not None
         return self.slots.generation
 
     def maps(self, address: int) -> None:

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Each member and symbol that the commands ask a real kernel for, taken away one at a time.
+
+A command then answers as before, or says what is missing; it never answers otherwise in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fuzz.memory import MISTAKE, Fuzzed
+from tests.nested.denied import MOVED, Denying, DenyingSymbols, DenyingTypes, Name, NextTypes
+
+pytestmark = pytest.mark.bochs
+
+WALK = ("walk", "0x2000000", "--json")
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("target",),
+    ("vms",),
+    ("vmcs12",),
+    ("ept", "0x2000000+64K"),
+    ("ept", "--shadow", "0x2000000+64K"),
+    ("ept", "--l1", "0+64K"),
+    WALK,
+    ("walk", "0xfee00000"),
+    ("predict", "0x1000", "--linear"),
+    ("check", "--json"),
+)
+
+#: Those that depend on a field of vmcs12: nept-vmcs12 shows what fields there are.
+OF_VMCS12 = (WALK, ("predict", "0x1000", "--linear"), ("check", "--json"))
+
+#: A kernel without these is an older one, of which the program knows how it does the same.
+OLDER = {
+    ("nested_vmx", "vmcs02"): "4.10 to 4.14 have a pool of them (vmx.c, vmcs02_pool)",
+    ("nested_vmx", "need_sync_vmcs02_to_vmcs12_rare"): "before 5.3 all is written at each exit",
+    ("nested_vmx", "pre_vmenter_bndcfgs"): "before 5.19 BNDCFGS is put off (nested.c)",
+    ("nested_vmx", "hv_evmcs_vmptr"): "before 5.0, or without CONFIG_KVM_HYPERV: no eVMCS",
+    ("kvm_vcpu_stat", "guest_mode"): "before 5.14: the sign says so",
+    ("kvm_vcpu_arch", "guest_mmu"): "before 5.0 there is the one mmu",
+    ("kvm_vcpu_arch", "root_mmu"): "before 5.0 there is the one mmu",
+    ("mm_struct", "owner"): "without CONFIG_MEMCG: the VMM's name is not known",
+    ("kvm", "userspace_pid"): "before 4.17: the VMM's pid is not known",
+    ("", "shadow_mmu_writable_mask"): "before 5.13",
+    ("kvm_mmu_page_role", "guest_mode"): "before 4.18",
+    ("kvm_x86_nested_ops", "triple_fault"): "before 5.13: a probe of nept-check's",
+    ("kvm_x86_nested_ops", "check_events"): "before 5.8: a probe of nept-check's",
+    ("kvm_mmu_page", "tdp_mmu_page"): "before 5.10: no TDP MMU",
+    ("kvm_mmu_page", "mmu_valid_gen"): "5.1 and 5.2 have none",
+    ("kvm_arch", "mmu_valid_gen"): "5.1 and 5.2 have none",
+}
+
+
+class Lab:
+    def __init__(self, snapshot: Path, cache: Path) -> None:
+        self.rule = Denying()
+        self.fuzzed = Fuzzed(snapshot, cache)
+        kernel: Any = self.fuzzed.kernel
+        kernel.types = DenyingTypes(kernel.types, self.rule)
+        kernel.symbols = DenyingSymbols(kernel.symbols, self.rule)
+        self.whole: dict[tuple[str, ...], str] = {}
+        self.asked: dict[Name, list[tuple[str, ...]]] = {}
+        for command in COMMANDS:
+            with self.rule.recording() as asked:
+                self.whole[command] = self.fuzzed.answer(command)
+            for name in asked:
+                self.asked.setdefault(name, []).append(command)
+
+    def differing(self, name: Name) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The commands that answer otherwise without `name`, and what they answer."""
+        for command in self.asked[name]:
+            if name[0] == "vmcs12" and command not in OF_VMCS12:
+                continue
+            with self.rule.without(name):
+                answer = self.fuzzed.answer(command)
+            if answer != self.whole[command]:
+                yield command, answer
+
+
+@pytest.fixture
+def lab(plain_snapshot: Path, tmp_path: Path) -> Lab:
+    return Lab(plain_snapshot, tmp_path)
+
+
+def test_what_is_missing_is_told(lab: Lab) -> None:
+    assert len(lab.asked) > 200
+    silent = []
+    for name in lab.asked:
+        if name in OLDER:
+            continue
+        for command, answer in lab.differing(name):
+            assert MISTAKE not in answer, (name, command, answer)
+            # vmcs12 has the fields that its kernel has: nept-vmcs12 shows no other
+            if name[0] == "vmcs12" and command[0] == "vmcs12":
+                continue
+            if not tells(answer, lab.whole[command], name):
+                silent.append((name, command, answer[:200]))
+    assert not silent, "\n".join(map(str, silent))
+
+
+def tells(answer: str, whole: str, name: Name) -> bool:
+    """Whether the answer says what is missing: it speaks of the member more than before, or says
+    that a structure has no such member; or all it lacks are lines that told of that member."""
+    struct, member = name
+    words = " ".join(answer.split())
+    if words.count(member) > " ".join(whole.split()).count(member):
+        return True
+    if answer.startswith("error") and f"'{member}'" in words:
+        return True
+    if f"struct {struct} has no member" in words:
+        return True
+    old, new = ([line.rstrip(",") for line in text.splitlines()] for text in (whole, answer))
+    lost = [line for line in old if line not in new]
+    return set(new) <= set(old) and all(member in line for line in lost)
+
+
+def test_little_depends_on_what_only_a_part_needs(lab: Lab) -> None:
+    """The members of which one command's part is made cost no other command its answer."""
+    for name in (
+        ("kvm_vcpu", "pid"),
+        ("kvm_vcpu", "mode"),
+        ("kvm_vcpu_arch", "regs"),
+        ("vcpu_vmx", "exit_reason"),
+        ("kvm_memory_slot", "dirty_bitmap"),
+        ("kvm_memslots", "generation"),
+        ("kvm_mmu", "cpu_role"),
+        ("kvm_mmu", "prev_roots"),
+        ("kvm_mmu_page", "unsync"),
+        ("kvm_mmu_page", "role"),
+        ("page", "private"),
+        ("nested_vmx", "nested_run_pending"),
+        ("kvm_vcpu_arch", "hflags"),
+        ("kvm_mmu", "root"),
+    ):
+        assert name in lab.asked, name
+        with lab.rule.without(name):
+            for command in (WALK, ("ept", "0x2000000+64K"), ("vms",)):
+                answer = lab.fuzzed.answer(command)
+                assert not answer.startswith("error"), (name, command, answer)
+
+
+def test_the_kernel_after_7_2(lab: Lab) -> None:
+    """struct kvm_pagewalk holds what was in struct kvm_mmu, and `w` points to it."""
+    kernel: Any = lab.fuzzed.kernel
+    commands = [command for command in COMMANDS if command[0] != "target"]
+    before = {command: lab.fuzzed.answer(command) for command in commands}
+    pointers = {}
+    for owner in lab.fuzzed.here.current.vms().vms:
+        for vcpu in owner.vcpus:
+            for name in ("root_mmu", "guest_mmu"):
+                mmu = vcpu.value.member(f"arch.{name}")
+                place = kernel.to_physical(mmu.member(MOVED[0]).address)
+                pointers[place] = int(mmu.address)
+    kernel.types = NextTypes(kernel.types)
+    with lab.fuzzed.changed(pointers):
+        for command in commands:
+            assert lab.fuzzed.answer(command) == before[command], command
