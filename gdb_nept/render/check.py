@@ -22,7 +22,7 @@ from gdb_nept.kvm.vmcs12 import Field
 from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Data, Page, Status, Table
 from gdb_nept.render.prediction import access_data, access_in_words, prediction_data
 
 
@@ -36,7 +36,9 @@ def check_page(found: Check, refusal: str = "") -> Page:
     ]
     blocks += _body(found)
     blocks += [f"note: {note}" for note in found.notes]
-    return Page(tuple(blocks), {**check_data(found), "entry_failure": refusal or None})
+    status = Status.DIFFERS if found.finding is Finding.DIFFER else Status.DONE
+    data = {**check_data(found), "entry_failure": refusal or None}
+    return Page(tuple(blocks), data, lambda: status)
 
 
 def verdict(found: Check) -> str:

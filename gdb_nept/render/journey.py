@@ -17,13 +17,14 @@ from typing import Any
 
 from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
+from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.journey import Journey, ShadowWalk
-from gdb_nept.nested.verdict import Fault, Verdict, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words, refused_in_words
 from gdb_nept.render.host import host_data, host_lines
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page
+from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.result import Step, Walk
 
@@ -46,7 +47,16 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
         f"verdict: {found.agreement.value}: {found.sentence}",
         _fault(found),
     ]
-    return Page(tuple(block for block in blocks if block), _data(journey))
+    status = STATUSES.get(found.agreement, Status.DONE)
+    return Page(tuple(block for block in blocks if block), _data(journey), lambda: status)
+
+
+#: Of the others, no way contradicts another.
+STATUSES = {
+    Agreement.STALE: Status.DIFFERS,
+    Agreement.BROKEN: Status.DIFFERS,
+    Agreement.UNREADABLE: Status.NOT_FOUND,
+}
 
 
 def _fault(found: Verdict) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from gdb_nept.memory.transport import Refusal
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page
+from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.target.attachment import Attachment, Missing, modules_in_words
 from gdb_nept.target.ports import Kernel
 
@@ -24,7 +24,8 @@ def target_page(found: Attachment) -> Page:
     lines += [f"note:     {note}" for note in found.notes]
     lines += [_refusal(one) for one in found.refused]
     problems = [_missing(one) for one in found.missing]
-    return Page(("\n".join(lines), *problems), _data(found))
+    status = Status.DONE if found.kernel is not None else Status.NOT_FOUND
+    return Page(("\n".join(lines), *problems), _data(found), lambda: status)
 
 
 def _kernel_lines(kernel: Kernel | None) -> list[str]:

@@ -53,7 +53,7 @@ def test_a_dump_without_linux(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     dump.write_bytes(bytes(1 << 20))
     assert main(["--dump", str(dump), "vms"]) == 1
     assert "no Linux kernel" in capsys.readouterr().err
-    assert main(["--dump", str(dump), "target", "--json"]) == 0
+    assert main(["--dump", str(dump), "target", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["kernel"] is None
     assert "no Linux kernel" in found["missing"][0]["what"]

@@ -17,7 +17,7 @@ import pytest
 
 from gdb_nept.address import L2Phys, L2Virt
 from gdb_nept.commands.check import check as check_command
-from gdb_nept.commands.command import Usage
+from gdb_nept.commands.command import Sink, Usage
 from gdb_nept.commands.predict import predict as predict_command
 from gdb_nept.judge.candidates import Lead, foresee, link_of, place_of
 from gdb_nept.judge.check import Check, Finding, check
@@ -32,6 +32,7 @@ from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
+from gdb_nept.render.page import Status
 from gdb_nept.target.running import Selected
 from tests.kernels import facts_of
 from tests.overlay import opened
@@ -300,6 +301,9 @@ def test_the_commands_output(exit_snapshot: Path) -> None:
     assert "verdict: agree" in check_command.answer(context, [], False)
     wrong = InLab(exit_snapshot, {QUALIFICATION: 0x3})
     text = check_command.answer(wrong, [], False)
+    silent = Sink(lambda piece: None)
+    assert check_command.write_answer(wrong, [], silent) is Status.DIFFERS
+    assert check_command.write_answer(context, [], silent) is Status.DONE
     assert "verdict: differ" in text
     assert "2012" in text
     data = json.loads(check_command.answer(wrong, ["--json"], False))
