@@ -58,10 +58,7 @@ class Unread:
     name: str
     base: Reflecting
     level: int
-
-    @property
-    def says(self) -> str:
-        return Slip.NO_TABLE.format(LEVEL_NAMES[self.level])
+    says: str = Slip.NO_TABLE
 
     def predict(
         self,

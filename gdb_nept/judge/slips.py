@@ -43,8 +43,8 @@ class Slip:
         "whatever the reason for which the processor left EPT02)"
     )
     NO_TABLE = (
-        "the table of {}s of EPT12 could not be read when KVM walked it, being in no memslot: "
-        "bits 5:3 are then the rights of the levels above (mmu/paging_tmpl.h walk_addr_generic())"
+        "a table of EPT12 could not be read when KVM walked it, being in no memslot then: "
+        "bits 5:3 are the rights of the levels above (mmu/paging_tmpl.h walk_addr_generic())"
     )
     RAW_BITS = (
         "raw bits from 6 up, of the processor's own exit from EPT02, passed on "
