@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gdb_nept.address import HostPhys
+from gdb_nept.address import HostPhys, L2Phys
 from gdb_nept.judge.candidates import place_of
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
@@ -39,9 +39,11 @@ def opened(
     snapshot: Path,
     poison: Mapping[str, int] | None = None,
     entries: Mapping[int, int] | None = None,
+    at: int | None = None,
 ) -> tuple[Session, Chosen]:
     """A session on the snapshot, `poison` in place of what the fields of vmcs12 hold, and
-    `entries` in place of EPT12's entries by level, on the way of the access that was reflected."""
+    `entries` in place of EPT12's entries by level, on the way of the access that was reflected, or
+    of the L2 physical address `at`."""
     raw: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
     memory = Overlay(raw)
     session = Session(attach(memory, ram=raw.size, cache=kernel_cache()))
@@ -53,8 +55,8 @@ def opened(
         field = vmcs12.field(name)
         memory.put(base + field.offset, number, field.size)
     l1 = session.l1_memory(chosen)
-    place = place_of(vmcs12)
-    for step in walk_ept(l1, vmcs12.eptp, place.gpa, session.ept(chosen, Which.L1).cpu).steps:
+    gpa = place_of(vmcs12).gpa if at is None else L2Phys(at)
+    for step in walk_ept(l1, vmcs12.eptp, gpa, session.ept(chosen, Which.L1).cpu).steps:
         if entries and step.level in entries:
             memory.put(l1.host_physical(step.address), entries[step.level], 8)
     session.drop()

@@ -19,6 +19,7 @@ from gdb_nept.arch.exits import EPT_VIOLATION
 from gdb_nept.errors import NeptError
 from gdb_nept.judge.candidates import Seen, seen_by
 from gdb_nept.judge.check import Finding
+from gdb_nept.judge.slips import Slip
 from gdb_nept.kvm.vcpu import EXIT_INFO_1
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.live.injection import INJECT, PAGE_FAULT, injection_point
@@ -26,6 +27,7 @@ from gdb_nept.live.watch import Event, Reflected, Unread, Watch
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Op, Stage
+from gdb_nept.render.fault import causes_of, fault_data
 from gdb_nept.target.running import Halt, NotInserted, Running
 from tests.overlay import Overlay, opened
 
@@ -232,6 +234,36 @@ def test_the_access_that_was_seen_agrees(scene: Scene) -> None:
     assert isinstance(event, Reflected)
     assert event.agrees
     assert not any(each.foreseen.access.emulated for each in event.check.agreeing)
+
+
+def test_where_the_sdm_agrees_no_departure_is_named(scene: Scene) -> None:
+    scene.see(scene.vmcs12.field("exit_qualification").value)
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    (event,) = scene.watch(scene.debugger(begins, scene.left(STACK)))
+    assert isinstance(event, Reflected)
+    assert event.check.processor is not None
+    assert event.check.processor.agrees
+    assert event.check.departures == ()
+    assert fault_data(1, event)["departures"] == []
+    assert causes_of(event) == ()
+
+
+def test_the_processors_own_qualification_passed_on_whole_is_named(scene: Scene) -> None:
+    """0x182 for EPT02, which had no entry yet; EPT12 has R-X there, and L1 must see that."""
+    one, told = scene.vmcs12.field("exit_qualification"), 0x182
+    assert one.value & ~1 == 0x1AA
+    scene.see(told)
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    place, registers, _ = scene.left(STACK)
+
+    def written() -> None:
+        scene.written()
+        scene.place((scene.vmcs12.address or 0) + one.offset, one.size, told)
+
+    (event,) = scene.watch(scene.debugger(begins, (place, registers, written)))
+    assert isinstance(event, Reflected)
+    assert event.check.finding is Finding.DIFFER
+    assert event.check.explanations == (Slip.RAW_WHOLE,)
 
 
 def test_a_fault_that_is_followed_is_where_the_processor_reported_it(scene: Scene) -> None:
