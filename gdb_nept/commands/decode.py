@@ -10,7 +10,7 @@ from gdb_nept.arch.words import WORDS
 from gdb_nept.commands.command import VM, Context, Usage, argument, command
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
-from gdb_nept.kvm.vm import vm_at
+from gdb_nept.nested.choice import vm_at
 from gdb_nept.render.meaning import meaning, problem
 from gdb_nept.render.page import Page
 from gdb_nept.render.word import spte_page, word_page

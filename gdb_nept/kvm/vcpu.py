@@ -120,7 +120,7 @@ def read_vcpu(
     cpu = lost.or_else(NOT_LOADED, lambda: vcpu.member("cpu").number())
     mode = lost.or_else(UNKNOWN_MODE, lambda: vcpu.member("mode").number())
     in_guest = mode in (IN_GUEST_MODE, UNKNOWN_MODE) and cpu != NOT_LOADED
-    capabilities, capabilities_unknown = _capabilities(vcpu, nested)
+    offered, offered_unknown = _capabilities(vcpu, nested)
     return Vcpu(
         address=address,
         place=place,
@@ -129,7 +129,7 @@ def read_vcpu(
         mode=mode,
         thread=thread,
         nested=nested,
-        capabilities=capabilities,
+        capabilities=offered,
         registers=(
             *(lost.or_else(None, lambda: _registers(vcpu, in_guest)) or ()),
             *_control_registers(vcpu, whole, in_guest, lost),
@@ -139,7 +139,7 @@ def read_vcpu(
         vmx=whole,
         nested_unknown=unknown,
         thread_unknown=thread_unknown,
-        capabilities_unknown=capabilities_unknown,
+        capabilities_unknown=offered_unknown,
         lost=(*lost.messages, *(nested.lost if nested else ())),
     )
 

@@ -293,28 +293,3 @@ def _process(kvm: Value, problems: list[str]) -> tuple[int | None, str, KernelVi
     except (MemoryUnreadable, MemberMissing, TypeMissing) as error:
         problems.append(f"{PROCESS}: {error.message}")
     return pid, command, pgd
-
-
-def vm_at(found: VmList, index: int) -> Vm:
-    """The VM that the list shows as `index`; raises NoGuest."""
-    if 0 <= index < len(found.vms):
-        return found.vms[index]
-    if found.unknown:
-        raise NoGuest(f"VM {index} is not among the VMs that can be read: {found.unknown}")
-    count = len(found.vms)
-    known = "there is no VM" if not count else f"VMs are numbered 0 to {count - 1}"
-    raise NoGuest(f"no VM {index}: {known}", "List them with nept-vms.")
-
-
-def vcpu_at(vm: Vm, place: int) -> Vcpu:
-    """vCPU `place` of `vm`; raises NoGuest."""
-    for vcpu in vm.vcpus:
-        if vcpu.place == place:
-            return vcpu
-    for unread in vm.unread:
-        if unread.place == place:
-            raise NoGuest(f"VM {vm.index}, vCPU {place} cannot be read: {unread.why}")
-    if vm.vcpus_unknown:
-        raise NoGuest(f"the vCPUs of VM {vm.index} cannot all be read: {vm.vcpus_unknown}")
-    places = ", ".join(str(vcpu.place) for vcpu in vm.vcpus) or "none"
-    raise NoGuest(f"VM {vm.index} has no vCPU {place}", f"Its vCPUs: {places}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.vcpu import Vcpu
-from gdb_nept.kvm.vm import Vm, VmList, vcpu_at, vm_at
+from gdb_nept.kvm.vm import Vm, VmList
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,28 @@ def _only(candidates: list[Chosen], problems: list[str]) -> Chosen:
         f"none of the {len(candidates)} vCPUs has nested state: no guest is in VMX operation",
         "Start an L2 in one of the VMs; nept-vms lists them.",
     )
+
+
+def vm_at(found: VmList, index: int) -> Vm:
+    """The VM that the list shows as `index`; raises NoGuest."""
+    if 0 <= index < len(found.vms):
+        return found.vms[index]
+    if found.unknown:
+        raise NoGuest(f"VM {index} is not among the VMs that can be read: {found.unknown}")
+    count = len(found.vms)
+    known = "there is no VM" if not count else f"VMs are numbered 0 to {count - 1}"
+    raise NoGuest(f"no VM {index}: {known}", "List them with nept-vms.")
+
+
+def vcpu_at(vm: Vm, place: int) -> Vcpu:
+    """vCPU `place` of `vm`; raises NoGuest."""
+    for vcpu in vm.vcpus:
+        if vcpu.place == place:
+            return vcpu
+    for unread in vm.unread:
+        if unread.place == place:
+            raise NoGuest(f"VM {vm.index}, vCPU {place} cannot be read: {unread.why}")
+    if vm.vcpus_unknown:
+        raise NoGuest(f"the vCPUs of VM {vm.index} cannot all be read: {vm.vcpus_unknown}")
+    places = ", ".join(str(vcpu.place) for vcpu in vm.vcpus) or "none"
+    raise NoGuest(f"VM {vm.index} has no vCPU {place}", f"Its vCPUs: {places}.")

@@ -8,7 +8,8 @@ import pytest
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.nested_vmx import host_flags, read_nested
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
-from gdb_nept.kvm.vm import VmList, vcpu_at, vm_at, vms
+from gdb_nept.kvm.vm import VmList, vms
+from gdb_nept.nested.choice import vcpu_at, vm_at
 from gdb_nept.target.ports import Value
 from tests.kvm.fake import (
     DEBIAN_6_1,
