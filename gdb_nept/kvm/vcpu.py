@@ -28,7 +28,7 @@ GENERAL = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
-RSP, RIP = 4, 16  # places in arch.regs[] and in regs_avail: enum kvm_reg, all versions
+RSP, RIP = 4, 16  # places in regs_avail: enum kvm_reg, all versions up to 7.2
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ PDPTRS_CACHED = 17  # VCPU_EXREG_PDPTR in regs_avail, behind RIP
 def pdptrs_cached(vcpu: Vcpu) -> bool:
     """Whether KVM has read the PDPTE registers since the last VM exit: L2's MOV CR3 loads them, and
     KVM intercepts none with EPT (kvm_pdptr_read(), vmx_cache_reg(), ept_save_pdptrs())."""
-    available = vcpu.value.member("arch.regs_avail").number()
+    available = _available(vcpu.value)
     return not vcpu.in_guest and bool(available >> PDPTRS_CACHED & 1)
 
 
@@ -205,17 +205,31 @@ def _thread(vcpu: Value) -> tuple[int | None, str]:
 
 
 def _registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:
-    """RSP and RIP are in arch.regs[] only if regs_avail says so; the others since the last exit."""
-    regs = vcpu.member("arch.regs")
-    available = vcpu.member("arch.regs_avail").number()
+    """RSP and RIP are in memory only if regs_avail says so; the others since the last exit."""
+    arch = vcpu.member("arch")
+    available = _available(vcpu)
     found = []
     for place, name in enumerate((*GENERAL, "rip")):
         cached = place not in (RSP, RIP) or bool(available >> place & 1)
         why = "" if cached else "in the loaded VMCS"
         if in_guest:
             why = "in the processor: the vCPU is in guest mode"
-        found.append(Register(name, regs.index(place).number(), not why, why))
+        # 7.2: "Add dedicated storage for guest RIP", which was the last of regs[] before
+        own = name == "rip" and arch.has("rip")
+        value = arch.member("rip") if own else arch.member("regs").index(place)
+        found.append(Register(name, value.number(), not why, why))
     return tuple(found)
+
+
+def _available(vcpu: Value) -> int:
+    """regs_avail, a u32, in 7.2 a bitmap of one word.  RIP and what follows it in enum
+    kvm_reg have their known places behind 16 general registers alone: of a kernel that holds more
+    (APX has 32), nothing behind those 16 is believed to be there."""
+    arch = vcpu.member("arch")
+    number = arch.member("regs_avail").number()
+    if arch.has("rip") and arch.member("regs").type.count != len(GENERAL):
+        return number & (1 << len(GENERAL)) - 1
+    return number
 
 
 def _control_registers(
@@ -226,7 +240,7 @@ def _control_registers(
     Their places in regs_avail follow RIP: PDPTR, CR3 up to 5.7; PDPTR, CR0, CR3, CR4 from 5.8,
     which also brought vcpu_vmx.exit_qualification (in struct vcpu_vt since 6.16).
     """
-    available = lost.or_else(0, lambda: vcpu.member("arch.regs_avail").number())
+    available = lost.or_else(0, lambda: _available(vcpu))
     newer = vmx is None or vmx.has("exit_qualification") or vmx.has("vt")
     places = {"cr0": 18, "cr3": 19, "cr4": 20} if newer else {"cr3": 18}
     found = []
@@ -252,9 +266,6 @@ def _last_exit(vcpu: Value, vmx: Value | None) -> LastExit | None:
     reason = owner.member("exit_reason")
     word = reason.member("full") if reason.has("full") else reason
     qualification = None
-    if (
-        owner.has("exit_qualification")
-        and vcpu.member("arch.regs_avail").number() >> EXIT_INFO_1 & 1
-    ):
+    if owner.has("exit_qualification") and _available(vcpu) >> EXIT_INFO_1 & 1:
         qualification = owner.member("exit_qualification").number()
     return LastExit(ExitReason(word.number() & 0xFFFFFFFF), qualification)

@@ -249,25 +249,6 @@ def test_enlightened_vmcs() -> None:
     assert read_nested(vmx).evmcs_state == "map pending"
 
 
-def test_registers_know_whether_they_are_current() -> None:
-    kernel = FakeKernel(debian())
-    vmx = new_vcpu(kernel)
-    kernel.poke(vmx, "vcpu.arch.regs", 0x1234, 16)
-    rip = read_vcpu(kernel, vmx.address, 0).register("rip")
-    assert rip
-    assert (rip.number, rip.valid, rip.why) == (0x1234, False, "in the loaded VMCS")
-    kernel.poke(vmx, "vcpu.arch.regs_avail", 1 << 16 | 1 << 19)
-    vcpu = read_vcpu(kernel, vmx.address, 0)
-    valid = {register.name for register in vcpu.registers if register.valid}
-    assert {"rip", "cr3", "rax", "efer"} <= valid
-    assert not valid & {"rsp", "cr0", "cr4"}
-    kernel.poke(vmx, "vcpu.mode", 1)
-    kernel.poke(vmx, "vcpu.cpu", 3)
-    vcpu = read_vcpu(kernel, vmx.address, 0)
-    assert vcpu.in_guest
-    assert not any(register.valid for register in vcpu.registers if register.name != "efer")
-
-
 def test_the_last_exit() -> None:
     kernel = FakeKernel(debian())
     vmx = new_vcpu(kernel)
