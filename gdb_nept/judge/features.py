@@ -149,7 +149,11 @@ def _with_ad_disabled(kernel: Kernel, feature: Feature) -> Probe:
 def _kind_of_walk(kernel: Kernel) -> Probe:
     """ddd6f0e94d31 (4.17, and some 4.14.y) left no mark."""
     feature = Feature.KIND_OF_WALK
-    if _has(kernel, "nested_vmx", "msrs"):
+    try:
+        newer = kernel.types.struct("nested_vmx", "kvm_intel").has("msrs")
+    except TypeMissing as error:
+        return Probe(feature, None, error.message)
+    if newer:
         return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")
     return Probe(feature, None, "no nested_vmx.msrs (4.18), and no member that tells 4.17")
 
@@ -160,7 +164,12 @@ def _five_levels(kernel: Kernel) -> Probe:
     younger = _member(kernel, feature, "kvm_x86_nested_ops", "check_events")
     if younger.present:
         return replace(younger, how=f"{younger.how}, and younger (5.8)")
-    return _member(kernel, feature, "kvm_mmu", "get_guest_pgd")
+    try:
+        holder = _walker(kernel)
+    except (TypeMissing, MemberMissing) as error:
+        return Probe(feature, None, error.message)
+    found = holder.has("get_guest_pgd")
+    return Probe(feature, found, _seen(f"{holder.name}.get_guest_pgd", found))
 
 
 def _field(word: Word | None, name: str) -> int | None:
@@ -187,15 +196,20 @@ def _linear_synthesised(kernel: Kernel) -> Probe:
     """fe0b872d7500: inject_page_fault() is told whether the fault is from hardware."""
     feature, what = Feature.LINEAR_SYNTHESISED, "kvm_mmu.inject_page_fault()"
     try:
-        mmu = _struct(kernel, "kvm_mmu")  # after 7.2 in the struct kvm_pagewalk that `w` points to
-        walk = mmu.member("w").type.element() if mmu.has("w") else mmu
-        pointer = walk.member("inject_page_fault").type
+        pointer = _walker(kernel).member("inject_page_fault").type
     except (TypeMissing, MemberMissing) as error:
         return Probe(feature, None, error.message)
     count = pointer.element().count if pointer.target else 0
     if not count:
         return Probe(feature, None, f"the types here do not tell the parameters of {what}")
     return Probe(feature, count >= WITH_FROM_HARDWARE, f"{what} has {count} parameters")
+
+
+def _walker(kernel: Kernel) -> CType:
+    """What holds the functions of a walk of the guest's tables: struct kvm_mmu, after 7.2 the
+    struct kvm_pagewalk that its `w` points to."""
+    mmu = _struct(kernel, "kvm_mmu")
+    return mmu.member("w").type.element() if mmu.has("w") else mmu
 
 
 def _member(kernel: Kernel, feature: Feature, struct: str, name: str) -> Probe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gdb_nept.address import HostPhys, KernelVirt, L1Phys
 from gdb_nept.arch.ept import page_size
-from gdb_nept.errors import MemberMissing, MemoryUnreadable
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, TypeMissing
 from gdb_nept.kvm.containers import LIMIT, list_nodes
 from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.shadow import Role, read_role, require
@@ -91,18 +91,18 @@ def shadow_page(kernel: Kernel, vm: Value, table: HostPhys) -> ShadowPage | NotS
     """The kvm_mmu_page of the table at `table`.
 
     That page->private is such a pointer is believed only if the page that it describes is this
-    one.  Raises TypeMissing.
+    one.
     """
     page = HostPhys(table & ~(PAGE_SIZE - 1))
     try:
         private = _page_private(kernel, page)
-    except (MemoryUnreadable, MemberMissing) as error:
+    except (MemoryUnreadable, MemberMissing, TypeMissing) as error:
         return NotShadowPage(page, f"its struct page tells nothing: {error.message}")
     if private < 1 << 63:
         return NotShadowPage(page, f"page->private {private:#x} is no kernel pointer")
     try:
         found = read_shadow_page(object_at(kernel, private, "kvm_mmu_page", "kvm"), vm)
-    except MemberMissing as error:
+    except (MemberMissing, TypeMissing) as error:
         return NotShadowPage(page, f"what KVM keeps of it is not known: {error.message}")
     except MemoryUnreadable as error:
         return NotShadowPage(page, f"page->private leads nowhere: {error.message}")

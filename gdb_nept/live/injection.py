@@ -3,7 +3,8 @@
 
 arch/x86/kvm/vmx/nested.c: nested_ept_inject_page_fault(vcpu, fault) is what the MMU that shadows
 EPT12 calls for every access of L2 that EPT12 refuses (since 3.12, 25d92081ae2f).  It is called
-through a pointer, kvm_mmu.inject_page_fault, so that it exists as a function whatever the compiler
+through a pointer, kvm_mmu.inject_page_fault (after 7.2 in the struct kvm_pagewalk that kvm_mmu.w
+points to: there vcpu->arch.ngpa_walk), so that it exists as a function whatever the compiler
 inlines.  By the time it returns, vmcs12 is complete.
 """
 
@@ -68,7 +69,9 @@ def injection_point(kernel: Kernel, there: VmList) -> Point:
 
 def _pointer(vcpu: Value) -> KernelVirt | None:
     try:
-        return vcpu.member("arch.guest_mmu.inject_page_fault").pointer() or None
+        mmu = vcpu.member("arch.guest_mmu")
+        walk = mmu.member("w").deref() if mmu.has("w") else mmu
+        return walk.member("inject_page_fault").pointer() or None
     except MemberMissing:
         return None  # before 5.0
 

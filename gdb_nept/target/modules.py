@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gdb_nept.address import KernelVirt
-from gdb_nept.errors import MemoryUnreadable, NeptError
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError, TypeMissing
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.elf import note_build_id
 from gdb_nept.target.kallsyms import SymbolTable
@@ -55,7 +55,8 @@ class LoadedKernel(Kernel, Protocol):
 
 
 def list_modules(kernel: Kernel) -> ModuleList:
-    """The list `modules`, newest first.  Raises SymbolMissing, TypeMissing, MemberMissing."""
+    """The list `modules`, newest first; a kernel with another struct module than is known is no
+    reason to lose more than its modules.  Raises SymbolMissing."""
     head = kernel.symbols.address("modules")
     found: list[LoadedModule] = []
     try:
@@ -67,6 +68,8 @@ def list_modules(kernel: Kernel) -> ModuleList:
             found.append(LoadedModule(Module(name, base, size), value, areas))
     except BrokenList as broken:
         return ModuleList(tuple(found), f"the list 'modules' is damaged: {broken}")
+    except (MemberMissing, TypeMissing) as error:
+        return ModuleList(tuple(found), f"the list 'modules' is not known: {error.message}")
     except (MemoryUnreadable, IndexError) as error:
         return ModuleList(tuple(found), f"the list 'modules' cannot be followed: {error}")
     return ModuleList(tuple(found))

@@ -147,6 +147,26 @@ def test_a_kernel_of_5_7_by_the_name_of_one_member() -> None:
         assert found[Feature.FIVE_LEVELS].present is five
 
 
+def test_five_levels_are_known_by_struct_kvm_pagewalk_too() -> None:
+    """After 7.2 get_guest_pgd is there; without check_events the name alone tells."""
+    made = kernel(with_translate_gpa(debian()), OLD_FAULT, None, 2)
+    plain = made.types
+    walk = CType("struct", "kvm_pagewalk", 8, lookup=lambda name: Member(name, 0, 0, pointer))
+    pointer = CType("pointer", "", 8, target=lambda: walk)
+
+    class Next(FakeTypes):
+        def struct(self, name: str, module: str | None = None) -> CType:
+            found = plain.struct(name, module)
+            if name != "kvm_mmu":
+                return found
+            moved = Member("w", 0, 0, pointer)
+            return replace(found, lookup=lambda one: moved if one == "w" else found.member(one))
+
+    made.types = Next(debian())
+    found = probed(made)[Feature.FIVE_LEVELS]
+    assert (found.present, found.how) == (True, "kvm_pagewalk.get_guest_pgd is there")
+
+
 def test_missing_types_are_unknown_not_absent() -> None:
     found = probed(FakeKernel(debian()))
     for feature in (Feature.MISCONFIG_CLEARED, Feature.ONE_KIND, Feature.TRIPLE_FAULT_TOLD):

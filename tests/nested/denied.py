@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from gdb_nept.address import KernelVirt
-from gdb_nept.errors import MemberMissing, SymbolMissing
+from gdb_nept.errors import MemberMissing, SymbolMissing, TypeMissing
 from gdb_nept.target.ports import CType, Member
 
-Name = tuple[str, str]  # a structure and its member; "" and a symbol
+Name = tuple[str, str]  # a structure and its member; "" and a symbol; a structure and ""
 
 
 class Denying:
@@ -50,11 +50,14 @@ class DenyingTypes:
     def __init__(self, below: Any, rule: Denying) -> None:
         self._below, self._rule = below, rule
         self._made: dict[int, tuple[CType, CType]] = {}
+        self._members: dict[tuple[int, str], Member] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below, name)
 
     def struct(self, name: str, module: str | None = None) -> CType:
+        if self._rule.refuses((name, "")):
+            raise TypeMissing(name, self._below.origin)
         return self._wrapped(self._below.struct(name, module))
 
     def _wrapped(self, found: CType) -> CType:
@@ -73,9 +76,13 @@ class DenyingTypes:
     def _member(self, holder: CType, name: str) -> Member:
         if self._rule.refuses((holder.name, name)):
             raise MemberMissing(holder.name or "(anonymous)", name)
-        assert holder.lookup is not None
-        found = holder.lookup(name)
-        return replace(found, type=self._wrapped(found.type))
+        known = self._members.get((id(holder), name))  # `holder` is kept by _made
+        if known is None:
+            assert holder.lookup is not None
+            found = holder.lookup(name)
+            known = replace(found, type=self._wrapped(found.type))
+            self._members[id(holder), name] = known
+        return known
 
     def _names(self, holder: CType) -> tuple[str, ...]:
         assert holder.names is not None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each member and symbol that the commands ask a real kernel for, taken away one at a time.
+"""Each member, structure and symbol that the commands ask a real kernel for, taken away one at a
+time.
 
 A command then answers as before, or says what is missing; it never answers otherwise in silence.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gdb_nept.live.injection import injection_point
 from tests.fuzz.memory import MISTAKE, Fuzzed
 from tests.nested.denied import MOVED, Denying, DenyingSymbols, DenyingTypes, Name, NextTypes
 
@@ -110,8 +112,10 @@ def tells(answer: str, whole: str, name: Name) -> bool:
     that a structure has no such member; or all it lacks are lines that told of that member."""
     struct, member = name
     words = " ".join(answer.split())
-    if words.count(member) > " ".join(whole.split()).count(member):
+    if member and words.count(member) > " ".join(whole.split()).count(member):
         return True
+    if not member:
+        return f"no type 'struct {struct}'" in words
     if answer.startswith("error") and f"'{member}'" in words:
         return True
     if f"struct {struct} has no member" in words:
@@ -138,6 +142,10 @@ def test_little_depends_on_what_only_a_part_needs(lab: Lab) -> None:
         ("nested_vmx", "nested_run_pending"),
         ("kvm_vcpu_arch", "hflags"),
         ("kvm_mmu", "root"),
+        ("page", ""),
+        ("kvm_mmu_page", ""),
+        ("kvm_x86_nested_ops", ""),
+        ("x86_exception", ""),
     )
     known = [name for name in names if name in lab.asked]  # some moved from release to release
     assert len(known) >= 10
@@ -148,11 +156,23 @@ def test_little_depends_on_what_only_a_part_needs(lab: Lab) -> None:
                 assert not answer.startswith("error"), (name, command, answer)
 
 
-def test_the_kernel_after_7_2(lab: Lab) -> None:
+def test_without_struct_module_the_target_is_still_told(lab: Lab) -> None:
+    for name in (("module", ""), ("module", "list")):
+        with lab.rule.without(name):
+            answer = lab.fuzzed.answer(("target",))
+            refusal = lab.fuzzed.answer(("vms",))
+        assert not answer.startswith("error"), answer
+        assert "the list 'modules' is not known" in " ".join(answer.split())
+        assert "whether KVM is loaded cannot be told" in refusal
+
+
+def test_the_kernel_after_7_2(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """struct kvm_pagewalk holds what was in struct kvm_mmu, and `w` points to it."""
     kernel: Any = lab.fuzzed.kernel
     commands = [command for command in COMMANDS if command[0] != "target"]
     before = {command: lab.fuzzed.answer(command) for command in commands}
+    by_symbol = injection_point(kernel, lab.fuzzed.here.current.vms())
+    monkeypatch.setattr("gdb_nept.live.injection.INJECT", "no_such_function")
     pointers = {}
     for owner in lab.fuzzed.here.current.vms().vms:
         for vcpu in owner.vcpus:
@@ -164,3 +184,6 @@ def test_the_kernel_after_7_2(lab: Lab) -> None:
     with lab.fuzzed.changed(pointers):
         for command in commands:
             assert lab.fuzzed.answer(command) == before[command], command
+        by_pointer = injection_point(kernel, lab.fuzzed.here.current.vms())
+    assert by_pointer.address == by_symbol.address
+    assert by_pointer.how != by_symbol.how
