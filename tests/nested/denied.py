@@ -90,8 +90,19 @@ class DenyingTypes:
 
 
 class DenyingSymbols:
+    """`read_with` are the names that reading the tables of symbols asks for.  The memory stays as
+    it is: the tables are read again only where one of those names goes, and where it comes back."""
+
     def __init__(self, below: Any, rule: Denying) -> None:
         self._below, self._rule = below, rule
+        self.read_with: frozenset[Name] | None = None
+        self._reduced = False
+
+    def forget(self) -> None:
+        reduced = self.read_with is None or self._rule.denied in self.read_with
+        if reduced or self._reduced:
+            self._below.forget()
+        self._reduced = reduced
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below, name)

@@ -74,6 +74,11 @@ class Lab:
                 self.whole[command] = self.fuzzed.answer(command)
             for name in asked:
                 self.asked.setdefault(name, []).append(command)
+        with self.rule.recording() as asked:
+            kernel.forget()
+            kernel.symbols.address("kvm_lock", "kvm")
+        assert ("module", "kallsyms") in asked
+        kernel.symbols.read_with = frozenset(asked)
 
     def differing(self, name: Name) -> Iterator[tuple[tuple[str, ...], str]]:
         """The commands that answer otherwise without `name`, and what they answer."""
