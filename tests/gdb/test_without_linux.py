@@ -101,7 +101,7 @@ def test_completion(gdb: Gdb) -> None:
         "nept-vmcs12 guest_cr3",
         "nept-vmcs12 guest_cr4",
     ]
-    assert gdb("complete nept-ept --s") == "nept-ept --shadow\n"
+    assert gdb("complete nept-ept --sh") == "nept-ept --shadow\n"
     assert gdb("complete nept-decode secondary-c") == "nept-decode secondary-controls\n"
     levels = [f"nept-decode --level {level}" for level in range(1, 6)]
     assert gdb("complete nept-decode --level ").splitlines() == levels
