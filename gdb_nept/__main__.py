@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commands without gdb: python3 -m gdb_nept --dump FILE COMMAND ...
-
-Exit status: 0 done, 1 something could not be read or found, 2 wrong arguments, 3 what was found
-differs from what must be, 4 not everything was looked at.
-"""
+"""The commands without gdb: nept --dump FILE COMMAND ..., or python3 -m gdb_nept in its place."""
 
 from __future__ import annotations
 
@@ -12,86 +8,34 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
-from gdb_nept.address import HostPhys
+from gdb_nept import __version__
 from gdb_nept.commands import json_lines
-from gdb_nept.commands.catalogue import PREFIX, command_named, listing
-from gdb_nept.commands.command import ROWS, Command, NotWritten, Sink, Usage, plain_number
-from gdb_nept.errors import NeptError, NoKernel
+from gdb_nept.commands.catalogue import command_named, listing
+from gdb_nept.commands.command import HELP, Command, Usage
+from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.output import ROWS, NotWritten, Sink
+from gdb_nept.commands.spoken import on_the_shell, shell_manual
+from gdb_nept.errors import NeptError
 from gdb_nept.render import text
-from gdb_nept.render.page import Status
-
-if TYPE_CHECKING:  # what a question does not need is not read
-    from gdb_nept.live.stops import Stops
-    from gdb_nept.nested.session import Session
-    from gdb_nept.target.attachment import Attachment
-    from gdb_nept.target.kernel import LinuxKernel
-    from gdb_nept.target.running import Running, Selected
+from gdb_nept.render.page import MEANINGS, Status
 
 EPILOG = """\
-commands (with or without {prefix!r}; COMMAND --help is its manual):
+commands (nept COMMAND --help is the manual of one):
 {commands}
 
 Without a dump, decode works, and predictions on request: predict --json-lines < requests.
-Exit status: 0 done, 1 not found or not readable, 2 usage, 3 differs (or stale, or broken), 4 not
-all was looked at.
+
+exit status:
+{statuses}
 """
 
 
-class DumpContext:
-    """The session on a dump, made when a command first asks for it."""
-
-    def __init__(self, dump: Path | None, btf: Sequence[Path]) -> None:
-        self._dump = dump
-        self._btf = tuple(btf)
-
-    def kernel(self) -> LinuxKernel:
-        if self._dump is None:
-            raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
-        from gdb_nept.memory.raw import RawMemory
-        from gdb_nept.target.linux import attach
-
-        memory: RawMemory[HostPhys] = RawMemory(self._dump)
-        return attach(memory, memory.data_ranges(), btf_files=self._btf, near=True)
-
-    def session(self) -> Session:
-        from gdb_nept.nested.session import Session
-
-        return Session(self.kernel())
-
-    def attachment(self) -> Attachment:
-        from gdb_nept.target.attachment import Attachment, lacking, missing
-
-        target = f"dump {self._dump}"
-        try:
-            kernel = self.kernel()
-        except NoKernel as error:
-            return Attachment(target, "raw image", None, (missing(error),))
-        return Attachment(target, "raw image", kernel, lacking(kernel), kernel.circumstances)
-
-    @property
-    def stops(self) -> Stops:
-        raise Usage("a dump does not run", "This command compares stops of a live target.")
-
-    def number(self, written: str) -> int:
-        return plain_number(written)
-
-    def selected(self) -> Selected:
-        raise Usage("a dump has no registers", "Write the number itself.")
-
-    def running(self) -> AbstractContextManager[Running]:
-        raise Usage("a dump does not run", "This command follows a live target: use it in gdb.")
-
-    def tell(self, line: str) -> None:
-        print(line, flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
     context = DumpContext(args.dump, args.btf)
     try:
@@ -99,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotWritten as error:
         if sys.stdout is not None:  # Python must not flush into what nobody reads, at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Status.DONE.value if error.left else _failed(error)
+        return Status.DONE.value if error.left else failed(error).value
     except NeptError as error:
-        return _failed(error)
+        return failed(error).value
     except KeyboardInterrupt:
         print("gdb_nept: interrupted", file=sys.stderr)
-        return 130
+        return Status.INTERRUPTED.value
 
 
 def _answered(name: str, words: list[str], context: DumpContext) -> Status:
@@ -112,12 +56,21 @@ def _answered(name: str, words: list[str], context: DumpContext) -> Status:
         if json_lines.wanted(name, words):
             json_lines.serve(words, requests(), stream)
             return Status.DONE
-        rows = ROWS if stream.isatty() else None
-        sink = Sink(stream.write, coloured(), rows)
-        status = _named(name).write_answer(context, words, sink)
-        stream.write("\n")
-        stream.flush()
-        return status
+        return answer(name, words, context, stream)
+
+
+def answer(name: str, words: Sequence[str], context: DumpContext, stream: TextIO) -> Status:
+    """One command's whole answer; raises NeptError alone."""
+    asked = _named(name)
+    sink = Sink(stream.write, coloured(), ROWS if stream.isatty() else None)
+    if HELP & set(words):
+        sink.put(shell_manual(asked.manual))
+        status = Status.DONE
+    else:
+        status = asked.write_answer(context, words, sink)
+    sink.put("\n")
+    stream.flush()
+    return status
 
 
 @contextmanager
@@ -141,9 +94,11 @@ def requests() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _failed(error: NeptError) -> int:
-    print(text.escaped(text.paragraph(f"gdb_nept: {error}")), file=sys.stderr)
-    return 2 if isinstance(error, Usage) else Status.NOT_FOUND.value
+def failed(error: NeptError) -> Status:
+    """Tells of the error."""
+    said = on_the_shell(f"gdb_nept: {error}")
+    print(text.escaped(text.paragraph(said)), file=sys.stderr)
+    return Status.USAGE if isinstance(error, Usage) else Status.NOT_FOUND
 
 
 def coloured() -> bool:
@@ -153,23 +108,25 @@ def coloured() -> bool:
 def _named(name: str) -> Command:
     found = command_named(name)
     if found is None:
-        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing()}")
+        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing('')}")
     return found
 
 
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
-        self.epilog = EPILOG.format(prefix=PREFIX, commands=listing())
+        statuses = "\n".join(f"{one.value:3}  {said}" for one, said in MEANINGS.items())
+        self.epilog = EPILOG.format(commands=listing(""), statuses=statuses)
         return super().format_help()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python3 -m gdb_nept",
+        prog="nept",
         description="Decode and walk nested EPT in a dump of a Linux KVM host's physical memory.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"nept {__version__}")
     parser.add_argument("--dump", type=Path, metavar="FILE", help="raw image of physical memory")
     parser.add_argument(
         "--btf",

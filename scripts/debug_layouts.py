@@ -36,7 +36,7 @@ dump(GdbDebugger(gdb.objfiles()[0]), {module!r}, Path({target!r}))
 NEXT = """made {file}: types of {objects} of Linux {release}
 Take it:
     (gdb) set nept btf {file}
-    python3 -m gdb_nept --dump MEMORY --btf {file} vms"""
+    nept --dump MEMORY --btf {file} vms"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,9 @@ def all_commands() -> tuple[Command, ...]:
     return tuple(one for name in NAMES if (one := command_named(name)))
 
 
-def listing() -> str:
+def listing(prefix: str = PREFIX) -> str:
     """The names and what each does, a line each."""
-    width = max(len(PREFIX + name) for name in NAMES)
-    return "\n".join(f"{one.name:{width}}  {one.summary}" for one in all_commands())
+    width = max(len(prefix + name) for name in NAMES)
+    return "\n".join(
+        f"{prefix + name:{width}}  {one.summary}" for name, one in zip(NAMES, all_commands())
+    )

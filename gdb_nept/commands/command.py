@@ -13,12 +13,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol, Union
 
 from gdb_nept.arch.ept import WIDEST
+from gdb_nept.commands.output import Sink, put_page, put_pages
 from gdb_nept.errors import BadInput, NeptError
-from gdb_nept.render import colour, json, text
-from gdb_nept.render.page import Page, Status
+from gdb_nept.render.page import Page, Pages, Status
 
 if TYPE_CHECKING:  # a command imports what it needs of them
     from gdb_nept.live.stops import Stops
@@ -62,14 +62,6 @@ class Context(Protocol):
 
 class Usage(BadInput):
     """The arguments do not fit the command."""
-
-
-class NotWritten(NeptError):
-    """The output does not reach its reader; `left`: who read it has seen enough."""
-
-    def __init__(self, error: OSError | ValueError, left: bool = False) -> None:
-        super().__init__(f"the answer cannot be written: {error}")
-        self.left = left
 
 
 class Written(int):
@@ -119,30 +111,17 @@ COMMON = (
 )
 
 
-ROWS = 200  # of a table, on a terminal
+HELP = {"-h", "--help"}
 
 
-@dataclass(frozen=True)
-class Sink:
-    """Where output goes: `rows` is how many of a table a reader is shown, None for all."""
-
-    write: Callable[[str], object]
-    coloured: bool = False
-    rows: int | None = None
-
-    def put(self, piece: str) -> None:
-        """Raises NotWritten."""
-        try:
-            self.write(piece)
-        except OSError as error:
-            raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+Run = Callable[[Context, argparse.Namespace], Union[Page, Pages]]
 
 
 @dataclass(frozen=True)
 class Command:
     name: str
     arguments: tuple[Argument, ...]
-    run: Callable[[Context, argparse.Namespace], Page]
+    run: Run
 
     @property
     def manual(self) -> str:
@@ -163,7 +142,7 @@ class Command:
         parser.register("type", "width", lambda written: physical_width(context.number(written)))
         parser.register("type", "range", lambda written: address_range(written, context.number))
         parser.take((*self.arguments, *COMMON))
-        if {"-h", "--help"} & set(words):
+        if HELP & set(words):
             return argparse.Namespace(help=True)
         return parser.parse_args(list(words))
 
@@ -193,22 +172,15 @@ class Command:
             if args.help:
                 sink.put(self.manual)
                 return Status.DONE
-            page = self.run(context, args)
+            found = self.run(context, args)
             by_lines = getattr(args, "json_lines", False) is True  # nept-watch's names a file
-            if args.json or by_lines:
-                whole = args.json or not page.lines
-                for piece in json.pieces(page) if whole else json.lines(page):
-                    sink.put(piece)
-            else:
-                most = None if getattr(args, "all", False) else sink.rows
-                for piece in text.pieces(page, most):
-                    sink.put(colour.paint(piece) if sink.coloured and not args.no_color else piece)
-            return page.status()
+            if isinstance(found, Page):
+                put_page(found, args, sink, by_lines)
+                return found.status()
+            return put_pages(found, args, sink, by_lines)
 
 
-def command(
-    name: str, *arguments: Argument
-) -> Callable[[Callable[[Context, argparse.Namespace], Page]], Command]:
+def command(name: str, *arguments: Argument) -> Callable[[Run], Command]:
     """Declare the function below as the command `name`."""
     return lambda run: Command(name, arguments, run)
 

@@ -12,7 +12,7 @@ from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.nested.choice import vm_at
 from gdb_nept.render.meaning import meaning, problem
-from gdb_nept.render.page import Page
+from gdb_nept.render.page import Page, Pages, each
 from gdb_nept.render.word import spte_page, word_page
 
 WITH_ADDRESS = ("eptp", "ept", "paging")  # the words that MAXPHYADDR bounds
@@ -25,13 +25,13 @@ WITH_ADDRESS = ("eptp", "ept", "paging")  # the words that MAXPHYADDR bounds
     argument("--all", action="store_true"),
     VM,
     argument("kind", choices=(*WORDS, "spte"), metavar="KIND"),
-    argument("value", type="address", metavar="VALUE"),
+    argument("values", type="address", nargs="+", metavar="VALUE"),
 )
-def decode(context: Context, args: Namespace) -> Page:
+def decode(context: Context, args: Namespace) -> Page | Pages:
     """Decode a word bit by bit.
 
     Usage: nept-decode [--level N] [--maxphyaddr BITS] [--all] [--vm N] [--json] [--no-color]
-                       KIND VALUE
+                       KIND VALUE...
 
     KIND is one of: eptp; ept (an entry of any EPT table); spte (such an entry as this host's KVM
     means it); paging (an entry of the processor's own page tables); qualification (of an EPT
@@ -39,7 +39,8 @@ def decode(context: Context, args: Namespace) -> Page:
     exit-controls, secondary-exit-controls, entry-controls; ept-vpid-cap (MSR 48CH); field (the
     encoding of a VMCS field).
 
-    VALUE is a number, or an expression of gdb's.
+    VALUE is a number, or in gdb an expression.  Several are decoded one after the other; --json
+    has the list "words" then.
 
     --level N is the level at which an entry was found: 1 (a PTE, the default) to 5.
 
@@ -62,7 +63,15 @@ def decode(context: Context, args: Namespace) -> Page:
     if args.kind == "spte":
         session = context.session()
         form = spte_format(session.kernel, vm_at(session.vms(), args.vm or 0).value)
-        return spte_page(decode_spte(args.value, args.level, form), form.name, form.notes)
-    word = WORDS[args.kind](args.value)
-    wrong = problem(word, args.level, args.maxphyaddr or ept.WIDEST)
-    return word_page(args.kind, word, meaning(word, args.level, bool(wrong)), wrong, args.all)
+
+        def decoded(value: int) -> Page:
+            return spte_page(decode_spte(value, args.level, form), form.name, form.notes)
+    else:
+
+        def decoded(value: int) -> Page:
+            word = WORDS[args.kind](value)
+            wrong = problem(word, args.level, args.maxphyaddr or ept.WIDEST)
+            said = meaning(word, args.level, bool(wrong))
+            return word_page(args.kind, word, said, wrong, args.all)
+
+    return each("words", args.values, decoded)

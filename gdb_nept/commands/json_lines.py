@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""python3 -m gdb_nept predict --json-lines: a stream of requests, a stream of answers.
+"""nept predict --json-lines: a stream of requests, a stream of answers.
 
 No command of gdb's: it is for scripts, and for tests of other programs.  README.md has the format.
 """
@@ -18,7 +18,7 @@ from gdb_nept.commands.command import Usage
 OPTION = "--json-lines"
 DEFAULT_MODEL = "sdm"
 MANUAL = """\
-Usage: python3 -m gdb_nept predict --json-lines [--model M] < requests > answers
+Usage: nept predict --json-lines [--model M] < requests > answers
 
 Reads one JSON object a line and writes one for each; README.md has the format.  --model is who
 answers; by default the processor of the SDM ("sdm").  It can be:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.address import L2Phys, L2Virt
-from gdb_nept.commands.command import VCPU, VM, Context, Usage, argument, command
+from gdb_nept.commands.command import VCPU, VM, Context, Usage, Written, argument, command
 from gdb_nept.commands.written import check_registers
 from gdb_nept.judge.features import ATTACHED, model_names
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
-from gdb_nept.render.page import Page
+from gdb_nept.render.page import Page, Pages, each
 from gdb_nept.render.prediction import linear_page, prediction_page
 
 
@@ -28,18 +28,19 @@ from gdb_nept.render.prediction import linear_page, prediction_page
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
     VM,
     VCPU,
-    argument("address", type="expression", metavar="ADDRESS"),
+    argument("addresses", type="expression", nargs="+", metavar="ADDRESS"),
 )
-def predict(context: Context, args: Namespace) -> Page:
+def predict(context: Context, args: Namespace) -> Page | Pages:
     """Say which VM exit an access of L2 must cause, and why.
 
     Usage: nept-predict [--read | --write | --fetch | --rmw] [--user] [--emulated]
                         [--stage final|walk|pdpte] [--linear] [--size BYTES] [--model M]
-                        [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
+                        [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS...
 
     ADDRESS is an L2 physical address; with --linear, an L2 linear address, which L2's own tables
-    translate first, each of their entries read through EPT12.  An expression such as $rsp is taken
-    for L2's only if gdb stands on a processor that runs L2; else L2's own are told.
+    translate first, each of their entries read through EPT12.  In gdb, an expression such as $rsp
+    is taken for L2's only if gdb stands on a processor that runs L2; else L2's own are told.
+    Several are answered one after the other: --json has the list "predictions" then.
 
     --read (the default), --write, --fetch or --rmw (a read-modify-write instruction) is the
     access.  --user: the linear address is a user-mode one; with --linear: L2 runs at CPL 3.
@@ -62,19 +63,22 @@ def predict(context: Context, args: Namespace) -> Page:
 
     See also: nept-check, nept-walk, nept-decode
     """
-    op = Op.READ
-    if args.ops:
-        op, *more = args.ops
-        if more:
-            raise Usage("an access is one of --read, --write, --fetch, --rmw")
+    op, *more = args.ops or [Op.READ]
+    if more:
+        raise Usage("an access is one of --read, --write, --fetch, --rmw")
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     asked = oracle(session, chosen, args.model)
-    if args.linear:
-        check_registers(context, session, chosen, args.address.text)
-        registers = guest_registers(session, chosen)
-        whole = LinearAccess(L2Virt(args.address), args.size, op, args.user, args.emulated)
-        return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)
     stage = Stage(args.stage)
-    access = Access(L2Phys(args.address), op, args.user, stage, emulated=args.emulated)
-    return prediction_page(access, asked.physical(access), asked)
+
+    def linear(address: Written) -> Page:
+        check_registers(context, session, chosen, address.text)
+        registers = guest_registers(session, chosen)
+        whole = LinearAccess(L2Virt(address), args.size, op, args.user, args.emulated)
+        return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)
+
+    def physical(address: Written) -> Page:
+        access = Access(L2Phys(address), op, args.user, stage, emulated=args.emulated)
+        return prediction_page(access, asked.physical(access), asked)
+
+    return each("predictions", args.addresses, linear if args.linear else physical)

@@ -14,7 +14,8 @@ from typing import Any
 import gdb
 
 from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
-from gdb_nept.commands.command import ROWS, Command, Sink, door, plain_number
+from gdb_nept.commands.command import Command, door, plain_number
+from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.transport import AUTO, KINDS

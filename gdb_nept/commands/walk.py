@@ -8,7 +8,7 @@ from argparse import Namespace
 from gdb_nept.address import L2Phys
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.render.journey import journey_page
-from gdb_nept.render.page import Page
+from gdb_nept.render.page import Page, Pages, each
 
 
 @command(
@@ -16,15 +16,17 @@ from gdb_nept.render.page import Page
     argument("--tables", action="store_true"),
     VM,
     VCPU,
-    argument("address", type="address", metavar="ADDRESS"),
+    argument("--json-lines", action="store_true"),
+    argument("addresses", type="address", nargs="+", metavar="ADDRESS"),
 )
-def walk(context: Context, args: Namespace) -> Page:
+def walk(context: Context, args: Namespace) -> Page | Pages:
     """Follow an L2 physical address through every table to the host's memory.
 
-    Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS
+    Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--json | --json-lines] [--no-color] ADDRESS...
 
-    ADDRESS is an L2 physical address: a number, or an expression of gdb's such as $a+8, in
-    quotes if it has spaces.
+    ADDRESS is an L2 physical address: a number (0x1000, 4096, 4K), or in gdb an expression such
+    as $a+8, in quotes if it has spaces.  Several are answered one after the other: --json has the
+    list "walks" then, and --json-lines an object on a line for each, also for one alone.
 
     --tables also shows, for each table of KVM's own, its kvm_mmu_page: which table of L1's it
     shadows, whether it is out of sync, and its role bit by bit.
@@ -41,11 +43,16 @@ def walk(context: Context, args: Namespace) -> Page:
     EPT02 is the one of the EPTP that vmcs12 has now: if L1 has written another since it last
     entered L2, it is one that KVM keeps for it, or there is none yet.
 
-    Example:
+    Examples:
       (gdb) nept-walk 0x7f3000
+      (gdb) nept-walk 0x7f3000 0x7f4000 0x200000
 
     See also: nept-ept, nept-decode, nept-vms
     """
     session = context.session()
-    journey = session.journey(session.pick(args.vm, args.vcpu), L2Phys(args.address))
-    return journey_page(journey, args.tables)
+    chosen = session.pick(args.vm, args.vcpu)
+
+    def walked(address: int) -> Page:
+        return journey_page(session.journey(chosen, L2Phys(address)), args.tables)
+
+    return each("walks", args.addresses, walked, listed=args.json_lines)

@@ -101,7 +101,7 @@ def choose(ways: Mapping[str, Callable[[], Transport]], wanted: str = AUTO) -> C
     told = [f"Not through {refusal}" for refusal in refusals]
     if refusals[-1].advice:  # that of the way which needs least of a target
         told.append(refusals[-1].advice)
-    told.append("Or take a dump of its memory, and use: python3 -m gdb_nept --dump FILE")
+    told.append("Or take a dump of its memory, and use: nept --dump FILE")
     raise NotOffered("the target's physical memory cannot be read", "\n".join(told))
 
 

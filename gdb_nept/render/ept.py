@@ -21,7 +21,7 @@ from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
 from gdb_nept.render.ept_totals import Look, Totals
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Cells, Data, Page, Status, Table
+from gdb_nept.render.page import Cells, Data, Page, Table
 from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.runs import Run, Unread
 
@@ -61,7 +61,7 @@ def ept_page(found: Listing, summary: bool = False) -> Page:
             "notes": list[Data](found.notes),
             **totals.data(),
         },
-        lambda: Status.DONE if totals.complete else Status.INCOMPLETE,
+        totals.status,
         lines="runs",
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
 from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
-from gdb_nept.render.page import Data, LateData, Table
+from gdb_nept.render.page import Data, LateData, Status, Table
 from gdb_nept.walk.runs import Run, Unread
 
 SELDOM = sum(field.mask for field in text.SELDOM)
@@ -49,10 +49,16 @@ class Totals:
         self._looks: dict[tuple[int, int, int, int, int, int], Look] = {}
         self._seldom = 0
         self._partly = self._flagged = False
-        self.complete = True
+        self.complete = self.readable = True
 
     def unread(self, row: Unread) -> None:
         self.complete = self.complete and not row.given_up
+        self.readable = self.readable and row.given_up
+
+    def status(self) -> Status:
+        if not self.readable:
+            return Status.UNREAD
+        return Status.DONE if self.complete else Status.INCOMPLETE
 
     def add(self, row: Run[Any, Any]) -> Look:
         """Counts a run, which may be one of millions of the same look."""

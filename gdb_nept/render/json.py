@@ -33,6 +33,16 @@ def pieces(page: Page) -> Iterator[str]:
     yield "\n}"
 
 
+def line(page: Page) -> str:
+    """The object on one line."""
+    return json.dumps(whole(page))
+
+
+def whole(page: Page) -> dict[str, Data]:
+    """The object as a value."""
+    return {key: _now(value) for key, value in page.data.items()}
+
+
 def _items(items: Iterator[Data]) -> Iterator[str]:
     gap = "\n    "
     yield "["

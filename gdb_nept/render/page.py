@@ -7,10 +7,10 @@ them (totals, footnotes) is asked for when its turn comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Callable, Union
+from typing import Callable, TypeVar, Union
 
 Data = Union[None, bool, int, str, "list[Data]", "dict[str, Data]"]
 #: In place of data: what is made when its turn comes, and a list that is made item by item.
@@ -20,15 +20,39 @@ LateData = Union[Data, Callable[[], Data], Iterator[Data]]
 WIDTH = 100
 
 Cells = tuple[str, ...]
+Asked = TypeVar("Asked")
 
 
 class Status(Enum):
-    """How it ended, for scripts: the exit status without gdb."""
+    """How it ended, for scripts: the exit status without gdb.  Numbers are added, never changed."""
 
     DONE = 0
-    NOT_FOUND = 1  # or not readable
-    DIFFERS = 3  # from what must be; or stale, or broken
-    INCOMPLETE = 4  # not everything was looked at
+    NOT_FOUND = 1
+    USAGE = 2
+    DIFFERS = 3
+    INCOMPLETE = 4
+    UNREAD = 5
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Status.DONE: "found, and nothing contradicts",
+    Status.NOT_FOUND: "not found, or not readable",
+    Status.USAGE: "wrong arguments",
+    Status.DIFFERS: "differs from what must be (check), or is stale or broken (walk)",
+    Status.INCOMPLETE: "not everything was looked at (ept)",
+    Status.UNREAD: "answered, but a part of it could not be read",
+    Status.INTERRUPTED: "ended by Ctrl-C",
+}
+#: Of several answers, the one that tells most.
+_WEIGHT = (
+    *(Status.INTERRUPTED, Status.USAGE, Status.DIFFERS, Status.NOT_FOUND, Status.UNREAD),
+    *(Status.INCOMPLETE, Status.DONE),
+)
+
+
+def gravest(found: Iterable[Status]) -> Status:
+    return min(found, key=_WEIGHT.index, default=Status.DONE)
 
 
 @dataclass(frozen=True)
@@ -55,3 +79,22 @@ class Page:
     data: Mapping[str, LateData]
     status: Callable[[], Status] = field(default=lambda: Status.DONE)
     lines: str = ""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The answers to several questions of one kind, each made when its turn comes; --json has them
+    as a list under `name`."""
+
+    name: str
+    pages: Iterable[Page]
+
+
+def each(
+    name: str, asked: Sequence[Asked], answer: Callable[[Asked], Page], listed: bool = False
+) -> Page | Pages:
+    """A page for each question; one alone is answered as if there could be no others, unless it is
+    to be `listed`."""
+    if len(asked) == 1 and not listed:
+        return answer(asked[0])
+    return Pages(name, map(answer, asked))

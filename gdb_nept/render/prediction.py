@@ -24,7 +24,7 @@ from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.render import text
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Data, Page, Status, Table
 from gdb_nept.walk.result import Step
 
 KINDS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "read-modify-write"}
@@ -50,7 +50,11 @@ def prediction_page(access: Access, found: Prediction[L1Phys], by: Oracle) -> Pa
     data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
     blocks = (head, *refused_in_words(by.refusal), *_blocks(found), *_notes(by.doubts))
-    return Page(blocks, data)
+    return Page(blocks, data, lambda: _status(found.outcome))
+
+
+def _status(outcome: Outcome) -> Status:
+    return Status.UNREAD if outcome is Outcome.UNKNOWN else Status.DONE
 
 
 def _notes(doubts: tuple[str, ...]) -> list[str]:
@@ -83,7 +87,7 @@ def linear_page(
         data = prediction_data(found.access, found.prediction, model)
     data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](doubts)}
     data["entry_failure"] = by.refusal or None
-    return Page((*blocks, *_notes(doubts)), data)
+    return Page((*blocks, *_notes(doubts)), data, lambda: _status(found.outcome))
 
 
 def _listed(found: LinearPrediction) -> list[str]:

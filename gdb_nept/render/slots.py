@@ -24,7 +24,7 @@ def with_slots(page: Page, found: VmList, drawn: bool) -> Page:
     rows = cast("list[dict[str, Data]]", page.data["vms"])
     vms: list[Data] = [{**row, "memslots": _data(vm.slots)} for row, vm in zip(rows, found.vms)]
     blocks = [block for vm in found.vms for block in _drawn(vm)] if drawn else []
-    return Page((*page.blocks, *blocks), {**page.data, "vms": vms})
+    return Page((*page.blocks, *blocks), {**page.data, "vms": vms}, page.status)
 
 
 def flag_names(flags: SlotFlags) -> list[str]:

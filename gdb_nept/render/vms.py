@@ -13,7 +13,7 @@ from gdb_nept.kvm.nested_vmx import Nested, Sign
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Data, Page, Status, Table
 
 
 def vms_page(found: VmList) -> Page:
@@ -24,9 +24,16 @@ def vms_page(found: VmList) -> Page:
     if not found.vms:
         unread = "KVM is loaded; its VMs cannot be read."
         none = unread if found.unknown else "KVM is loaded; there is no VM."
-        return Page((none, *found.notes), data)
+        return Page((none, *found.notes), data, lambda: _status(found))
     signs = [part for vm in found.vms for vcpu in vm.vcpus for part in _signs(vm, vcpu)]
-    return Page((_vms(found), _vcpus(found), *signs, *_problems(found), *found.notes), data)
+    tables = (_vms(found), _vcpus(found))
+    return Page((*tables, *signs, *_problems(found), *found.notes), data, lambda: _status(found))
+
+
+def _status(found: VmList) -> Status:
+    """Of a list in which something is not known, that."""
+    unread = any(vm.unread or vm.vcpus_unknown or vm.nested_unknown for vm in found.vms)
+    return Status.UNREAD if unread or found.unknown else Status.DONE
 
 
 def _problems(found: VmList) -> list[str]:

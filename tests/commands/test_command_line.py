@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from gdb_nept import __version__
 from gdb_nept.__main__ import main
+from gdb_nept.commands.catalogue import all_commands
+from gdb_nept.render.page import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,9 +67,47 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert "nept-walk  " in capsys.readouterr().out
-    assert main(["walk", "--help"]) == 0
-    assert "Usage: nept-walk" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "usage: nept " in shown
+    assert re.search(r"^walk +Follow", shown, re.MULTILINE)
+    assert all(f"{one.value:3}  {said}" in shown for one, said in MEANINGS.items())
+
+
+def test_on_the_shell_a_manual_speaks_of_nept(capsys: pytest.CaptureFixture[str]) -> None:
+    for one in all_commands():
+        assert main([one.name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"Usage: nept {one.name[5:]} " in shown
+        assert "nept-" not in shown
+        assert "(gdb)" not in shown
+    assert main(["walk", "-h"]) == 0
+    assert "$ nept --dump FILE walk 0x7f3000\n" in capsys.readouterr().out
+
+
+def test_on_the_shell_an_error_does_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["walk"]) == 2
+    shown = capsys.readouterr().err
+    assert "gdb_nept: nept walk: the following arguments are required: ADDRESS" in shown
+    assert "'nept walk --help' shows what it takes" in shown
+
+
+def test_the_version() -> None:
+    assert run("--version").stdout == f"nept {__version__}\n"
+
+
+def test_several_words_are_decoded_one_after_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = []
+    for words in (["0x7"], ["0x6"], ["0x7", "0x6"]):
+        assert main(["decode", "ept", *words]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[2] == f"{shown[0]}\n{shown[1]}"
+    assert main(["decode", "ept", "0x7", "0x6", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)["words"]
+    for found, word in zip(both, ("0x7", "0x6")):
+        assert main(["decode", "ept", word, "--json"]) == 0
+        assert found == json.loads(capsys.readouterr().out)
 
 
 def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

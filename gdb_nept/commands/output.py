@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a command's answer leaves: as text, or as JSON, page by page as it is made."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Callable
+
+from gdb_nept.errors import NeptError
+from gdb_nept.render import colour, json, text
+from gdb_nept.render.page import Data, Page, Pages, Status, gravest
+
+ROWS = 200  # of a table, on a terminal
+
+
+class NotWritten(NeptError):
+    """The output does not reach its reader; `left`: who read it has seen enough."""
+
+    def __init__(self, error: OSError | ValueError, left: bool = False) -> None:
+        super().__init__(f"the answer cannot be written: {error}")
+        self.left = left
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where output goes: `rows` is how many of a table a reader is shown, None for all."""
+
+    write: Callable[[str], object]
+    coloured: bool = False
+    rows: int | None = None
+
+    def put(self, piece: str) -> None:
+        """Raises NotWritten."""
+        try:
+            self.write(piece)
+        except OSError as error:
+            raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+
+
+def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -> None:
+    if args.json or by_lines:
+        whole = args.json or not page.lines
+        for piece in json.pieces(page) if whole else json.lines(page):
+            sink.put(piece)
+        return
+    most = None if getattr(args, "all", False) else sink.rows
+    for piece in text.pieces(page, most):
+        sink.put(colour.paint(piece) if sink.coloured and not args.no_color else piece)
+
+
+def put_pages(found: Pages, args: argparse.Namespace, sink: Sink, by_lines: bool) -> Status:
+    """Each page as its turn comes; what it ended with is that of the gravest."""
+    ends: set[Status] = set()
+    if args.json:
+        for piece in json.pieces(Page((), {found.name: _data_of(found, ends)})):
+            sink.put(piece)
+        return gravest(ends)
+    gap = ""
+    for page in found.pages:
+        sink.put(gap)
+        if by_lines:
+            sink.put(json.line(page))
+        else:
+            put_page(page, args, sink, by_lines)
+        ends.add(page.status())
+        gap = "\n" if by_lines else "\n\n"
+    return gravest(ends)
+
+
+def _data_of(found: Pages, ends: set[Status]) -> Iterator[Data]:
+    for page in found.pages:
+        yield json.whole(page)
+        ends.add(page.status())
