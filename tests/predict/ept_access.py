@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The matrix of kvm-unit-tests' ept_access tests (1da1819e, x86/vmx_tests.c, ept_access_test_*) as
+"""The matrix of kvm-unit-tests' ept_access tests (x86/vmx_tests.c, ept_access_test_*) as
 requests: which rights at which level, with and without large pages and MBEC, for which access.
 
 What must come of each row is computed here, from the manual's rules, over plain numbers: SDM
@@ -24,13 +24,15 @@ PAGE = 1 << 30
 PLACES = ((1, False), (2, False), (2, True), (3, False), (3, True), (4, False))
 VIOLATION, MISCONFIG = 48, 49
 READ, WRITE, FETCH = R, W, X  # bits 2:0 of the qualification
-LINEAR, FINAL = 1 << 7, 1 << 8
+LINEAR, FINAL, USER = 1 << 7, 1 << 8, 1 << 9
+EPTP, FLAGS = 0x101E, 1 << 6
 
 
 @dataclass(frozen=True)
 class Row:
     """One access; `reason` None where it goes through.  `left_open`: bits of the qualification of
-    which the manual does not say what they are."""
+    which the manual does not say what they are; `flags`: whether EPT's own, for accessed and
+    dirty, are in use."""
 
     name: str
     request: dict[str, Any]
@@ -38,6 +40,7 @@ class Row:
     qualification: int = 0
     mbec: bool = False
     left_open: int = 0
+    flags: bool = False
 
 
 def rows() -> Iterator[Row]:
@@ -58,18 +61,21 @@ ACCESSES = (
 
 
 def _rights() -> Iterator[Row]:
-    for (level, large), mbec, caps in product(PLACES, (False, True), (0, EXECUTE_ONLY)):
-        for rights in range(16) if mbec else range(8):
+    """What is allowed does not depend on EPT's accessed and dirty flags."""
+    axes = product(PLACES, (False, True), (0, EXECUTE_ONLY), (False, True))
+    for (level, large), mbec, caps, flags in axes:
+        for rights, (op, user, kind, needed) in product(range(16 if mbec else 8), ACCESSES):
             word = rights & 7 | (XU if rights & 8 else 0)
-            for op, user, kind, needed in ACCESSES:
-                right = XU if mbec and op == "fetch" and user else needed
-                name = f"{rights:04b} at {level}{' large' if large else ''}, {op}, user {user}"
-                found = _judged(word, mbec, bool(caps), kind, right)
-                if found[0] == VIOLATION and user:  # CAPS has advanced VM-exit information
-                    found = VIOLATION, found[1] | 1 << 9
-                asked = _request(_tables({level: word}, level if large else 1), CAPS | caps, mbec)
-                asked["access"] = {"gpa": hex(GPA), "op": op, "user": user, "gla": hex(GLA)}
-                yield Row(f"{name}, MBEC {mbec}, caps {caps}", asked, *found, mbec)
+            right = XU if mbec and op == "fetch" and user else needed
+            name = f"{rights:04b} at {level}{' large' if large else ''}, {op}, user {user}"
+            found = _judged(word, mbec, bool(caps), kind, right)
+            if found[0] == VIOLATION and user:  # CAPS has advanced VM-exit information
+                found = VIOLATION, found[1] | USER
+            tables = _tables({level: word}, level if large else 1)
+            asked = _request(tables, CAPS | caps, mbec, EPTP | (FLAGS if flags else 0))
+            asked["access"] = {"gpa": hex(GPA), "op": op, "user": user, "gla": hex(GLA)}
+            name = f"{name}, MBEC {mbec}, caps {caps}, A/D {flags}"
+            yield Row(name, asked, *found, mbec, flags=flags)
 
 
 def _judged(
@@ -128,20 +134,19 @@ def _ignored_bits() -> Iterator[Row]:
 def _page_tables() -> Iterator[Row]:
     """Read to translate, and updated where a flag of L2's own must be set: with A/D flags of EPT on
     every such access is a write (31.3.5); 31.3.3.2 and bit 1's note in table 30-7."""
-    for rights, mbec, flags, update in product(range(8), (False, True), (0, 1 << 6), (False, True)):
+    for rights, mbec, flags, update in product(range(8), (False, True), (0, FLAGS), (False, True)):
         word = rights | (XU if mbec and rights & X else 0)
         kind = READ | WRITE if flags or update else READ
         reason, qualification = _table_access(word, kind)
-        asked = _request(_tables({1: word}, 1), CAPS | EXECUTE_ONLY, mbec, 0x101E | flags)
+        asked = _request(_tables({1: word}, 1), CAPS | EXECUTE_ONLY, mbec, EPTP | flags)
         asked["access"] = {
             "gpa": hex(GPA), "op": "rmw" if update else "read", "stage": "walk", "gla": hex(GLA)
         }  # fmt: skip
         user = 1 << 6 if mbec and word & XU and reason == VIOLATION else 0
         name = f"page table {rights:03b}, update {update}, A/D {bool(flags)}, MBEC {mbec}"
-        # without A/D flags of EPT an update is a data write; that bit 0 is set too is what
-        # processors do and kvm-unit-tests asks for
+        # without A/D flags of EPT an update is a data write: footnote 1 of table 30-7
         left_open = READ if update and not flags else 0
-        yield Row(name, asked, reason, qualification | user, mbec, left_open)
+        yield Row(name, asked, reason, qualification | user, mbec, left_open, bool(flags))
 
 
 def _table_access(word: int, kind: int) -> tuple[int | None, int]:
@@ -171,7 +176,7 @@ def _tables(changed: dict[int, int], leaf: int) -> dict[str, str]:
     return words
 
 
-def _request(memory: dict[str, str], caps: int, mbec: bool, eptp: int = 0x101E) -> dict[str, Any]:
+def _request(memory: dict[str, str], caps: int, mbec: bool, eptp: int = EPTP) -> dict[str, Any]:
     return {
         "eptp": hex(eptp),
         "ept_caps": hex(caps),
