@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from gdb_nept import __version__
-from gdb_nept.commands import json_lines
-from gdb_nept.commands.catalogue import command_named, listing
-from gdb_nept.commands.command import HELP, Command, Usage
+from gdb_nept.commands import json_lines, terminal
+from gdb_nept.commands.catalogue import NAMES, listing
+from gdb_nept.commands.command import Usage
 from gdb_nept.commands.dump_context import DumpContext
-from gdb_nept.commands.output import ROWS, NotWritten, Sink
-from gdb_nept.commands.spoken import on_the_shell, shell_manual
+from gdb_nept.commands.output import NotWritten
+from gdb_nept.commands.shell_only import shell_command_named, shell_listing
 from gdb_nept.errors import NeptError
-from gdb_nept.render import text
 from gdb_nept.render.page import MEANINGS, Status
 
 EPILOG = """\
 commands (nept COMMAND --help is the manual of one):
 {commands}
+{shell_commands}
 
 Without a dump, decode works, and predictions on request: predict --json-lines < requests.
 
@@ -43,12 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotWritten as error:
         if sys.stdout is not None:  # Python must not flush into what nobody reads, at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Status.DONE.value if error.left else failed(error).value
+        return Status.DONE.value if error.left else terminal.failed(error).value
     except NeptError as error:
-        return failed(error).value
+        return terminal.failed(error).value
     except KeyboardInterrupt:
-        print("gdb_nept: interrupted", file=sys.stderr)
-        return Status.INTERRUPTED.value
+        return terminal.interrupted().value
 
 
 def _answered(name: str, words: list[str], context: DumpContext) -> Status:
@@ -56,21 +55,10 @@ def _answered(name: str, words: list[str], context: DumpContext) -> Status:
         if json_lines.wanted(name, words):
             json_lines.serve(words, requests(), stream)
             return Status.DONE
-        return answer(name, words, context, stream)
-
-
-def answer(name: str, words: Sequence[str], context: DumpContext, stream: TextIO) -> Status:
-    """One command's whole answer; raises NeptError alone."""
-    asked = _named(name)
-    sink = Sink(stream.write, coloured(), ROWS if stream.isatty() else None)
-    if HELP & set(words):
-        sink.put(shell_manual(asked.manual))
-        status = Status.DONE
-    else:
-        status = asked.write_answer(context, words, sink)
-    sink.put("\n")
-    stream.flush()
-    return status
+        own = shell_command_named(name)
+        if own is not None:
+            return own.answer(context, words, stream)
+        return terminal.answer(name, words, context, stream)
 
 
 @contextmanager
@@ -94,28 +82,11 @@ def requests() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def failed(error: NeptError) -> Status:
-    """Tells of the error."""
-    said = on_the_shell(f"gdb_nept: {error}")
-    print(text.escaped(text.paragraph(said)), file=sys.stderr)
-    return Status.USAGE if isinstance(error, Usage) else Status.NOT_FOUND
-
-
-def coloured() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def _named(name: str) -> Command:
-    found = command_named(name)
-    if found is None:
-        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing('')}")
-    return found
-
-
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         statuses = "\n".join(f"{one.value:3}  {said}" for one, said in MEANINGS.items())
-        self.epilog = EPILOG.format(commands=listing(""), statuses=statuses)
+        others = shell_listing(max(map(len, NAMES)))
+        self.epilog = EPILOG.format(commands=listing(""), shell_commands=others, statuses=statuses)
         return super().format_help()
 
 

@@ -125,9 +125,7 @@ class Command:
 
     @property
     def manual(self) -> str:
-        import inspect  # costs a dump's question more than the question
-
-        return inspect.getdoc(self.run) or ""
+        return docstring(self.run)
 
     @property
     def summary(self) -> str:
@@ -135,16 +133,7 @@ class Command:
 
     def parse(self, words: Sequence[str], context: Context) -> argparse.Namespace:
         """Raises Usage, or what the Context raises for a number that is none."""
-        parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
-        parser.register("type", "address", context.number)
-        parser.register("type", "expression", lambda word: Written(context.number(word), word))
-        parser.register("type", "count", lambda written: positive(context.number(written)))
-        parser.register("type", "width", lambda written: physical_width(context.number(written)))
-        parser.register("type", "range", lambda written: address_range(written, context.number))
-        parser.take((*self.arguments, *COMMON))
-        if HELP & set(words):
-            return argparse.Namespace(help=True)
-        return parser.parse_args(list(words))
+        return parsed(self.name, (*self.arguments, *COMMON), words, context)
 
     def complete(self, before: Sequence[str], word: str) -> list[str]:
         """What `word` can become, after the words `before`."""
@@ -180,6 +169,28 @@ class Command:
             return put_pages(found, args, sink, by_lines)
 
 
+def docstring(function: Callable[..., object]) -> str:
+    import inspect  # costs a dump's question more than the question
+
+    return inspect.getdoc(function) or ""
+
+
+def parsed(
+    name: str, arguments: Sequence[Argument], words: Sequence[str], context: Context
+) -> argparse.Namespace:
+    """Raises Usage, or what the Context raises for a number that is none."""
+    parser = _Parser(prog=name, add_help=False, allow_abbrev=False)
+    parser.register("type", "address", context.number)
+    parser.register("type", "expression", lambda word: Written(context.number(word), word))
+    parser.register("type", "count", lambda written: positive(context.number(written)))
+    parser.register("type", "width", lambda written: physical_width(context.number(written)))
+    parser.register("type", "range", lambda written: address_range(written, context.number))
+    parser.take(arguments)
+    if HELP & set(words):
+        return argparse.Namespace(help=True)
+    return parser.parse_args(list(words))
+
+
 def command(name: str, *arguments: Argument) -> Callable[[Run], Command]:
     """Declare the function below as the command `name`."""
     return lambda run: Command(name, arguments, run)
@@ -197,7 +208,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse lists the choices in one endless line; the manual has them with their meaning
         message = message.split(" (choose from")[0]
-        raise Usage(f"{self.prog}: {message}", f"'help {self.prog}' shows what it takes.")
+        manual = f"{self.prog} --help" if " " in self.prog else f"help {self.prog}"
+        raise Usage(f"{self.prog}: {message}", f"'{manual}' shows what it takes.")
 
 
 def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:

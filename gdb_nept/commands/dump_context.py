@@ -29,6 +29,10 @@ class DumpContext:
         self._kernel: LinuxKernel | None = None
         self._session: Session | None = None
 
+    def another(self, dump: Path) -> DumpContext:
+        """The same on another dump."""
+        return DumpContext(dump, self._btf)
+
     def kernel(self) -> LinuxKernel:
         if self._kernel is None:
             self._kernel = self._attached()

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What nept does on the shell alone, since gdb has it already or has no use for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Callable, TextIO
+
+from gdb_nept.commands.command import HELP, Argument, argument, docstring, parsed
+from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.render.page import Status
+
+#: Each is the function of that name in the file of that name.
+NAMES = ("shell",)
+
+Run = Callable[[DumpContext, argparse.Namespace, TextIO], Status]
+COMMON = (argument("--no-color", action="store_true"),)
+
+
+@dataclass(frozen=True)
+class ShellCommand:
+    name: str
+    arguments: tuple[Argument, ...]
+    run: Run
+
+    @property
+    def manual(self) -> str:
+        return docstring(self.run)
+
+    @property
+    def summary(self) -> str:
+        return self.manual.split("\n", 1)[0].rstrip(".")
+
+    def answer(self, context: DumpContext, words: Sequence[str], stream: TextIO) -> Status:
+        """Raises NeptError."""
+        if HELP & set(words):
+            stream.write(self.manual + "\n")
+            return Status.DONE
+        args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context)
+        return self.run(context, args, stream)
+
+
+def shell_command(name: str, *arguments: Argument) -> Callable[[Run], ShellCommand]:
+    """Declare the function below as `nept name`."""
+    return lambda run: ShellCommand(name, arguments, run)
+
+
+def shell_command_named(name: str) -> ShellCommand | None:
+    if name not in NAMES:
+        return None
+    found: ShellCommand = getattr(import_module(f"gdb_nept.commands.{name}"), name)
+    return found
+
+
+def shell_listing(width: int) -> str:
+    found = (shell_command_named(name) for name in NAMES)
+    return "\n".join(f"{one.name:{width}}  {one.summary}" for one in found if one)

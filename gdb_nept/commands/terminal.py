@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One question on the shell, and its answer on standard output: of the command line and of the
+prompt of `nept shell`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from gdb_nept.commands.catalogue import command_named, listing
+from gdb_nept.commands.command import HELP, Command, Context, Usage
+from gdb_nept.commands.output import ROWS, Sink
+from gdb_nept.commands.spoken import on_the_shell, shell_manual
+from gdb_nept.errors import NeptError
+from gdb_nept.render import text
+from gdb_nept.render.page import Status
+
+
+def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) -> Status:
+    """One command's whole answer; raises NeptError alone."""
+    asked = _named(name)
+    sink = Sink(stream.write, coloured(stream), ROWS if stream.isatty() else None)
+    if HELP & set(words):
+        sink.put(shell_manual(asked.manual))
+        status = Status.DONE
+    else:
+        status = asked.write_answer(context, words, sink)
+    sink.put("\n")
+    stream.flush()
+    return status
+
+
+def _named(name: str) -> Command:
+    found = command_named(name)
+    if found is None:
+        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing('')}")
+    return found
+
+
+def failed(error: NeptError) -> Status:
+    """Tells of the error."""
+    said = on_the_shell(f"gdb_nept: {error}")
+    print(text.escaped(text.paragraph(said)), file=sys.stderr, flush=True)
+    return Status.USAGE if isinstance(error, Usage) else Status.NOT_FOUND
+
+
+def interrupted() -> Status:
+    print("gdb_nept: interrupted", file=sys.stderr, flush=True)
+    return Status.INTERRUPTED
+
+
+def coloured(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ
