@@ -21,7 +21,9 @@ from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.render.page import Page, Pages, Status
 
 if TYPE_CHECKING:  # a command imports what it needs of them
+    from gdb_nept.address import HostPhys
     from gdb_nept.live.stops import Stops
+    from gdb_nept.memory.reader import PhysicalMemory
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.running import Running, Selected
@@ -41,6 +43,11 @@ class Context(Protocol):
 
     def attachment(self) -> Attachment:
         """The same for nept-target: says what is missing instead of raising."""
+        ...
+
+    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+        """The target's physical memory and which of it is RAM (nothing: not known), whatever runs
+        on it; raises NeptError where there is none."""
         ...
 
     def number(self, written: str) -> int:

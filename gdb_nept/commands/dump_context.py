@@ -14,6 +14,7 @@ from gdb_nept.errors import NoKernel
 
 if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.live.stops import Stops
+    from gdb_nept.memory.reader import PhysicalMemory
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.kernel import LinuxKernel
@@ -39,13 +40,18 @@ class DumpContext:
         return self._kernel
 
     def _attached(self) -> LinuxKernel:
-        if self.dump is None:
-            raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
-        from gdb_nept.memory.raw import RawMemory
         from gdb_nept.target.linux import attach
 
+        memory, ranges = self.physical()
+        return attach(memory, ranges, btf_files=self._btf, near=True)
+
+    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+        from gdb_nept.memory.raw import RawMemory
+
+        if self.dump is None:
+            raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
         memory: RawMemory[HostPhys] = RawMemory(self.dump)
-        return attach(memory, memory.data_ranges(), btf_files=self._btf, near=True)
+        return memory, memory.data_ranges()
 
     def session(self) -> Session:
         from gdb_nept.nested.session import Session

@@ -13,11 +13,13 @@ from typing import Any
 
 import gdb
 
+from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
 from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
@@ -47,6 +49,9 @@ class GdbContext:
 
     def attachment(self) -> Attachment:
         return self.target.attachment()
+
+    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+        return self.target.physical()
 
     @contextmanager
     def running(self) -> Iterator[Running]:

@@ -153,6 +153,12 @@ class LiveTarget:
                 self._notes.append(missing(error))
                 return find(())
 
+    def physical(self) -> tuple[PageCache[HostPhys], list[range]]:
+        """The memory, held for this command, and its ranges, whatever runs on it.  Raises NeptError
+        where nothing is attached."""
+        cache, ranges, _ = self._physical()
+        return cache, ranges
+
     def _physical(self) -> tuple[PageCache[HostPhys], list[range], tuple[int, ...]]:
         """The memory, held for this command, its ranges, and CR3 of the CPU.  That is read before,
         since a debugger may read the stack along with a register, which is at a virtual address."""

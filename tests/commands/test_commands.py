@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gdb_nept import commands
+from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, command_named, listing
 from gdb_nept.commands.command import (
     COMMON,
@@ -25,6 +26,7 @@ from gdb_nept.commands.command import (
 )
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
@@ -44,6 +46,9 @@ class NoTarget:
 
     def attachment(self) -> Attachment:
         return Attachment("", "", None, ())
+
+    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+        raise NeptError("not attached", "Attach.")
 
     def number(self, written: str) -> int:
         return plain_number(written)

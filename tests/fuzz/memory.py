@@ -19,6 +19,7 @@ from gdb_nept.commands.command import Usage, plain_number
 from gdb_nept.errors import NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.session import Session
 from gdb_nept.target.attachment import Attachment, lacking
 from gdb_nept.target.kernel import LinuxKernel
@@ -93,6 +94,9 @@ class Here:
 
     def attachment(self) -> Attachment:
         return Attachment("fuzz", "", self.kernel, lacking(self.kernel))
+
+    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+        raise Usage("a search of all memory is not asked for here")
 
     @property
     def stops(self) -> Stops:

@@ -274,6 +274,9 @@ class InLab:
     def attachment(self) -> Any:
         raise NotImplementedError
 
+    def physical(self) -> Any:
+        raise NotImplementedError
+
     def running(self) -> Any:
         raise NotImplementedError
 

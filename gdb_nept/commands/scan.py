@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-scan"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from gdb_nept.commands.command import Context, argument, command
+from gdb_nept.errors import NeptError
+from gdb_nept.kvm.vmcs12_scan import vmcs12_pages
+from gdb_nept.nested.vmcs12_owners import owners
+from gdb_nept.render.page import Page
+from gdb_nept.render.scan import scan_page
+
+
+@command("nept-scan", argument("range", nargs="?", type="range", metavar="RANGE"))
+def scan(context: Context, args: Namespace) -> Page:
+    """Find vmcs12 pages in physical memory by their content, current ones or not.
+
+    Usage: nept-scan [--json] [--no-color] [RANGE]
+
+    RANGE, of host physical addresses, is LOW..HIGH (HIGH not included), LOW+SIZE, or one address
+    for its page.  Without it all memory is read, which takes long through a stub.
+
+    No symbols and no types are needed: where there is no kernel, or none that can be decoded, the
+    pages are found all the same.  Each begins with the revision identifier of KVM's vmcs12: it is a
+    vmcs12 in the memory of an L1, KVM's copy of one, or a VMXON region.  L1 may have given it up
+    long ago, or have ended.  What no vmcs12 that L1 has entered could hold makes it doubtful.
+
+    Where the kernel is known, the pages that a vCPU uses just now say so.
+
+    Where the host is itself a guest of KVM, the VMCSs that it runs its VMs with are among them.
+
+    Examples:
+      (gdb) nept-scan
+      (gdb) nept-scan 0x6000000+16M
+
+    See also: nept-vmcs12, nept-vms
+    """
+    memory, ranges = context.physical()
+    if args.range is not None:
+        ranges = [range(*args.range)]
+    found = list(vmcs12_pages(memory, ranges))
+    try:
+        return scan_page(found, owners(context.session()))
+    except NeptError as error:
+        return scan_page(found, {}, error.message)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmcs12 pages found by their content: what nept-scan answers.
+
+JSON: pages [address (host physical), whose (null if not known), shadow, empty, launched, layout
+(null if none fits), eptp (null if EPT is not used), guest_rip, guest_cr3, exit_reason, doubts
+[text]], owners_unknown (why no owner is told, or null).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gdb_nept.address import HostPhys
+from gdb_nept.arch.exits import ExitReason
+from gdb_nept.kvm.vmcs12_scan import Vmcs12Page
+from gdb_nept.render import text
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Table
+
+HEADERS = ("host physical", "EPTP", "L2's RIP", "L2's CR3", "what it is")
+
+
+def scan_page(
+    found: Sequence[Vmcs12Page], whose: Mapping[HostPhys, str], no_owners: str = ""
+) -> Page:
+    """`no_owners` is why nobody could be asked whose they are."""
+    blocks: list[str | Table] = [_head(found)]
+    if found:
+        rows = [_row(page, whose.get(page.place, "")) for page in found]
+        blocks.append(Table(HEADERS, rows))
+    if no_owners:
+        blocks.append(f"whose they are cannot be told: {no_owners}")
+    pages: list[Data] = [_data(page, whose.get(page.place)) for page in found]
+    return Page(tuple(blocks), {"pages": pages, "owners_unknown": no_owners or None})
+
+
+def _head(found: Sequence[Vmcs12Page]) -> str:
+    if not found:
+        return "no page begins with the revision identifier of KVM's vmcs12"
+    empty = sum(page.empty for page in found)
+    doubtful = sum(bool(page.doubts) for page in found)
+    entered = len(found) - empty - doubtful
+    noun = "page" if len(found) == 1 else "pages"
+    return (
+        f"{len(found)} {noun} with the revision identifier of KVM's vmcs12: {entered} as L1 could "
+        f"have entered, {empty} empty, {doubtful} doubtful"
+    )
+
+
+def _row(page: Vmcs12Page, whose: str) -> tuple[str, ...]:
+    told = [whose] if whose else []
+    if page.empty:
+        told.append("empty: a VMXON region, or not yet written to")
+    else:
+        reason = ExitReason(page.number("vm_exit_reason"))
+        told.append("launched" if page.launched else "not launched")
+        told.append(f"last exit {reason.name}")
+    if page.shadow:
+        told.append("a shadow VMCS of L1's")
+    told += [f"doubtful: {doubt}" for doubt in page.doubts]
+    eptp = page.eptp
+    return (
+        text.address(page.place),
+        "-" if eptp is None else f"{eptp.value:#x}",
+        "-" if page.empty else f"{page.number('guest_rip'):#x}",
+        "-" if page.empty else f"{page.number('guest_cr3'):#x}",
+        "; ".join(told),
+    )
+
+
+def _data(page: Vmcs12Page, whose: str | None) -> Data:
+    eptp = page.eptp
+    return {
+        "address": hexed(page.place),
+        "whose": whose,
+        "shadow": page.shadow,
+        "empty": page.empty,
+        "launched": page.launched,
+        "layout": None if page.layout is None else page.layout.origin,
+        "eptp": None if eptp is None else hexed(eptp.value),
+        "guest_rip": hexed(page.number("guest_rip")),
+        "guest_cr3": hexed(page.number("guest_cr3")),
+        "exit_reason": ExitReason(page.number("vm_exit_reason")).basic,
+        "doubts": list(page.doubts),
+    }
