@@ -19,6 +19,7 @@ from gdb_nept.arch.ept import WIDEST
 from gdb_nept.commands.output import Sink, put_page, put_pages
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.render.page import Page, Pages, Status
+from gdb_nept.render.schemas import identified
 
 if TYPE_CHECKING:  # a command imports what it needs of them
     from gdb_nept.address import HostPhys
@@ -171,9 +172,9 @@ class Command:
             found = self.run(context, args)
             by_lines = getattr(args, "json_lines", False) is True  # nept-watch's names a file
             if isinstance(found, Page):
-                put_page(found, args, sink, by_lines)
+                put_page(identified(found, self.name), args, sink, by_lines)
                 return found.status()
-            return put_pages(found, args, sink, by_lines)
+            return put_pages(found, self.name, args, sink, by_lines)
 
 
 def docstring(function: Callable[..., object]) -> str:

@@ -12,7 +12,7 @@ from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.nested.choice import vm_at
 from gdb_nept.render.meaning import meaning, problem
-from gdb_nept.render.page import Page, Pages, each
+from gdb_nept.render.page import Page, Pages, page_for_each
 from gdb_nept.render.word import spte_page, word_page
 
 WITH_ADDRESS = ("eptp", "ept", "paging")  # the words that MAXPHYADDR bounds
@@ -74,4 +74,4 @@ def decode(context: Context, args: Namespace) -> Page | Pages:
             said = meaning(word, args.level, bool(wrong))
             return word_page(args.kind, word, said, wrong, args.all)
 
-    return each("words", args.values, decoded)
+    return page_for_each("words", args.values, decoded)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
 
 from gdb_nept.errors import NeptError
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Data, Page, Pages, Status, gravest
+from gdb_nept.render.schemas import identified
 
 ROWS = 200  # of a table, on a terminal
 
@@ -50,15 +51,19 @@ def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -
         sink.put(colour.paint(piece) if sink.coloured and not args.no_color else piece)
 
 
-def put_pages(found: Pages, args: argparse.Namespace, sink: Sink, by_lines: bool) -> Status:
+def put_pages(
+    found: Pages, command: str, args: argparse.Namespace, sink: Sink, by_lines: bool
+) -> Status:
     """Each page as its turn comes; what it ended with is that of the gravest."""
     ends: set[Status] = set()
+    pages = (identified(page, command) for page in _each(found))
     if args.json:
-        for piece in json.pieces(Page((), {found.name: _data_of(found, ends)})):
+        whole = Page((), {found.name: _data_of(pages, ends)})
+        for piece in json.pieces(identified(whole, command)):
             sink.put(piece)
         return gravest(ends)
     gap = ""
-    for page in found.pages:
+    for page in pages:
         sink.put(gap)
         if by_lines:
             sink.put(json.line(page))
@@ -69,7 +74,21 @@ def put_pages(found: Pages, args: argparse.Namespace, sink: Sink, by_lines: bool
     return gravest(ends)
 
 
-def _data_of(found: Pages, ends: set[Status]) -> Iterator[Data]:
-    for page in found.pages:
+def _each(found: Pages) -> Iterator[Page]:
+    """One that cannot be answered costs no other its answer."""
+    pages = iter(found.pages)
+    while True:
+        try:
+            page = next(pages)
+        except StopIteration:
+            return
+        except NeptError as error:
+            data: dict[str, Data] = {"error": error.message, "advice": error.advice or None}
+            page = Page((f"error: {error}",), data, lambda: Status.NOT_FOUND)
+        yield page
+
+
+def _data_of(pages: Iterable[Page], ends: set[Status]) -> Iterator[Data]:
+    for page in pages:
         yield json.whole(page)
         ends.add(page.status())

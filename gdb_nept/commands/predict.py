@@ -13,7 +13,7 @@ from gdb_nept.judge.oracle import oracle
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
-from gdb_nept.render.page import Page, Pages, each
+from gdb_nept.render.page import Page, Pages, page_for_each
 from gdb_nept.render.prediction import linear_page, prediction_page
 
 
@@ -81,4 +81,4 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
         access = Access(L2Phys(address), op, args.user, stage, emulated=args.emulated)
         return prediction_page(access, asked.physical(access), asked)
 
-    return each("predictions", args.addresses, linear if args.linear else physical)
+    return page_for_each("predictions", args.addresses, linear if args.linear else physical)

@@ -14,7 +14,7 @@ from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.render.page import Status
 
 #: Each is the function of that name in the file of that name.
-NAMES = ("shell",)
+NAMES = ("shell", "schema")
 
 Run = Callable[[DumpContext, argparse.Namespace, TextIO], Status]
 COMMON = (argument("--no-color", action="store_true"),)

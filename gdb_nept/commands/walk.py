@@ -8,7 +8,7 @@ from argparse import Namespace
 from gdb_nept.address import L2Phys
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.render.journey import journey_page
-from gdb_nept.render.page import Page, Pages, each
+from gdb_nept.render.page import Page, Pages, page_for_each
 
 
 @command(
@@ -55,4 +55,4 @@ def walk(context: Context, args: Namespace) -> Page | Pages:
     def walked(address: int) -> Page:
         return journey_page(session.journey(chosen, L2Phys(address)), args.tables)
 
-    return each("walks", args.addresses, walked, listed=args.json_lines)
+    return page_for_each("walks", args.addresses, walked, listed=args.json_lines)

@@ -84,13 +84,13 @@ class Page:
 @dataclass(frozen=True)
 class Pages:
     """The answers to several questions of one kind, each made when its turn comes; --json has them
-    as a list under `name`."""
+    as a list under `name`.  Behind one that raised, the iterator goes on with the next."""
 
     name: str
-    pages: Iterable[Page]
+    pages: Iterator[Page]
 
 
-def each(
+def page_for_each(
     name: str, asked: Sequence[Asked], answer: Callable[[Asked], Page], listed: bool = False
 ) -> Page | Pages:
     """A page for each question; one alone is answered as if there could be no others, unless it is

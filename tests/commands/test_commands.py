@@ -149,6 +149,7 @@ def sample(context: object, args: argparse.Namespace) -> Page:
 def test_text_json_and_colour() -> None:
     assert sample.answer(HERE, [], coloured=False) == "PML4E at 0x1000"
     assert json.loads(sample.answer(HERE, ["--json", "--at", "4K", "1..0x10"], coloured=True)) == {
+        "schema": "nept-sample/1",
         "at": 4096,
         "range": [1, 16],
     }
@@ -305,11 +306,12 @@ def test_json_lines_that_go_to_a_file_leave_the_answer_as_it_is() -> None:
     file = command("x", argument("--json-lines"))(to_a_file)
     assert file.answer(NoTarget(), ["--json-lines", "f"], False) == "text"
     assert json.loads(file.answer(NoTarget(), ["--json-lines", "f", "--json"], False)) == {
-        "written": "f"
+        "schema": "x/1",
+        "written": "f",
     }
     flag = argument("--json-lines", action="store_true")
     answer = command("x", flag, argument("--list", default=""))(as_answer)
     by_lines = answer.answer(NoTarget(), ["--json-lines", "--list", "items"], False)
-    assert by_lines.splitlines() == ["1", "2", '{"more": 3}']
+    assert by_lines.splitlines() == ["1", "2", '{"schema": "x/1", "more": 3}']
     whole = answer.answer(NoTarget(), ["--json-lines"], False)
-    assert json.loads(whole) == {"items": [1, 2], "more": 3}
+    assert json.loads(whole) == {"schema": "x/1", "items": [1, 2], "more": 3}

@@ -18,6 +18,7 @@ from gdb_nept.render import text
 from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.walk.ept import walk_ept
 from tests.overlay import Overlay, opened
+from tests.schemas import hold_page
 
 pytestmark = pytest.mark.bochs
 
@@ -41,7 +42,9 @@ def changed(snapshot: Path, which: Which, level: int, word: int) -> tuple[Differ
 
 def shown(found: Difference) -> str:
     before, now = Taken(found.before, 1, 10.0, 0.1), Taken(found.after, 2, 13.5, 0.1)
-    return text.draw(diff_page(found, False, before, now))
+    page = diff_page(found, False, before, now)
+    hold_page("nept-diff", page)
+    return text.draw(page)
 
 
 def same(change: EptChange) -> bool:
@@ -74,7 +77,9 @@ def test_a_mark_counts_what_l1_logged(plain_snapshot: Path) -> None:
     assert all(listed[one.level, int(one.start)].value == one.entry.value for one in leaves)
     tables = [key for key, one in listed.items() if key[0] > 1 and not one.value & 1 << 7]
     assert len(listed) == len(leaves) + len(tables)
-    told = text.draw(taken_page(Taken(state, 1, 0.0, 0.1)))
+    page = taken_page(Taken(state, 1, 0.0, 0.1))
+    hold_page("nept-diff", page)
+    told = text.draw(page)
     assert f"{len(listed)} entries of EPT12" in " ".join(told.split())
 
 

@@ -7,7 +7,8 @@ exit is played by the same memory with another exit in vmcs12's fields.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -30,6 +31,7 @@ from gdb_nept.predict.access import Op, Stage
 from gdb_nept.render.fault import causes_of, fault_data
 from gdb_nept.target.running import Halt, NotInserted, Running
 from tests.overlay import Overlay, opened
+from tests.schemas import hold
 
 pytestmark = pytest.mark.bochs
 
@@ -138,7 +140,7 @@ class Scene:
         return Debugger(list(script), self.session.kernel.read)
 
     def watch(self, debugger: Debugger, only: KernelVirt | None = None) -> list[Event]:
-        return list(self.watching(debugger, only).events())
+        return as_in_its_schema(self.watching(debugger, only).events())
 
     def following(self, gpa: int) -> list[Event]:
         """A page fault of L2 at `gpa`, for which KVM makes the exit that vmcs12 holds."""
@@ -154,7 +156,7 @@ class Scene:
             self.left(STACK),
             (KernelVirt(BACK), {"rsp": self.lies(outer) + 8}, lambda: None),
         )
-        return list(self.watching(debugger, follow=True).events())
+        return as_in_its_schema(self.watching(debugger, follow=True).events())
 
     def watching(
         self, debugger: Debugger, only: KernelVirt | None = None, follow: bool = False
@@ -166,6 +168,14 @@ class Scene:
         watching = Watch(attach, Running(debugger, lambda: None), "kvm", only, follow)
         watching.prepare()
         return watching
+
+
+def as_in_its_schema(events: Iterator[Event]) -> list[Event]:
+    """The same, each held against what a line of --json-lines may be."""
+    found = list(events)
+    for number, event in enumerate(found, 1):
+        hold("watch", json.loads(json.dumps(fault_data(number, event))), "fault")
+    return found
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from gdb_nept.commands.catalogue import all_commands
 from gdb_nept.predict.kvm import Feature
 from tests.gdb.relay import Relay
 from tests.kernels import Facts, facts_of_release
+from tests.schemas import hold
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs]
 
@@ -131,6 +132,8 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     for name in (*follow, *interruptions, "software", *scenes):
         lines = folder / f"{name}.jsonl"
         found = [json.loads(line) for line in lines.open()] if lines.exists() else []
+        for each in found:
+            hold("watch", each, "fault")
         of_watch[name] = [each for each in found if each["kind"] != "kept"]
     status = machine.status()
     assert status is not None
@@ -255,6 +258,7 @@ def test_nept_diff_compares_with_the_stop_before_the_watch(watched: Watched) -> 
     compared = 0
     for diff, before, stops in (("diff", "one", 1), ("diff from mark", "first", 2)):
         found = json.loads(watched.screens[diff])
+        hold("diff", found)
         assert found["stops"] == stops
         changed = {each["name"]: (each["before"], each["after"]) for each in found["fields"]}
         old, new = (watched.of_watch[name][-1]["told"] for name in (before, "two"))

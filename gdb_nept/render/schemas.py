@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The JSON Schemas of what commands answer with --json: schemas/*.json, one a command.
+
+An answer names its schema and the version of it.  Within a version keys are only added, and a key
+that is not in the schema is a mistake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gdb_nept.errors import BadInput
+from gdb_nept.render.page import Page
+
+FOLDER = Path(__file__).resolve().parent.parent / "schemas"
+VERSION = 1
+KEY = "schema"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def schema(name: str) -> str:
+    """The text of a schema; raises BadInput where there is none."""
+    if name not in names():
+        raise BadInput(f"there is no schema '{name}'", f"There are: {', '.join(names())}.")
+    return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+def identified(page: Page, command: str) -> Page:
+    """The page with the name of its schema first: nept-walk/1."""
+    return replace(page, data={KEY: f"{command}/{VERSION}", **page.data})
