@@ -39,6 +39,7 @@ QUESTIONS = (
     ("check",),
     ("check", "--model", "sdm"),
     ("decode", "spte", "0x0600000006000bf7", "0"),
+    ("scan",),
 )
 
 
