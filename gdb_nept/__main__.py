@@ -37,7 +37,7 @@ exit status:
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
-    context = DumpContext(args.dump, args.btf)
+    context = DumpContext(args.dump, args.btf, args.libkdumpfile)
     try:
         return _answered(args.command, words, context).value
     except NotWritten as error:
@@ -98,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nept {__version__}")
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="raw image of physical memory")
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="dump of physical memory")
+    parser.add_argument(
+        "--libkdumpfile", type=Path, metavar="FILE", help="the library that reads ELF and kdump"
+    )
     parser.add_argument(
         "--btf",
         type=Path,

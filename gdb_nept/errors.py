@@ -7,6 +7,8 @@ not understand something, and its text says what to do about it.
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class NeptError(Exception):
     """Base of all errors that a user sees as one clear message.
@@ -23,14 +25,30 @@ class NeptError(Exception):
         return f"{self.message}\n{self.advice}" if self.advice else self.message
 
 
+class UnreadKind(Enum):
+    """Why memory could not be read; what a user does about it differs."""
+
+    UNREADABLE = "unreadable"  # the debugger or the file system refuses
+    FILTERED = "filtered"  # whoever wrote the dump left the page out
+    NOT_IN_FILE = "not in the file"
+    NO_RAM = "no RAM"
+    CUT = "cut"  # the file ends before it
+    CORRUPT = "corrupt"
+    NOT_MAPPED = "not mapped in the host"  # the process that runs the guest has no page there
+    SWAPPED = "swapped out in the host"
+
+
 class MemoryUnreadable(NeptError):
     """`size` bytes at `address` could not be read; `why` says what stands in the way."""
 
-    def __init__(self, address: int, size: int, why: str) -> None:
+    def __init__(
+        self, address: int, size: int, why: str, kind: UnreadKind = UnreadKind.UNREADABLE
+    ) -> None:
         super().__init__(f"cannot read {size} bytes at {address:#x}: {why}")
         self.address = address
         self.size = size
         self.why = why
+        self.kind = kind
 
 
 class NoMemory(MemoryUnreadable):

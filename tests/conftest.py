@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from ctypes.util import find_library
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tests.matrix import Matrix
 
 TOOLS = {
     "gdb": ("gdb",),
+    "makedumpfile": ("makedumpfile",),
     "qemu": ("qemu-system-x86_64",),
     "bochs": ("bochs", "grub-mkrescue", "xorriso", "mformat", "busybox", "gcc", "make", "dpkg"),
     "kgdb": ("bc", "bison", "flex", "make", "nice", "xz"),
@@ -76,6 +78,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("NEPT_REQUIRE", "").split(",")
     for marker in item.iter_markers():
         missing = [tool for tool in TOOLS.get(marker.name, ()) if shutil.which(tool) is None]
+        if marker.name == "kdumpfile" and not find_library("kdumpfile"):
+            missing.append("libkdumpfile")
         if missing:
             reason = f"needs {', '.join(missing)}: scripts/setup installs it"
             if marker.name in required:

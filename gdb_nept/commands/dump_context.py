@@ -14,6 +14,7 @@ from gdb_nept.errors import NoKernel
 
 if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.live.stops import Stops
+    from gdb_nept.memory.dump import Dump
     from gdb_nept.memory.reader import PhysicalMemory
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
@@ -24,15 +25,18 @@ if TYPE_CHECKING:  # what a question does not need is not read
 class DumpContext:
     """The session on a dump, made when a command first asks for it and kept for the next."""
 
-    def __init__(self, dump: Path | None, btf: Sequence[Path]) -> None:
+    def __init__(self, dump: Path | None, btf: Sequence[Path], library: Path | None = None) -> None:
+        """`library` is the libkdumpfile to read the dump with; None for the system's."""
         self.dump = dump
         self._btf = tuple(btf)
+        self._library = library
+        self._opened: Dump | None = None
         self._kernel: LinuxKernel | None = None
         self._session: Session | None = None
 
     def another(self, dump: Path) -> DumpContext:
         """The same on another dump."""
-        return DumpContext(dump, self._btf)
+        return DumpContext(dump, self._btf, self._library)
 
     def kernel(self) -> LinuxKernel:
         if self._kernel is None:
@@ -40,18 +44,22 @@ class DumpContext:
         return self._kernel
 
     def _attached(self) -> LinuxKernel:
-        from gdb_nept.target.linux import attach
+        from gdb_nept.target.dumped import attach_dump
 
-        memory, ranges = self.physical()
-        return attach(memory, ranges, btf_files=self._btf, near=True)
+        return attach_dump(self._dump(), btf_files=self._btf)
 
     def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
-        from gdb_nept.memory.raw import RawMemory
+        memory = self._dump().memory
+        return memory, memory.data_ranges()
+
+    def _dump(self) -> Dump:
+        from gdb_nept.memory.dump import open_dump
 
         if self.dump is None:
-            raise Usage("this command needs a dump", "Name a raw image of memory: --dump FILE")
-        memory: RawMemory[HostPhys] = RawMemory(self.dump)
-        return memory, memory.data_ranges()
+            raise Usage("this command needs a dump", "Name a dump of memory: --dump FILE")
+        if self._opened is None:
+            self._opened = open_dump(self.dump, self._library)
+        return self._opened
 
     def session(self) -> Session:
         from gdb_nept.nested.session import Session
@@ -67,8 +75,17 @@ class DumpContext:
         try:
             kernel = self.kernel()
         except NoKernel as error:
-            return Attachment(target, "raw image", None, (missing(error),))
-        return Attachment(target, "raw image", kernel, lacking(kernel), kernel.circumstances)
+            return Attachment(target, self._format, None, (missing(error),), self._notes)
+        notes = (*kernel.circumstances, *self._notes)
+        return Attachment(target, self._format, kernel, lacking(kernel), notes)
+
+    @property
+    def _format(self) -> str:
+        return self._opened.format if self._opened else ""
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        return self._opened.notes if self._opened else ()
 
     @property
     def stops(self) -> Stops:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic
 
 from gdb_nept.address import Space
-from gdb_nept.errors import BadInput, MemoryUnreadable
+from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
 from gdb_nept.memory.reader import PAGE_SIZE
 
 MOST_STRETCHES = 1 << 16
@@ -26,6 +26,9 @@ class RawMemory(Generic[Space]):
         except (OSError, ValueError) as error:
             raise BadInput(f"cannot map {path}: {error}", "Name a raw image of memory.") from None
         self.path = path
+
+    def close(self) -> None:
+        self._map.close()
 
     @property
     def size(self) -> int:
@@ -54,5 +57,5 @@ class RawMemory(Generic[Space]):
         start = int(address)
         if start + size > len(self._map) or start < 0:
             why = f"{self.path.name} ends at {len(self._map):#x} (truncated, or no RAM there)"
-            raise MemoryUnreadable(start, size, why)
+            raise MemoryUnreadable(start, size, why, UnreadKind.NOT_IN_FILE)
         return self._map[start : start + size]

@@ -39,8 +39,8 @@ def test_names_with_and_without_prefix(name: str, capsys: pytest.CaptureFixture[
         (["decode", "ept", "x"], 2, "'x' is not a number"),
         (["vms"], 2, "needs a dump"),
         (["target"], 2, "needs a dump"),
-        (["--dump", "/nonsense", "vms"], 1, "cannot map /nonsense"),
-        (["--dump", "/nonsense", "target"], 1, "cannot map /nonsense"),
+        (["--dump", "/nonsense", "vms"], 1, "cannot open /nonsense"),
+        (["--dump", "/nonsense", "target"], 1, "cannot open /nonsense"),
     ],
 )
 def test_errors_and_exit_statuses(

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A dump read through libkdumpfile, in a process of its own (`kdump_child.py`).
+
+That process may crash or hang on a damaged file: then the page asked for is unreadable, and the
+process is started again for the next.  It is started by `subprocess`, which forks nothing that runs
+our code, and in a session of its own, so that Ctrl-C in gdb does not reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import BadInput, MemoryUnreadable, TargetGone, UnreadKind
+from gdb_nept.memory.kdump_child import (
+    ANSWER,
+    DATA,
+    ERROR,
+    NOT_IMPLEMENTED,
+    PAGE,
+    READ,
+    REQUEST,
+    STRETCHES,
+    SYSTEM,
+)
+
+CHILD = Path(__file__).with_name("kdump_child.py")
+OPENING, READING = 60.0, 20.0  # seconds that an answer may take
+MOST_STARTS = 16
+CACHED_PAGES = 1 << 13
+LARGEST_READ = 1 << 22  # bytes in one request
+LARGEST_ANSWER = LARGEST_READ + (1 << 24)
+MOST_STRETCHES = 1 << 16
+INSTALL = (
+    "Install it (Debian: apt install libkdumpfile10; or drgn, whose wheel holds one), or name the "
+    "library: --libkdumpfile FILE, in gdb: set nept libkdumpfile FILE"
+)
+EMPTY = bytes(PAGE)
+WORDS = {
+    UnreadKind.FILTERED: "it is left out of the dump (filtered, makedumpfile -d)",
+    UnreadKind.NO_RAM: "the dump knows of no RAM there",
+    UnreadKind.CUT: "the file is cut before it",
+}
+
+
+class Dead(Exception):
+    """The process ended, or did not answer in time; in words."""
+
+
+class KdumpMemory:
+    """Physical memory in a dump.  `cut`: what of it lies behind the end of the file, which the
+    library would give as zeros; `zeros_doubted` where it lies cannot be told, so that no page that
+    holds nothing is believed."""
+
+    def __init__(
+        self,
+        path: Path,
+        library: Path | None = None,
+        cut: tuple[range, ...] = (),
+        zeros_doubted: bool = False,
+    ) -> None:
+        self.path = path
+        self._cut, self._zeros_doubted = cut, zeros_doubted
+        self._libraries = [str(library)] if library else []
+        self._pages: dict[int, bytes] = {}
+        self._starts = 0
+        self._died = ""
+        self._child: Child | None = None
+        self.facts: dict[str, Any] = self._started()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def data_ranges(self) -> list[range]:
+        """Where the file has pages, at most MOST_STRETCHES stretches; the last goes on to the end
+        of what there is."""
+        found: list[range] = []
+        place = 0
+        while len(found) < MOST_STRETCHES:
+            kind, data = self._asked(STRETCHES, place, 0)
+            words = struct.unpack(f"<{len(data) // 8}Q", data) if kind == DATA else ()
+            if not words:
+                return found
+            found += [range(a * PAGE, b * PAGE) for a, b in zip(words[::2], words[1::2])]
+            place = words[-1]
+        return [*found, range(place * PAGE, 1 << 52)]
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        start, end = int(address), int(address) + size
+        first, last = start // PAGE, (end - 1) // PAGE
+        if size <= 0 or start < 0 or end > 1 << 64:
+            raise MemoryUnreadable(start, size, "no such address", UnreadKind.NO_RAM)
+        if first == last:
+            return self._page(first)[start % PAGE :][:size]
+        parts = []
+        for place in range(first * PAGE, (last + 1) * PAGE, LARGEST_READ):
+            parts.append(self._fetched(place, min(LARGEST_READ, (last + 1) * PAGE - place)))
+        return b"".join(parts)[start % PAGE :][:size]
+
+    def _page(self, number: int) -> bytes:
+        found = self._pages.get(number)
+        if found is None:
+            found = self._fetched(number * PAGE, PAGE)
+            if len(self._pages) >= CACHED_PAGES:
+                self._pages.clear()
+            self._pages[number] = found
+        return found
+
+    def _fetched(self, start: int, size: int) -> bytes:
+        for one in self._cut:
+            if one.start < start + size and start < one.stop:
+                raise self._unreadable(max(start, one.start), size, UnreadKind.CUT)
+        try:
+            kind, data = self._asked(READ, start, size)
+        except Dead as error:
+            why = f"libkdumpfile {error} while it read this"
+            raise MemoryUnreadable(start, size, why, UnreadKind.CORRUPT) from None
+        if kind != DATA or len(data) != size:
+            raise self._refused(start, size, data)
+        if self._zeros_doubted:
+            for place in range(0, size, PAGE):
+                if data[place : place + PAGE] == EMPTY:
+                    raise self._unreadable(start + place, size, UnreadKind.CUT)
+        return data
+
+    def _refused(self, start: int, size: int, data: bytes) -> MemoryUnreadable:
+        told = _told(data)
+        try:
+            kind = UnreadKind(told.get("kind"))
+        except ValueError:
+            kind = UnreadKind.CORRUPT
+        place = told.get("address")
+        if kind is UnreadKind.CORRUPT and self._zeros_doubted:
+            kind = UnreadKind.CUT
+        place = place if isinstance(place, int) else start
+        return self._unreadable(place, size, kind, str(told.get("why") or ""))
+
+    def _unreadable(
+        self, address: int, size: int, kind: UnreadKind, said: str = ""
+    ) -> MemoryUnreadable:
+        why = WORDS.get(kind) or f"{self.path.name} is damaged there ({said})"
+        return MemoryUnreadable(address, size, why, kind)
+
+    def _asked(self, what: bytes, start: int, size: int) -> tuple[bytes, bytes]:
+        """Raises Dead, and TargetGone where it dies again and again."""
+        if self._child is None:
+            self._started()
+        child = cast(Child, self._child)
+        try:
+            return child.answer(REQUEST.pack(what, start, size), READING)
+        except Dead as error:
+            self._died = str(error)
+            self.close()
+            raise
+
+    def _started(self) -> dict[str, Any]:
+        self._starts += 1
+        if self._starts > MOST_STARTS:
+            told = f"libkdumpfile {self._died} on {self.path} again and again"
+            raise TargetGone(told, "The file is damaged.  Copy it again, or take the dump again.")
+        child = Child(self.path, self._libraries)
+        try:
+            kind, data = child.answer(b"", OPENING)
+        except Dead as error:
+            child.close()
+            told = f"libkdumpfile {error} while it opened {self.path}"
+            raise BadInput(told, "The file is damaged.  Copy it again, or take it again.") from None
+        if kind == ERROR:
+            child.close()
+            raise NotOpened(self.path, _told(data))
+        self._child = child
+        return _told(data)
+
+
+class NotOpened(BadInput):
+    """No library opens the file; `unknown` if none knows its format."""
+
+    def __init__(self, path: Path, told: dict[str, Any]) -> None:
+        status, why = told.get("status"), str(told.get("why"))
+        self.unknown = status == NOT_IMPLEMENTED
+        if status == SYSTEM and why.startswith("no libkdumpfile"):
+            super().__init__(f"to read {path.name} takes libkdumpfile: {why}", INSTALL)
+        else:
+            advice = "Is the file whole?  Copy it again, or take the dump again."
+            super().__init__(f"libkdumpfile cannot open {path}: {why}", advice)
+
+
+class Child:
+    """The process and its pipes."""
+
+    def __init__(self, path: Path, libraries: list[str]) -> None:
+        words = [python(), "-I", "-S", str(CHILD), str(path.absolute())]
+        words += libraries or ["", *drgn_libraries()]
+        try:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BadInput(f"cannot start {words[0]}: {error}", "Install python3.") from None
+        self._in = cast(BinaryIO, self._process.stdin)
+        self._out = cast(BinaryIO, self._process.stdout).fileno()
+        self.close = weakref.finalize(self, _end, self._process)
+
+    def answer(self, request: bytes, seconds: float) -> tuple[bytes, bytes]:
+        deadline = time.monotonic() + seconds
+        try:
+            self._in.write(request)
+            self._in.flush()
+        except OSError:
+            raise Dead(self._how()) from None
+        kind, size = ANSWER.unpack(self._bytes(ANSWER.size, deadline))
+        if size > LARGEST_ANSWER:
+            raise Dead("gave nonsense")
+        return kind, self._bytes(size, deadline)
+
+    def _bytes(self, size: int, deadline: float) -> bytes:
+        parts = []
+        while size > 0:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._out], [], [], left)[0]:
+                raise Dead("did not answer in time")
+            part = os.read(self._out, min(size, 1 << 20))
+            if not part:
+                raise Dead(self._how())
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _how(self) -> str:
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        return f"died (signal {-code})" if code < 0 else f"ended (status {code})"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:
+                pass  # what it was never told
+    process.wait()
+
+
+def _told(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def python() -> str:
+    """A Python 3 by itself: in gdb, `sys.executable` may be gdb."""
+    named = sys.executable or ""
+    if Path(named).name.startswith("python") and os.access(named, os.X_OK):
+        return named
+    return shutil.which("python3") or "/usr/bin/python3"
+
+
+def drgn_libraries() -> list[str]:
+    """The copies that lie beside an installed drgn (its wheel brings one)."""
+    folders = [Path(name) / "drgn.libs" for name in sys.path if name]
+    return [str(path) for folder in folders for path in sorted(folder.glob("libkdumpfile*.so*"))]

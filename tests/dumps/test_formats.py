@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Dumps told by what they hold, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
+from gdb_nept.memory import dump as dump_module
+from gdb_nept.memory.cpu_registers import Registers
+from gdb_nept.memory.dump import open_dump, open_live
+from gdb_nept.memory.elf_dump import read_headers
+from gdb_nept.memory.kdump_whole import flattened_is_cut
+from tests.dumps.files import PAGE, elf, lime, note, pages
+
+FAR = 1 << 36
+CR3, RIP, RSP = 0x1234000, 0xFFFFFFFF81000123, 0xFFFFC90000000010
+DIRECT = 0xFFFF888000000000
+
+
+def qemu_note() -> bytes:
+    words = [0] * 18
+    words[6], words[16] = RSP, RIP
+    state = struct.pack("<II18Q", 1, 440, *words) + bytes(240)
+    return note(b"QEMU", 0, state + struct.pack("<6Q", 0, 0, 0, CR3, 0, 0))
+
+
+def prstatus() -> bytes:
+    words = [0] * 27
+    words[16], words[19] = RIP, RSP
+    return note(b"CORE", 1, bytes(112) + struct.pack("<27Q", *words) + bytes(8))
+
+
+def unread(path: Path, address: int, size: int = 8) -> UnreadKind:
+    with open_dump(path) as dump, pytest.raises(MemoryUnreadable) as caught:
+        dump.memory.read(HostPhys(address), size)
+    return caught.value.kind
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    """Two stretches, the second far above, of which the last page was left out."""
+    held = [(0, pages(1, 2, 3), 3 * PAGE), (FAR, pages(4, 5), 3 * PAGE)]
+    return elf(tmp_path / "vmcore", held, prstatus() + note(b"VMCOREINFO", 0, b"OSRELEASE=6.1\n"))
+
+
+@pytest.mark.kdumpfile
+def test_an_elf_dump_gives_its_pages_and_no_others(dump: Path) -> None:
+    with open_dump(dump) as opened:
+        read = opened.memory.read
+        assert read(HostPhys(PAGE - 4), 8) == bytes([1] * 4 + [2] * 4)
+        assert read(HostPhys(FAR), 2 * PAGE) == pages(4, 5)
+        assert opened.memory.data_ranges() == [range(3 * PAGE), range(FAR, FAR + 2 * PAGE)]
+        assert opened.vmcoreinfo == b"OSRELEASE=6.1\n"
+        assert opened.cpus == (Registers(RIP, RSP, None),)
+        assert opened.by_kdump
+        assert not opened.notes
+    assert unread(dump, FAR + 2 * PAGE) is UnreadKind.FILTERED
+    assert unread(dump, FAR + PAGE, 2 * PAGE) is UnreadKind.FILTERED
+    assert unread(dump, 3 * PAGE) is UnreadKind.NO_RAM
+    assert unread(dump, 1 << 50) is UnreadKind.NO_RAM
+
+
+@pytest.mark.kdumpfile
+def test_what_a_cut_dump_lacks_is_no_zero(dump: Path) -> None:
+    os.truncate(dump, dump.stat().st_size - PAGE - 1)
+    with open_dump(dump) as opened:
+        assert opened.memory.read(HostPhys(0), 8) == bytes([1] * 8)
+        assert "cut" in opened.notes[0]
+    assert unread(dump, FAR) is UnreadKind.CUT
+    assert unread(dump, FAR + PAGE) is UnreadKind.CUT
+
+
+def test_lime(tmp_path: Path) -> None:
+    path = lime(tmp_path / "dump.lime", [(PAGE, pages(1, 2)), (FAR, pages(3))])
+    with open_dump(path) as dump:
+        assert dump.memory.read(HostPhys(2 * PAGE - 1), 2) == b"\1\2"
+        assert dump.memory.data_ranges() == [range(PAGE, 3 * PAGE), range(FAR, FAR + PAGE)]
+        assert not dump.notes
+    assert unread(path, 0) is UnreadKind.NO_RAM
+    assert unread(path, FAR, 2 * PAGE) is UnreadKind.NO_RAM
+    os.truncate(path, path.stat().st_size - 8)
+    with open_dump(path) as dump:
+        assert "cut" in dump.notes[0]
+    assert unread(path, FAR + PAGE - 8) is UnreadKind.CUT
+    path.write_bytes(path.read_bytes()[:64] + b"EMiL" * 8)
+    lime(path, [(0, pages(1))])
+    with path.open("ab") as file:
+        file.write(bytes(64))
+    with pytest.raises(BadInput, match="header of range 1"):
+        open_dump(path)
+
+
+def test_registers_of_qemus_note(tmp_path: Path) -> None:
+    path = elf(tmp_path / "vmcore", [(0, pages(1), PAGE)], prstatus() + qemu_note())
+    assert read_headers(path).cpus == (Registers(RIP, RSP, CR3),)
+    assert read_headers(path).by_qemu
+
+
+def test_a_dump_with_paging_is_refused(tmp_path: Path) -> None:
+    path = elf(tmp_path / "vmcore", [(0, pages(1), 9 * PAGE)], qemu_note(), virtual=DIRECT)
+    with pytest.raises(BadInput, match=r"(?s)most of memory is not in it.*without -p"):
+        open_dump(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "is empty"),
+        (b"\x1f\x8b\x08" + bytes(5000), "gzip -dk memory"),
+        (b"\x28\xb5\x2f\xfd" + bytes(5000), "zstd -d memory"),
+        (b"LUKS\xba\xbe" + bytes(5000), "is encrypted"),
+        (b"Salted__" + bytes(5000), "is encrypted"),
+        (b"QFI\xfb" + bytes(1 << 20), "is a disk"),
+        (b"no dump\n" * (1 << 18), "no format of a dump that we know"),
+        (bytes(4096), "no format of a dump that we know"),
+        (os.urandom(1 << 20), "encrypted or compressed"),
+        (b"\x7fELF\x02\x01" + bytes(20), "ELF headers of .* are cut or damaged"),
+        (b"\x7fELF\x01\x01" + bytes(80), "32-bit ELF"),
+    ],
+)
+def test_what_is_no_dump(tmp_path: Path, data: bytes, told: str) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=told):
+        open_dump(path)
+
+
+def test_elf_files_that_are_no_dumps(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    with pytest.raises(BadInput, match=r"(?s)no core file.*--btf"):
+        open_dump(elf(path, [(0, pages(1), PAGE)], kind=2))
+    with pytest.raises(BadInput, match="another processor"):
+        open_dump(elf(path, [(0, pages(1), PAGE)], machine=183))
+    with pytest.raises(BadInput, match="holds no memory"):
+        open_dump(elf(path, []))
+    with pytest.raises(BadInput, match="no regular file"):
+        open_dump(tmp_path)
+
+
+@pytest.mark.kdumpfile
+def test_a_library_that_is_none(dump: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"(?s)takes libkdumpfile.*apt install libkdumpfile10"):
+        open_dump(dump, tmp_path / "libkdumpfile.so")
+
+
+def test_a_flattened_dump_ends_with_its_mark(tmp_path: Path) -> None:
+    path = tmp_path / "flat"
+    path.write_bytes(bytes(64) + b"\xff" * 16)
+    assert not flattened_is_cut(path)
+    path.write_bytes(bytes(64) + b"\xff" * 15)
+    assert flattened_is_cut(path)
+
+
+def test_kcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump_module, "KCORE", tmp_path / "kcore")
+    with pytest.raises(BadInput, match=r"there is no .*kcore"):
+        open_live()
+    elf(tmp_path / "kcore", [(PAGE, pages(1, 2), 2 * PAGE), (FAR, pages(3), PAGE)], virtual=DIRECT)
+    with open_live() as live:
+        assert live.live
+        assert live.memory.read(HostPhys(FAR), 8) == bytes([3] * 8)
+        with pytest.raises(MemoryUnreadable):
+            live.memory.read(HostPhys(0), 8)
+        assert "ran while it was read" in live.notes[0]
