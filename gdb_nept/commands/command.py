@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol, Union
 from gdb_nept.arch.ept import WIDEST
 from gdb_nept.commands.output import Sink, put_page, put_pages
 from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.near import near
 from gdb_nept.render.page import Page, Pages, Status
 from gdb_nept.render.schemas import identified
 
@@ -215,13 +217,22 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # argparse lists the choices in one endless line; the manual has them with their meaning
-        message = message.split(" (choose from")[0]
+        message, _, choices = message.partition(" (choose from ")
+        written = message.rpartition("invalid choice: ")[2].strip("'")
+        meant = near(written, choices.rstrip(")").replace("'", "").split(", "))
         manual = f"{self.prog} --help" if " " in self.prog else f"help {self.prog}"
-        raise Usage(f"{self.prog}: {message}", f"'{manual}' shows what it takes.")
+        raise Usage(f"{self.prog}: {message}", f"{meant} '{manual}' shows what it takes.".strip())
+
+
+DASHED = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)-(0[xX][0-9a-fA-F]+|\d+)")
 
 
 def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:
-    """LOW..HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page."""
+    """LOW..HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page.
+
+    Raises Usage for what is no range of physical addresses."""
+    if DASHED.fullmatch(written):  # which a debugger takes for a difference
+        raise Usage(f"'{written}' is no range", "Write LOW..HIGH, or LOW+SIZE.")
     for separator in ("..", "+"):
         first, found, second = written.partition(separator)
         if found and first and second:
@@ -231,8 +242,11 @@ def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]
     else:
         low = number(written) & ~0xFFF
         high = low + 0x1000
-    if not 0 <= low < high <= 1 << 64:
+    if not low < high:
         raise Usage(f"'{written}' is an empty range", "Write LOW..HIGH, or LOW+SIZE.")
+    if not 0 <= low < high <= 1 << WIDEST:
+        beyond = f"Physical addresses have {WIDEST} bits at most."
+        raise Usage(f"'{written}' is no range of physical addresses", beyond)
     return low, high
 
 

@@ -13,6 +13,7 @@ from gdb_nept.judge.oracle import oracle
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
+from gdb_nept.predict.model import PROCESSORS
 from gdb_nept.render.page import Page, Pages, page_for_each
 from gdb_nept.render.prediction import linear_page, prediction_page
 
@@ -22,9 +23,9 @@ from gdb_nept.render.prediction import linear_page, prediction_page
     *(argument(f"--{op.value}", dest="ops", action="append_const", const=op) for op in Op),
     argument("--user", action="store_true"),
     argument("--emulated", action="store_true"),
-    argument("--stage", choices=[stage.value for stage in Stage], default=Stage.FINAL.value),
-    argument("--linear", action="store_true"),
-    argument("--size", type="address", default=1, metavar="BYTES"),
+    argument("--stage", choices=[stage.value for stage in Stage], instead="linear"),
+    argument("--linear", action="store_true", instead="linear"),
+    argument("--size", type="count", metavar="BYTES"),
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
     VM,
     VCPU,
@@ -66,15 +67,19 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
     op, *more = args.ops or [Op.READ]
     if more:
         raise Usage("an access is one of --read, --write, --fetch, --rmw")
+    if args.size is not None and not args.linear:
+        raise Usage("--size is of an access at a linear address", "Give --linear, too.")
+    if args.emulated and args.model in PROCESSORS:
+        raise Usage(f"the processor {args.model} has no emulator", "Leave out --emulated.")
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     asked = oracle(session, chosen, args.model)
-    stage = Stage(args.stage)
+    stage = Stage(args.stage or Stage.FINAL.value)
 
     def linear(address: Written) -> Page:
         check_registers(context, session, chosen, address.text)
         registers = guest_registers(session, chosen)
-        whole = LinearAccess(L2Virt(address), args.size, op, args.user, args.emulated)
+        whole = LinearAccess(L2Virt(address), args.size or 1, op, args.user, args.emulated)
         return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)
 
     def physical(address: Written) -> Page:

@@ -14,13 +14,14 @@ from typing import Any
 import gdb
 
 from gdb_nept.address import HostPhys
-from gdb_nept.commands.catalogue import PREFIX, all_commands, listing
+from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, listing
 from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.memory.transport import AUTO, KINDS
+from gdb_nept.near import near
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
@@ -151,7 +152,8 @@ class NeptPrefix(gdb.Command):
 
     def invoke(self, line: str, from_tty: bool) -> None:
         if line:
-            raise gdb.GdbError(f"there is no command 'nept {line}': 'nept' lists them")
+            said = f"there is no command 'nept {line}': 'nept' lists them"
+            raise gdb.GdbError(text.escaped(f"{said}. {near(line.split()[0], NAMES)}".rstrip()))
         gdb.write(listing() + "\n\n'help nept-NAME' is the manual of a command.\n")
 
 

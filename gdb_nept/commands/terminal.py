@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gdb_nept.commands.catalogue import command_named, listing
+from gdb_nept.commands.catalogue import NAMES, command_named, listing
 from gdb_nept.commands.command import HELP, Command, Context, Usage
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.commands.spoken import on_the_shell, shell_manual
 from gdb_nept.errors import NeptError
+from gdb_nept.near import near
 from gdb_nept.render import text
 from gdb_nept.render.page import Status
 
@@ -36,7 +37,8 @@ def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) ->
 def _named(name: str) -> Command:
     found = command_named(name)
     if found is None:
-        raise Usage(f"there is no command '{name}'", f"Commands:\n{listing('')}")
+        meant = near(name, NAMES)
+        raise Usage(f"there is no command '{name}'", f"{meant}\nCommands:\n{listing('')}".lstrip())
     return found
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -11,8 +10,12 @@ from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.errors import BadInput
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.kvm.vmcs12_layout import built_in
+from gdb_nept.near import advised
 from gdb_nept.render.page import Page
 from gdb_nept.render.vmcs12 import vmcs12_page
+
+#: What the SDM calls some fields in its text, and KVM does not.
+SHORT = {"eptp": "ept_pointer", "vpid": "virtual_processor_id", "pml": "pml_address"}
 
 
 def field_names(word: str) -> list[str]:
@@ -30,9 +33,9 @@ def vmcs12(context: Context, args: Namespace) -> Page:
 
     Usage: nept-vmcs12 [--vm N] [--vcpu N] [--json] [--no-color] [FIELD...]
 
-    FIELD is KVM's name of a field (ept_pointer), the beginning of one (guest_cr), or its encoding
-    (0x201a).  Control words, EPTP and exit reason are then decoded bit by bit.  Without FIELD all
-    fields are shown, in the groups of the SDM.
+    FIELD is a field's name, KVM's (ept_pointer) or the SDM's ("EPT pointer", EPTP), the beginning
+    of KVM's (guest_cr), or its encoding (0x201a).  Control words, EPTP and exit reason are then
+    decoded bit by bit.  Without FIELD all fields are shown, in the groups of the SDM.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
     the only one in VMX operation, is found without them.
@@ -56,11 +59,11 @@ def chosen(found: Vmcs12, wanted: Sequence[str]) -> tuple[Field, ...]:
     """The fields by name, beginning of a name, or encoding; raises BadInput."""
     fields: dict[str, Field] = {}
     for name in wanted:
-        exact = found.find(name)
+        exact = found.find(SHORT.get(name.lower(), name))
         matching = [exact] if exact else [f for f in found.fields if f.name.startswith(name)]
         if not matching:
-            near = difflib.get_close_matches(name, [field.name for field in found.fields])
-            advice = f"Similar: {', '.join(near)}" if near else "nept-vmcs12 shows all of them."
+            names = [known for field in found.fields for known in (field.name, field.sdm_name)]
+            advice = advised(name, names, "nept-vmcs12 shows all of them.")
             raise BadInput(f"vmcs12 has no field '{name}'", advice)
         fields.update({field.name: field for field in matching})
     return tuple(fields.values())

@@ -15,7 +15,7 @@ from gdb_nept.render.watch import watch_page
 
 @command(
     "nept-watch",
-    argument("--count", type="address", metavar="N"),
+    argument("--count", type="count", metavar="N"),
     argument("--until-mismatch", action="store_true"),
     argument("--follow", action="store_true"),
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),

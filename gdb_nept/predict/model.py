@@ -11,6 +11,7 @@ from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.near import advised
 from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.case import BOCHS, SDM, Deviation, Hardware
@@ -139,6 +140,7 @@ class NeptV2:
 RULES = {each.name: str(each.value) for kind in (Habit, Rule, Deviation) for each in kind}
 PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
 XEN = "xen"
+OTHERS = "a release between, or KVM@PROCESSOR, xen@PROCESSOR"
 NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)
 
 
@@ -159,5 +161,5 @@ def model(name: str) -> Model:
         return ReflectingXen(Xen(name, hardware))
     raise BadInput(
         f"there is no model '{name}'",
-        f"Models: {', '.join(NAMES)}, a release between, or KVM@PROCESSOR, xen@PROCESSOR.",
+        advised(name, NAMES, f"Models: {', '.join(NAMES)}, {OTHERS}."),
     )

@@ -261,7 +261,8 @@ def test_ranges(written: str, low: int, high: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["2..1", "1..1", "0x1000-0x3000", "0..0x20000000000000000", "x..y", ""]
+    "written",
+    ["2..1", "1..1", "0x1000-0x3000", "0..0x20000000000000000", "x..y", "", "0x10000000000000"],
 )
 def test_ranges_that_are_none(written: str) -> None:
     with pytest.raises(Usage):
@@ -280,6 +281,22 @@ def test_numbers(written: str, number: int) -> None:
 def test_numbers_that_are_none(written: str) -> None:
     with pytest.raises(Usage, match="is not a number"):
         plain_number(written)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["0x1000", "--size", "8"], "--size is of an access at a linear address"),
+        (["0x1000", "--size", "0", "--linear"], "0 is no number of things"),
+        (["0x1000", "--linear", "--stage", "walk"], "not allowed with argument"),
+        (["0x1000", "--emulated", "--model", "sdm"], "the processor sdm has no emulator"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(words: list[str], message: str) -> None:
+    predict = command_named("predict")
+    assert predict
+    with pytest.raises(Usage, match=message):
+        predict.answer(NoTarget(), words, coloured=False)
 
 
 def test_names_begin_alike() -> None:
