@@ -55,6 +55,16 @@ class NoMemory(MemoryUnreadable):
     """Nothing lies at `address`: a fact of the machine, which whoever runs on it meets as well."""
 
 
+class Incomplete(NeptError):
+    """An answer, or an error, that does not cover all: `spent` says what was looked at."""
+
+    def __init__(self, error: NeptError, spent: str) -> None:
+        told = (
+            error.message if spent in error.message else f"{error.message} (not looked at: {spent})"
+        )
+        super().__init__(told, error.advice)
+
+
 class TargetGone(NeptError):
     """The debugger or the dump does not answer any more."""
 

@@ -22,7 +22,7 @@ from gdb_nept.render.page import Page
 def check(context: Context, args: Namespace) -> Page:
     """Hold the last EPT exit that KVM reflected to L1 against the prediction.
 
-    Usage: nept-check [--model M] [--vm N] [--vcpu N] [--json] [--no-color]
+    Usage: nept-check [--model M] [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
 
     vmcs12 keeps the exit that L1 saw last.  From it nept-check takes the place of the access
     alone, the guest-physical and guest-linear address, and predicts every kind of access to that
@@ -37,6 +37,9 @@ def check(context: Context, args: Namespace) -> Page:
     --model is that of nept-predict; the default is the attached kernel.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-check

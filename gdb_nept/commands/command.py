@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol, Union
 
 from gdb_nept.arch.ept import WIDEST
-from gdb_nept.commands.output import Sink, put_page, put_pages
-from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.commands.output import Sink, put_page, put_pages, put_spent
+from gdb_nept.errors import BadInput, Incomplete, NeptError
+from gdb_nept.memory.budget import ENTRIES, Budget, within
 from gdb_nept.near import near
 from gdb_nept.render.page import Page, Pages, Status
 from gdb_nept.render.schemas import identified
@@ -69,6 +70,10 @@ class Context(Protocol):
         """Show a line at once, before the answer."""
         ...
 
+    def doubt(self) -> None:
+        """What was read is not all there is: it is read anew when it is asked for again."""
+        ...
+
 
 class Usage(BadInput):
     """The arguments do not fit the command."""
@@ -115,11 +120,15 @@ def argument(
 VM = argument("--vm", type="address", metavar="N")
 VCPU = argument("--vcpu", type="address", metavar="N")
 COMMON = (
+    argument("--limit", type="count", default=ENTRIES, metavar="N"),
     argument("--json", action="store_true"),
     argument("--no-color", action="store_true"),
     argument("-h", "--help", action="store_true"),
 )
 
+
+#: Ends that come of what was not looked at, if there is such.
+UNDECIDED = (Status.DONE, Status.NOT_FOUND, Status.UNREAD)
 
 HELP = {"-h", "--help"}
 
@@ -171,12 +180,33 @@ class Command:
             if args.help:
                 sink.put(self.manual)
                 return Status.DONE
+            budget = Budget(args.limit, progress=sink.meter)
+            try:
+                with within(budget):
+                    return self._write(context, args, sink, budget)
+            finally:
+                if sink.meter is not None:
+                    sink.meter.wipe()
+                if budget.ran_out:
+                    context.doubt()
+
+    def _write(
+        self, context: Context, args: argparse.Namespace, sink: Sink, budget: Budget
+    ) -> Status:
+        by_lines = getattr(args, "json_lines", False) is True  # nept-watch's names a file
+        try:
             found = self.run(context, args)
-            by_lines = getattr(args, "json_lines", False) is True  # nept-watch's names a file
             if isinstance(found, Page):
                 put_page(identified(found, self.name), args, sink, by_lines)
-                return found.status()
-            return put_pages(found, self.name, args, sink, by_lines)
+                status = found.status()
+            else:
+                status = put_pages(found, self.name, args, sink, by_lines)
+        except NeptError as error:
+            if budget.fields_ran_out:
+                raise Incomplete(error, budget.fields_ran_out) from None
+            raise
+        put_spent(budget, args, sink, by_lines)
+        return Status.INCOMPLETE if budget.ran_out and status in UNDECIDED else status
 
 
 def docstring(function: Callable[..., object]) -> str:

@@ -30,8 +30,8 @@ WITH_ADDRESS = ("eptp", "ept", "paging")  # the words that MAXPHYADDR bounds
 def decode(context: Context, args: Namespace) -> Page | Pages:
     """Decode a word bit by bit.
 
-    Usage: nept-decode [--level N] [--maxphyaddr BITS] [--all] [--vm N] [--json] [--no-color]
-                       KIND VALUE...
+    Usage: nept-decode [--level N] [--maxphyaddr BITS] [--all] [--vm N] [--limit N] [--json]
+                       [--no-color] KIND VALUE...
 
     KIND is one of: eptp; ept (an entry of any EPT table); spte (such an entry as this host's KVM
     means it); paging (an entry of the processor's own page tables); qualification (of an EPT
@@ -50,6 +50,9 @@ def decode(context: Context, args: Namespace) -> Page | Pages:
     --all shows the bits that are 0, too.
 
     --vm N is the VM of an spte (0 if not given).  All but spte need no target.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-decode ept 0x6 --level 1

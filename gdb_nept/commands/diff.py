@@ -23,7 +23,8 @@ from gdb_nept.render.page import Page
 def diff(context: Context, args: Namespace) -> Page:
     """Tell what changed in vmcs12, EPT12 and the shadow EPT since the last stop.
 
-    Usage: nept-diff [--mark | --from-mark] [--all] [--vm N] [--vcpu N] [--json] [--no-color]
+    Usage: nept-diff [--mark | --from-mark] [--all] [--vm N] [--vcpu N] [--limit N]
+                     [--json] [--no-color]
 
     The first time, the state of the vCPU is taken, and that is all.  From then on it is taken at
     each stop of the target, unless that takes longer than a quarter of a second (over kgdb, or with
@@ -37,6 +38,9 @@ def diff(context: Context, args: Namespace) -> Page:
     --mark keeps the state of now, and --from-mark compares with that, however many stops ago.
     --all shows more than the first 40 entries.  --vm N and --vcpu N choose a vCPU by its numbers
     in nept-vms; each has states of its own.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Example:
       (gdb) nept-diff

@@ -100,5 +100,11 @@ class DumpContext:
     def running(self) -> AbstractContextManager[Running]:
         raise Usage("a dump does not run", "This command follows a live target: use it in gdb.")
 
+    def doubt(self) -> None:
+        if self._kernel is not None:
+            self._kernel.forget()
+        if self._session is not None:
+            self._session.drop()
+
     def tell(self, line: str) -> None:
         print(line, flush=True)

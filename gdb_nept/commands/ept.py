@@ -6,7 +6,6 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
-from gdb_nept.memory.budget import ENTRIES, Budget
 from gdb_nept.nested.listing import listing
 from gdb_nept.nested.session import Which
 from gdb_nept.render.ept import ept_page
@@ -19,7 +18,6 @@ from gdb_nept.render.page import Page
     argument("--l1", action="store_true", instead="EPT12"),
     argument("--entries", action="store_true", instead="runs"),
     argument("--summary", action="store_true", instead="runs"),
-    argument("--limit", type="count", default=ENTRIES, metavar="N"),
     argument("--all", action="store_true"),
     argument("--json-lines", action="store_true"),
     VM,
@@ -42,7 +40,8 @@ def ept(context: Context, args: Namespace) -> Page:
     mapped, by rights, memory type and size of page; behind more than 200 runs it stands by itself.
 
     --limit N looks at N entries of tables at most, present or not; what was not looked at is told.
-    Tables that lead to themselves, as a guest can write them, have no end.
+    Tables that lead to themselves, as a guest can write them, have no end.  Of the kernel's
+    structures N/16 fields are looked at, but at least 262144.
 
     On a terminal 200 rows are shown; --all shows all of them.  The totals are of all.  --json-lines
     writes an object for each run, and one for the rest, a line each.
@@ -68,6 +67,5 @@ def ept(context: Context, args: Namespace) -> Page:
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     which = Which.SHADOW if args.shadow else Which.HOST if args.l1 else Which.L1
-    budget = Budget(args.limit)
-    found = listing(session, chosen, which, args.range, args.entries, budget)
+    found = listing(session, chosen, which, args.range, args.entries)
     return ept_page(found, args.summary)

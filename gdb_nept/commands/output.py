@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
 
+from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import NeptError
+from gdb_nept.memory.budget import Budget, renew
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import Data, Page, Pages, Status, gravest
 from gdb_nept.render.schemas import identified
@@ -26,14 +28,18 @@ class NotWritten(NeptError):
 
 @dataclass(frozen=True)
 class Sink:
-    """Where output goes: `rows` is how many of a table a reader is shown, None for all."""
+    """Where output goes: `rows` is how many of a table a reader is shown, None for all; `meter`
+    shows how far a command is, where somebody looks."""
 
     write: Callable[[str], object]
     coloured: bool = False
     rows: int | None = None
+    meter: Meter | None = None
 
     def put(self, piece: str) -> None:
         """Raises NotWritten."""
+        if self.meter is not None:
+            self.meter.wipe()
         try:
             self.write(piece)
         except OSError as error:
@@ -86,9 +92,16 @@ def _each(found: Pages) -> Iterator[Page]:
             data: dict[str, Data] = {"error": error.message, "advice": error.advice or None}
             page = Page((f"error: {error}",), data, lambda: Status.NOT_FOUND)
         yield page
+        renew()  # each question has the whole budget
 
 
 def _data_of(pages: Iterable[Page], ends: set[Status]) -> Iterator[Data]:
     for page in pages:
         yield json.whole(page)
         ends.add(page.status())
+
+
+def put_spent(budget: Budget, args: argparse.Namespace, sink: Sink, by_lines: bool) -> None:
+    """What the answer does not cover, behind it; data says so in its own places."""
+    if budget.fields_ran_out and not (args.json or by_lines):
+        sink.put(f"\n\nnot everything was looked at: {budget.fields_ran_out}")

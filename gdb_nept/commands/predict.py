@@ -36,7 +36,7 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
 
     Usage: nept-predict [--read | --write | --fetch | --rmw] [--user] [--emulated]
                         [--stage final|walk|pdpte] [--linear] [--size BYTES] [--model M]
-                        [--vm N] [--vcpu N] [--json] [--no-color] ADDRESS...
+                        [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] ADDRESS...
 
     ADDRESS is an L2 physical address; with --linear, an L2 linear address, which L2's own tables
     translate first, each of their entries read through EPT12.  In gdb, an expression such as $rsp
@@ -57,6 +57,9 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
 
     All is computed from EPT12, controls and capabilities: no exit that happened takes part.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-predict 0x2004108 --write

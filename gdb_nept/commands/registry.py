@@ -17,6 +17,7 @@ from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, listing
 from gdb_nept.commands.command import Command, door, plain_number
 from gdb_nept.commands.output import ROWS, Sink
+from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory
@@ -67,6 +68,9 @@ class GdbContext:
         finally:
             self._runs = False
             self._stopped()
+
+    def doubt(self) -> None:
+        self.target.doubt()
 
     def tell(self, line: str) -> None:
         gdb.write(line + "\n")
@@ -123,7 +127,9 @@ class NeptCommand(gdb.Command):
             with self.context.target.command():
                 painted = coloured()
                 rows = ROWS if os.isatty(1) else None
-                self.declared.write_answer(self.context, words, Sink(gdb.write, painted, rows))
+                self.declared.write_answer(
+                    self.context, words, Sink(gdb.write, painted, rows, meter())
+                )
             gdb.write("\n")
         except NeptError as error:
             raise gdb.GdbError(text.paragraph(str(error))) from None
@@ -294,6 +300,16 @@ def coloured() -> bool:
     if "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return bool(gdb.parameter("style enabled")) and os.isatty(1)
+
+
+def meter() -> Meter | None:
+    """On a terminal alone."""
+    return Meter(_tell) if os.isatty(2) else None
+
+
+def _tell(piece: str) -> None:
+    gdb.write(piece, gdb.STDERR)
+    gdb.flush(gdb.STDERR)
 
 
 _registered: list[GdbContext] = []  # a second `source` finds here that all is done

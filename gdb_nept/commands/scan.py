@@ -7,17 +7,21 @@ from argparse import Namespace
 
 from gdb_nept.commands.command import Context, argument, command
 from gdb_nept.errors import NeptError
-from gdb_nept.kvm.vmcs12_scan import vmcs12_pages
+from gdb_nept.kvm.vmcs12_scan import Vmcs12Page, vmcs12_pages
+from gdb_nept.memory.budget import NotLookedAt, charge, tell
+from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.vmcs12_owners import owners
 from gdb_nept.render.page import Page
 from gdb_nept.render.scan import scan_page
+
+FIELDS_A_PAGE = 16
 
 
 @command("nept-scan", argument("range", nargs="?", type="range", metavar="RANGE"))
 def scan(context: Context, args: Namespace) -> Page:
     """Find vmcs12 pages in physical memory by their content, current ones or not.
 
-    Usage: nept-scan [--json] [--no-color] [RANGE]
+    Usage: nept-scan [--limit N] [--json] [--no-color] [RANGE]
 
     RANGE, of host physical addresses, is LOW..HIGH (HIGH not included), LOW+SIZE, or one address
     for its page.  Without it all memory is read, which takes long through a stub.
@@ -31,6 +35,9 @@ def scan(context: Context, args: Namespace) -> Page:
 
     Where the host is itself a guest of KVM, the VMCSs that it runs its VMs with are among them.
 
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
+
     Examples:
       (gdb) nept-scan
       (gdb) nept-scan 0x6000000+16M
@@ -40,7 +47,13 @@ def scan(context: Context, args: Namespace) -> Page:
     memory, ranges = context.physical()
     if args.range is not None:
         ranges = [range(*args.range)]
-    found = list(vmcs12_pages(memory, ranges))
+    found: list[Vmcs12Page] = []
+    try:
+        for page in vmcs12_pages(memory, ranges, tell):
+            charge(page.place, PAGE_SIZE, FIELDS_A_PAGE)  # a guest may fill its memory with them
+            found.append(page)
+    except NotLookedAt:
+        pass  # the command says so
     try:
         return scan_page(found, owners(context.session()))
     except NeptError as error:

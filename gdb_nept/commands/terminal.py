@@ -13,8 +13,9 @@ from typing import TextIO
 from gdb_nept.commands.catalogue import NAMES, command_named, listing
 from gdb_nept.commands.command import HELP, Command, Context, Usage
 from gdb_nept.commands.output import ROWS, Sink
+from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.spoken import on_the_shell, shell_manual
-from gdb_nept.errors import NeptError
+from gdb_nept.errors import Incomplete, NeptError
 from gdb_nept.near import near
 from gdb_nept.render import text
 from gdb_nept.render.page import Status
@@ -23,7 +24,7 @@ from gdb_nept.render.page import Status
 def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) -> Status:
     """One command's whole answer; raises NeptError alone."""
     asked = _named(name)
-    sink = Sink(stream.write, coloured(stream), ROWS if stream.isatty() else None)
+    sink = Sink(stream.write, coloured(stream), ROWS if stream.isatty() else None, meter())
     if HELP & set(words):
         sink.put(shell_manual(asked.manual))
         status = Status.DONE
@@ -46,7 +47,21 @@ def failed(error: NeptError) -> Status:
     """Tells of the error."""
     said = on_the_shell(f"gdb_nept: {error}")
     print(text.escaped(text.paragraph(said)), file=sys.stderr, flush=True)
+    if isinstance(error, Incomplete):
+        return Status.INCOMPLETE
     return Status.USAGE if isinstance(error, Usage) else Status.NOT_FOUND
+
+
+def meter() -> Meter | None:
+    """On a terminal alone."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    return Meter(_tell)
+
+
+def _tell(piece: str) -> None:
+    sys.stderr.write(piece)
+    sys.stderr.flush()
 
 
 def interrupted() -> Status:

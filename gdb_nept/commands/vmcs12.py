@@ -31,7 +31,7 @@ def field_names(word: str) -> list[str]:
 def vmcs12(context: Context, args: Namespace) -> Page:
     """Show vmcs12, the VMCS that L1 made for L2, and how far each field can be trusted.
 
-    Usage: nept-vmcs12 [--vm N] [--vcpu N] [--json] [--no-color] [FIELD...]
+    Usage: nept-vmcs12 [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] [FIELD...]
 
     FIELD is a field's name, KVM's (ept_pointer) or the SDM's ("EPT pointer", EPTP), the beginning
     of KVM's (guest_cr), or its encoding (0x201a).  Control words, EPTP and exit reason are then
@@ -43,6 +43,9 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     Column "authority" says whether the value in KVM's cache is the true one just now; the reason
     stands once, below, under its number.  Of L2's registers it follows the controls in force: EFER,
     say, is L2's only if L1 has it loaded at VM entry or saved at an exit.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-vmcs12

@@ -15,7 +15,7 @@ from gdb_nept.render.vms import vms_page
 def vms(context: Context, args: Namespace) -> Page:
     """List the VMs of the host and their vCPUs, and mark those on which L2 is active.
 
-    Usage: nept-vms [--slots] [--json] [--no-color]
+    Usage: nept-vms [--slots] [--limit N] [--json] [--no-color]
 
     The number in column VM is what --vm takes in other commands, the one in column vCPU what
     --vcpu takes.  The oldest VM is 0.  "vmcs12 at" is the L1 physical address that L1 gave to
@@ -24,6 +24,9 @@ def vms(context: Context, args: Namespace) -> Page:
 
     --slots adds the memslots of each VM: which part of L1's physical memory lies where in the
     process that runs L1, and with which flags.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-vms

@@ -22,7 +22,8 @@ from gdb_nept.render.page import Page, Pages, page_for_each
 def walk(context: Context, args: Namespace) -> Page | Pages:
     """Follow an L2 physical address through every table to the host's memory.
 
-    Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--json | --json-lines] [--no-color] ADDRESS...
+    Usage: nept-walk [--tables] [--vm N] [--vcpu N] [--limit N] [--json | --json-lines]
+                     [--no-color] ADDRESS...
 
     ADDRESS is an L2 physical address: a number (0x1000, 4096, 4K), or in gdb an expression such
     as $a+8, in quotes if it has spaces.  Several are answered one after the other: --json has the
@@ -42,6 +43,9 @@ def walk(context: Context, args: Namespace) -> Page | Pages:
 
     EPT02 is the one of the EPTP that vmcs12 has now: if L1 has written another since it last
     entered L2, it is one that KVM keeps for it, or there is none yet.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-walk 0x7f3000

@@ -27,7 +27,7 @@ def watch(context: Context, args: Namespace) -> Page:
     """Run the target, and hold each EPT exit made for L1 against the prediction.
 
     Usage: nept-watch [--count N] [--until-mismatch] [--follow] [--model M] [--json-lines FILE]
-                      [--vm N] [--vcpu N] [--json] [--no-color]
+                      [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
 
     The target runs until Ctrl-C, until another breakpoint of yours, or as the options say.  Where
     KVM is about to make an EPT exit for L1 it stops for a moment: there the exit is predicted from
@@ -52,6 +52,9 @@ def watch(context: Context, args: Namespace) -> Page:
 
     The breakpoints are hardware breakpoints where the stub has them, but software ones over kgdb,
     which has them even where the processor does not.  None is left at the end.
+
+    --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
+    at are not enough; what was not looked at is told.
 
     Examples:
       (gdb) nept-watch

@@ -15,6 +15,7 @@ from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.containers import LIMIT, tree_nodes
 from gdb_nept.kvm.lost import Lost
+from gdb_nept.memory.budget import NotLookedAt
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.ports import Value, container_of
 
@@ -102,14 +103,17 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
     problems = [problem] if problem else []
     slots = []
     users, lost = user_slots(table), Lost()
+    generation = lost.or_else(None, lambda: generation_of(vm, space))
     for value in values:
         try:
             slots.append(_slot(value, space, users, lost))
+        except NotLookedAt as error:
+            problems.append(f"{len(values) - len(slots)} of {len(values)} memslots are {error.why}")
+            break
         except MemoryUnreadable as error:
             problems.append(f"a memslot is unreadable: {error.message}")
     slots.sort(key=lambda slot: slot.start)
     problems += _overlaps(slots)
-    generation = lost.or_else(None, lambda: generation_of(vm, space))
     unknown = tuple(f"not known of memslots: {each}" for each in lost.messages)
     problems += unknown
     return MemSlots(space, generation, tuple(slots), form, tuple(problems), unknown)
@@ -158,6 +162,7 @@ def _from_array(table: Value) -> tuple[list[Value], str]:
     return [array.index(number) for number in range(used)], problem
 
 
+MOST_OVERLAPS = 8  # told one by one
 NO_ID = -1  # of a slot whose kernel keeps none
 
 
@@ -178,11 +183,15 @@ def _slot(value: Value, space: int, users: int, lost: Lost) -> Slot:
 
 
 def _overlaps(slots: list[Slot]) -> list[str]:
-    return [
+    found = [
         f"slots {below.id} and {above.id} overlap at {above.start:#x}: an update in progress?"
         for below, above in zip(slots, slots[1:])
         if above.start < below.end
     ]
+    if len(found) > MOST_OVERLAPS:
+        more = len(found) - MOST_OVERLAPS
+        return [*found[:MOST_OVERLAPS], f"and {more} more slots overlap with the one below"]
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import KernelVirt
@@ -11,6 +12,7 @@ from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_en
 from gdb_nept.kvm.memslots import MemSlots, generation_of, memslots
 from gdb_nept.kvm.variables import variable, variable_address
 from gdb_nept.kvm.vcpu import Vcpu, read_vcpu
+from gdb_nept.memory.budget import NotLookedAt, out_of_fields
 from gdb_nept.target.ports import Kernel, Value, container_of, object_at
 
 TDX_VM = 5  # KVM_X86_TDX_VM: its vCPUs are no vcpu_vmx
@@ -79,17 +81,29 @@ def vms(kernel: Kernel) -> VmList:
     """
     _require_intel(kernel)
     found = _listed(kernel, vm_list(kernel))
-    notes = [found.problem] if found.problem else []
+    read, unread = _read_all(kernel, found.addresses)
+    unknown = [each for each in (found.problem, unread) if each]
+    notes = list(unknown)
     if _lock_held(kernel):
         notes.append("kvm_lock is held: the list of VMs may be in the middle of a change")
-    return VmList(
-        tuple(
-            read_vm(object_at(kernel, address, "kvm", "kvm"), index)
-            for index, address in enumerate(found.addresses)
-        ),
-        tuple(notes),
-        found.problem,
-    )
+    return VmList(read, tuple(notes), "; ".join(unknown))
+
+
+def _read_all(kernel: Kernel, places: Sequence[KernelVirt]) -> tuple[tuple[Vm, ...], str]:
+    """The VMs at `places` as far as they may be looked at, and what is said of the others.  One
+    that was begun alone is shown as far as it was read; of several, none is in part."""
+    found: list[Vm] = []
+    for index, address in enumerate(places):
+        vm = read_vm(object_at(kernel, address, "kvm", "kvm"), index)
+        spent = out_of_fields()
+        if not spent or not found:
+            found.append(vm)
+        if spent and len(found) < len(places):
+            left = len(places) - len(found)
+            return tuple(
+                found
+            ), f"VMs {len(found)} to {len(places) - 1} ({left}) not looked at: {spent}"
+    return tuple(found), ""
 
 
 def vm_places(kernel: Kernel, head: KernelVirt) -> dict[KernelVirt, int]:
@@ -222,6 +236,11 @@ def _vcpus(kvm: Value, problems: list[str]) -> tuple[tuple[Vcpu, ...], tuple[Unr
         try:
             vmx = not tdx and not unknown
             vcpu = read_vcpu(kvm.kernel, entry.address, entry.index, vmx, unknown)
+        except NotLookedAt as error:
+            left = len(entries.entries) - len(found) - len(unread)
+            why = f"{left} of {len(entries.entries)} vCPUs are {error.message}"
+            problems.append(why)
+            return tuple(found), tuple(unread), why
         except MemoryUnreadable as error:
             unread.append(UnreadVcpu(entry.index, entry.address, error.message))
             problems.append(f"vCPU {entry.index}: {error.message}")

@@ -32,6 +32,7 @@ from gdb_nept.live.injection import (
     page_fault_point,
 )
 from gdb_nept.live.kept import Following, Kept, begin_following, end_following
+from gdb_nept.memory.budget import renew
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
@@ -113,6 +114,7 @@ class Watch:
     def _events(self) -> Iterator[Event]:
         while True:
             places = {point.address for point in self.points} | {back for back, _ in self._begun}
+            renew()
             place = self.machine.run_to(places)
             if place is None:
                 return

@@ -14,7 +14,7 @@ from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
-from gdb_nept.memory.budget import Budget
+from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import another
 from gdb_nept.nested.session import Session, Which
@@ -61,7 +61,7 @@ def listing(
     found = session.ept(chosen, which)
     low, high = asked or (0, found.eptp.reach)
     scan = session.scan(found, low, high)
-    scan.budget = budget or Budget()
+    scan.budget = budget or shared()
     title = TITLES[which].format(chosen.vm, chosen.place)
     rows = with_holes(scan.entries() if entries else scan.found(), low, high)
     if which is Which.L1:

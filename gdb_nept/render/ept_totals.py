@@ -50,9 +50,11 @@ class Totals:
         self._seldom = 0
         self._partly = self._flagged = False
         self.complete = self.readable = True
+        self._given_up = ""  # why not all of it was looked at, and how to see more
 
     def unread(self, row: Unread) -> None:
-        self.complete = self.complete and not row.given_up
+        if row.given_up:
+            self.complete, self._given_up = False, row.why
         self.readable = self.readable and row.given_up
 
     def status(self) -> Status:
@@ -106,7 +108,7 @@ class Totals:
         if self._wrong.pages:
             parts.append(text.count(self._wrong.pages, "misconfigured entry"))
         if not self.complete:
-            parts.append("not all of it was looked at")
+            parts.append(f"of the rest: {self._given_up}")
         if self._partly:
             parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
         return "; ".join(parts)

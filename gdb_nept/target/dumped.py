@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gdb_nept.memory.budget import Progress
 from gdb_nept.memory.dump import Dump
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
-from gdb_nept.target.locate import Progress
 
 
 def attach_dump(

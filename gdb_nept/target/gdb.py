@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
 from typing import Any, Callable
 
 import gdb
@@ -23,7 +22,6 @@ from gdb_nept.target.debugged import SAME_VMLINUX
 from gdb_nept.target.dwarf import DebugType
 from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
-from gdb_nept.target.locate import Progress
 from gdb_nept.target.running import Halt, NotInserted, Selected
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
@@ -174,9 +172,6 @@ class GdbRemote:
                 return GdbDebugger(objfile)
         return None
 
-    def progress(self) -> AbstractContextManager[Progress | None]:
-        return _progress()
-
 
 class GdbEvents:
     """Tells a target when it ran, or is another one; `runs` and `stopped` are called then, too."""
@@ -211,23 +206,6 @@ def connected() -> str:
     if connection is None:
         return "remote target"
     return f"{connection.type} {connection.details or ''}".strip()
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """Tells on a terminal how far a search is, on a line that it wipes at the end."""
-    if not os.isatty(2):
-        yield None
-        return
-    try:
-        yield lambda what, done, total: _tell(f"{what}: {done >> 20} of {total >> 20} MiB")
-    finally:
-        _tell("")
-
-
-def _tell(text: str) -> None:
-    gdb.write(f"\r{text:60}\r", gdb.STDERR)
-    gdb.flush(gdb.STDERR)
 
 
 def _check_target(where: str) -> None:

@@ -19,6 +19,7 @@ from typing import Union
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable, NoKernel
+from gdb_nept.memory.budget import Progress, tell
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target import symbol_file, vmcoreinfo
 from gdb_nept.target.cache import BuildCache, default_directory
@@ -28,7 +29,7 @@ from gdb_nept.target.kallsyms import INDEX_SIZE, NotKallsyms, SymbolTable, Table
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel, Timings
 from gdb_nept.target.kernel_symbols import SymbolLookup
-from gdb_nept.target.locate import UTS_SIZE, Located, Progress, Search, image_physical, uts_fields
+from gdb_nept.target.locate import UTS_SIZE, Located, Search, image_physical, uts_fields
 from gdb_nept.target.recent import known_build, remember
 from gdb_nept.target.scan import LARGEST_IMAGE, readable
 from gdb_nept.target.type_sources import TypeSources, checked_files
@@ -63,7 +64,7 @@ def attach(
     ranges = [range(ram)] if isinstance(ram, int) else list(ram)
     root = default_directory() if cache == "" else _path(cache)
     with _timed(timings, "find the kernel"):
-        located = _locate(Search(memory, ranges, cr3s, progress), vmcoreinfo_text, root)
+        located = _locate(Search(memory, ranges, cr3s, progress or tell), vmcoreinfo_text, root)
     build_id = located.info.build_id or build_of_uts(memory, located)
     store = BuildCache(root, build_id)
     with _timed(timings, "symbols"):

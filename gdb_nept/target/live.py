@@ -108,6 +108,12 @@ class LiveTarget:
             where, used.describe(), kernel, problems, notes, used.kind, choice.refusals
         )
 
+    def doubt(self) -> None:
+        """A command did not look at all there is: the next one reads the lists anew."""
+        if self._kernel is not None:
+            self._kernel.forget()
+        self._dropped()
+
     def ran(self) -> None:
         """The machine ran, or somebody wrote to its memory.  While it has no kernel, its firmware
         may have moved ROM and RAM, and what was empty, and so proved nothing, may be filled."""
@@ -142,16 +148,15 @@ class LiveTarget:
         all the same."""
         choice = self.memory.choice
         near = choice is not None and choice.transport.kind in NEAR
-        with self.remote.progress() as progress:
 
-            def find(files: tuple[Path, ...]) -> LinuxKernel:
-                return attach(cache, ram, btf_files=files, cr3s=cr3s, progress=progress, near=near)
+        def find(files: tuple[Path, ...]) -> LinuxKernel:
+            return attach(cache, ram, btf_files=files, cr3s=cr3s, near=near)
 
-            try:
-                return find(self._btf_files)
-            except BadInput as error:
-                self._notes.append(missing(error))
-                return find(())
+        try:
+            return find(self._btf_files)
+        except BadInput as error:
+            self._notes.append(missing(error))
+            return find(())
 
     def physical(self) -> tuple[PageCache[HostPhys], list[range]]:
         """The memory, held for this command, and its ranges, whatever runs on it.  Raises NeptError

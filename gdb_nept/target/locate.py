@@ -10,11 +10,12 @@ a few MiB are enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gdb_nept.address import HostPhys, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NoKernel
+from gdb_nept.memory.budget import Progress
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.target import kallsyms_search, vmcoreinfo
 from gdb_nept.target.kallsyms import NotKallsyms, Rule, SymbolTable, Tables
@@ -37,8 +38,6 @@ MOST_TEXTS = 4096  # vmcoreinfos looked at, of which a guest's memory may hold a
 MOST_TABLES = 32  # token tables before which names were sought
 MOST_BASES = 1 << 16  # places of the image tried for a kernel that does not tell its own (4.9)
 MOST_DOUBTS = 4  # told
-
-Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes at most
 
 
 @dataclass(frozen=True)

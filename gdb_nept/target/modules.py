@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError, TypeMissing
+from gdb_nept.memory.budget import charge
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.elf import note_build_id
 from gdb_nept.target.kallsyms import SymbolTable
@@ -22,6 +23,7 @@ from gdb_nept.target.ports import Kernel, Module, Value, container_of, read_poin
 
 MOST_MODULES = 4096
 MOST_SYMBOLS = 1 << 20
+SYMBOLS_A_FIELD = 16  # which cost as much as a field that is read by itself
 MOST_NOTES = 16
 MOST_SECTIONS = 256
 LONGEST_SECTION_NAME = 32  # of those that somebody asks for
@@ -131,7 +133,9 @@ def module_symbols(kernel: Kernel, loaded: LoadedModule) -> SymbolTable:
     time addresses.  Without CONFIG_KALLSYMS_ALL it has functions only."""
     table = loaded.value.member("kallsyms").deref()
     count = min(table.member("num_symtab").number(), MOST_SYMBOLS)
-    data = kernel.read(table.member("symtab").pointer(), count * ELF_SYMBOL.size)
+    place = table.member("symtab").pointer()
+    charge(place, count * ELF_SYMBOL.size, count // SYMBOLS_A_FIELD)
+    data = kernel.read(place, count * ELF_SYMBOL.size)
     rows = [row for row in ELF_SYMBOL.iter_unpack(data) if row[0] and row[3]]
     last = max((row[0] for row in rows), default=0)
     strings = _strings(kernel, table.member("strtab").pointer(), last)

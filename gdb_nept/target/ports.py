@@ -14,6 +14,7 @@ from typing import Callable, Protocol
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.errors import MemberMissing, NeptError
+from gdb_nept.memory.budget import charge
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target.pagetable import Translation
 
@@ -182,9 +183,9 @@ class Value:
         """The number (integer, enum, pointer, bit field), sign extended if the type is signed."""
         if self.bit_size:
             length = (self.bit_offset + self.bit_size + 7) // 8
-            raw = int.from_bytes(self.kernel.read(self.address, length), "little")
+            raw = int.from_bytes(_read(self.kernel, self.address, length), "little")
             return (raw >> self.bit_offset) & ((1 << self.bit_size) - 1)
-        raw_bytes = self.kernel.read(self.address, self.type.size)
+        raw_bytes = _read(self.kernel, self.address, self.type.size)
         return int.from_bytes(raw_bytes, "little", signed=self.type.signed)
 
     def pointer(self) -> KernelVirt:
@@ -195,7 +196,7 @@ class Value:
         return Value(self.kernel, self.type.element(), self.pointer())
 
     def raw(self) -> bytes:
-        return self.kernel.read(self.address, self.type.size)
+        return _read(self.kernel, self.address, self.type.size)
 
     def string(self) -> str:
         """A char array up to its NUL."""
@@ -218,4 +219,10 @@ def container_of(
 
 
 def read_pointer(kernel: Kernel, address: KernelVirt) -> KernelVirt:
-    return KernelVirt(struct.unpack("<Q", kernel.read(address, 8))[0])
+    return KernelVirt(struct.unpack("<Q", _read(kernel, address, 8))[0])
+
+
+def _read(kernel: Kernel, address: KernelVirt, size: int) -> bytes:
+    """A field of a structure, charged to the command that reads it."""
+    charge(address, size)
+    return kernel.read(address, size)

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from gdb_nept.memory.stub import Stub
 from gdb_nept.target.dwarf import Debugger
-from gdb_nept.target.locate import Progress
 
 
 class Remote(Protocol):
@@ -44,8 +42,4 @@ class Remote(Protocol):
 
     def vmlinux(self) -> Debugger | None:
         """The kernel with debug information that the user loaded, if there is one."""
-        ...
-
-    def progress(self) -> AbstractContextManager[Progress | None]:
-        """Tells the user how far a search is."""
         ...

@@ -16,7 +16,7 @@ from gdb_nept.address import In, Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import ENTRIES, ENTRY_SIZE, LEVEL_NAMES, EptEntry, Eptp, page_size
 from gdb_nept.errors import MemoryUnreadable, NoMemory
-from gdb_nept.memory.budget import Budget
+from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.walk.ept import judge, unwalkable
 from gdb_nept.walk.result import Cause, Stop
@@ -53,7 +53,7 @@ class Scan(Generic[In, Out]):
     cpu: Capabilities
     low: int = 0
     high: int = 1 << 57
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=shared)
     references: bool = False
     incomplete: int | None = None
 

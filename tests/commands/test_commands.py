@@ -59,6 +59,9 @@ class NoTarget:
     def running(self) -> AbstractContextManager[Running]:
         raise NeptError("not attached", "Attach.")
 
+    def doubt(self) -> None:
+        pass
+
     def tell(self, line: str) -> None:
         raise AssertionError("nothing to tell")
 
@@ -189,7 +192,7 @@ def test_wrong_arguments_are_usage(words: list[str]) -> None:
     ("before", "word", "offers"),
     [
         ([], "--f", ["--fail"]),
-        ([], "--", ["--at", "--fail", "--help", "--json", "--no-color"]),
+        ([], "--", ["--at", "--fail", "--help", "--json", "--limit", "--no-color"]),
         (["--json"], "--j", []),
         (["--fail"], "", ["known", "mistake"]),
         (["--fail"], "k", ["known"]),

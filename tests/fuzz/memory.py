@@ -108,6 +108,9 @@ class Here:
     def running(self) -> AbstractContextManager[Running]:
         raise Usage("this does not run")
 
+    def doubt(self) -> None:
+        pass
+
     def tell(self, line: str) -> None:
         pass
 

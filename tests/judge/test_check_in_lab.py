@@ -280,6 +280,9 @@ class InLab:
     def running(self) -> Any:
         raise NotImplementedError
 
+    def doubt(self) -> None:
+        pass
+
     def tell(self, line: str) -> None:
         raise NotImplementedError
 

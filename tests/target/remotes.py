@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import NotOffered
 from gdb_nept.target.dwarf import Debugger
-from gdb_nept.target.locate import Progress
 from tests.memory.stubs import Machine
 
 
@@ -44,6 +41,3 @@ class Remote:
 
     def vmlinux(self) -> Debugger | None:
         return None
-
-    def progress(self) -> AbstractContextManager[Progress | None]:
-        return nullcontext()
