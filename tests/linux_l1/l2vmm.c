@@ -12,20 +12,12 @@
  *	0x2000000	2 MiB of RAM whose dirty pages L1 logs
  *	0x3000000	nothing: a device of this VMM
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
-#define MIB		0x100000ull
-#define PAGE		0x1000ull
+#include "kvm.h"
+
 #define LOW		(2 * MIB)	/* mapped by 4-KiB pages in L2's own tables */
 
 #define PML4		0x1000ull
@@ -36,13 +28,6 @@
 #define CODE		0x10000ull
 #define STACK		0x21000ull
 #define DEVICE_SAYS	0x4e455054u	/* to every read */
-
-#define PTE_RW		3ull
-#define PTE_LARGE	0x80ull
-#define CR0_VALUE	0x80000011ull	/* PG, ET, PE */
-#define CR4_PAE		0x20ull
-#define EFER_LONG	0x500ull	/* LME, LMA */
-#define RFLAGS_FIXED	2
 
 #define PORT_PHASE	0x510		/* L2 tells which phase begins */
 #define PORT_CHECK	0x511		/* what L2 has read from the device */
@@ -128,22 +113,6 @@ asm(".pushsection .rodata\n"
 static int kvm, vm, vcpu;
 static struct kvm_run *kvm_run;
 
-static void __attribute__((noreturn)) die(const char *what)
-{
-	printf("l2vmm: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static int control(int fd, unsigned long request, const char *name, void *argument)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die(name);
-	return result;
-}
-#define CONTROL(fd, request, argument)	control(fd, request, #request, (void *)(argument))
-
 /* On a 2-MiB boundary, so that L1 can use large pages where it is told to. */
 static void add_slot(int number)
 {
@@ -187,35 +156,10 @@ static void write_tables(void)
 
 static void set_registers(void)
 {
-	const struct kvm_segment code = {
-		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1,
-	};
-	const struct kvm_segment data = {
-		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1,
-	};
 	struct kvm_regs regs = { .rip = CODE, .rsp = STACK, .rflags = RFLAGS_FIXED };
-	struct kvm_sregs sregs;
 
-	CONTROL(vcpu, KVM_GET_SREGS, &sregs);
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.cr0 = CR0_VALUE;
-	sregs.cr3 = PML4;
-	sregs.cr4 = CR4_PAE;
-	sregs.efer = EFER_LONG;
-	CONTROL(vcpu, KVM_SET_SREGS, &sregs);
+	set_long_mode(vcpu, PML4);
 	CONTROL(vcpu, KVM_SET_REGS, &regs);
-}
-
-static void copy_cpuid(void)
-{
-	static struct {
-		struct kvm_cpuid2 cpuid;
-		struct kvm_cpuid_entry2 entries[256];
-	} supported = { .cpuid.nent = 256 };
-
-	CONTROL(kvm, KVM_GET_SUPPORTED_CPUID, &supported);
-	CONTROL(vcpu, KVM_SET_CPUID2, &supported);
 }
 
 static void create(void)
@@ -231,7 +175,7 @@ static void create(void)
 		       MAP_SHARED, vcpu, 0);
 	if (kvm_run == MAP_FAILED)
 		die("kvm_run");
-	copy_cpuid();
+	copy_cpuid(kvm, vcpu);
 	write_tables();
 	memcpy(slots[0].host + CODE, l2_start, l2_end - l2_start);
 	set_registers();
