@@ -80,13 +80,13 @@ def _say(teller: Lines, text: str) -> None:
 
 def _build(parsed: argparse.Namespace, teller: Lines) -> int:
     """Build the kernel, the guests and the boot CD"""
-    _say(teller, str(image.image(_options(parsed), teller).iso))
+    _say(teller, str(image.image(_options(parsed, teller), teller).iso))
     return 0
 
 
 def _up(parsed: argparse.Namespace, teller: Lines) -> int:
     """Boot a machine and keep it parked in the background"""
-    options = _options(parsed)
+    options = _options(parsed, teller)
     wanted = image.image(options, teller)
     status = machine.status()
     if status is None:
@@ -120,7 +120,7 @@ def _kernel(parsed: argparse.Namespace, teller: Lines) -> int:
 
 def _snapshot(parsed: argparse.Namespace, teller: Lines) -> int:
     """Take a snapshot, or tell where the one of these options is"""
-    taken = snapshot.ensure(_options(parsed), teller, parsed.force)
+    taken = snapshot.ensure(_options(parsed, teller), teller, parsed.force)
     if parsed.output is not None:
         snapshot.copy(taken, parsed.output)
         taken = parsed.output
@@ -144,7 +144,7 @@ def _overlay(parsed: argparse.Namespace, teller: Lines) -> int:
 
 def _replay(parsed: argparse.Namespace, teller: Lines) -> int:
     """Put a snapshot behind QEMU's gdbstub"""
-    taken = parsed.snapshot or snapshot.ensure(_options(parsed), teller)
+    taken = parsed.snapshot or snapshot.ensure(_options(parsed, teller), teller)
     stub = replays.stub(parsed.gdb_port, parsed.gdb_socket)
     with replays.started(taken, stub, parsed.detach) as started:
         for line in started.gdb_lines():
@@ -209,10 +209,11 @@ def _no_machine() -> str:
     )
 
 
-def _options(parsed: argparse.Namespace) -> LabOptions:
+def _options(parsed: argparse.Namespace, teller: Lines) -> LabOptions:
     timeouts = Timeouts(parsed.boot_timeout, parsed.park_timeout)
     names = {option.name for option in fields(LabOptions)} & set(vars(parsed))
-    return LabOptions(**{name: getattr(parsed, name) for name in names}, timeouts=timeouts)
+    options = LabOptions(**{name: getattr(parsed, name) for name in names}, timeouts=timeouts)
+    return linux_l1.with_linux_l2(options, teller) if parsed.l2 == "linux" else options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -276,6 +277,7 @@ def _shaping_options() -> argparse.ArgumentParser:
     add("--overlay", type=Path, metavar="DIR", help="files to add to L0; /lab-run is run if there")
     add("--append", default="", metavar="WORDS", help="more of the kernel line; lab.X=Y: guests'")
     add("--states", action="store_true", help="L1 does what hypervisors do; more park points")
+    add("--l2", choices=["ours", "linux"], default="ours", help="linux: L1 and L2 are Linux")
     add("--park", choices=PARK_POINTS, default="l2", help="where to stop (default: l2)")
     add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
     add("--refresh", action="store_true", help="look for a newer kernel package")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An overlay whose L1 was not written for this project: Debian's Linux, with KVM, in Debian's QEMU.
 
-L0's init then runs QEMU, which boots the kernel as L1; L1's init loads KVM and runs a small L2.
+L0's init then runs QEMU, which boots the kernel as L1; L1's init loads KVM and runs a small L2, or,
+where L0's kernel was given `lab.l2=linux`, the same kernel once more, parked when its init runs.
 The parts: QEMU with its libraries and firmware as they are installed on this machine, a kernel of
-the lab's, and tests/linux_l1 (L0's script, L1's init, the program that gives L1 an L2).
+the lab's, and tests/linux_l1 (L0's script, L1's and L2's init, the programs that give L1 an L2).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import re
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from . import cache
@@ -21,7 +24,8 @@ from .errors import LabError
 from .guests import SOURCES as _GUESTS
 from .guests import compiler
 from .initramfs import CONSOLE, Entry, busybox, module_content, pack
-from .kernels import KERNELS
+from .kernels import DEFAULT, KERNELS
+from .options import LabOptions
 from .packages import UnpackedKernel, kernel
 from .progress import Progress
 
@@ -31,6 +35,22 @@ APPLETS = (
     *("sh", "cat", "dmesg", "grep", "insmod", "mkdir", "mount", "reboot", "rmmod", "sed"),
     *("stty", "tail", "uname"),
 )
+L2_APPLETS = (
+    "sh",
+    "cat",
+    "dd",
+    "md5sum",
+    "mkdir",
+    "mount",
+    "reboot",
+    "sleep",
+    "stty",
+    "uname",
+    "wc",
+)
+L2_IS_LINUX = "lab.l2=linux"  # a word for L0's kernel
+L2_IS_LINUX_MEMORY = 1024  # MiB that L0 needs then
+PROGRAMS = ("l2vmm", "l2linux")
 # qboot, and what QEMU puts into the machine `microvm` when it is given a kernel.
 FIRMWARE = ("qboot.rom", "kvmvapic.bin", "linuxboot_dma.bin")
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)  # a line of ldd
@@ -49,10 +69,26 @@ def overlay(line: str, progress: Progress) -> Path:
             _copy(path, folder / name)
         _copy(SOURCES / "lab-run", folder / "lab-run")
         _copy(chosen.vmlinuz, folder / "l1" / "vmlinuz")
-        (folder / "l1" / "initramfs.gz").write_bytes(_initramfs(chosen, folder / "l2vmm"))
-        (folder / "l2vmm").unlink()
+        with tempfile.TemporaryDirectory() as built:
+            _output(["make", "-s", "-C", str(SOURCES), f"O={built}"])
+            (folder / "l1" / "initramfs.gz").write_bytes(_packed(_l1(chosen, Path(built))))
+            (folder / "l1" / "l2").mkdir()
+            (folder / "l1" / "l2" / "initramfs.gz").write_bytes(_packed(_l2(Path(built))))
 
     return cache.artifact("overlays", key, build)
+
+
+def with_linux_l2(options: LabOptions, progress: Progress) -> LabOptions:
+    """The machine of these options with a Linux L1 and in it a Linux L2, both of the lab's usual
+    kernel, and the memory that takes."""
+    if options.overlay is not None:
+        raise LabError("a Linux L2 comes with an overlay of its own")
+    return replace(
+        options,
+        overlay=overlay(DEFAULT, progress),
+        append=f"{options.append} {L2_IS_LINUX}".strip(),
+        memory=max(options.memory, L2_IS_LINUX_MEMORY),
+    )
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -85,25 +121,38 @@ def _firmware(name: str, folders: list[str]) -> Path:
     raise LabError(f"QEMU has no {name}; install the package qemu-system-data")
 
 
-def _initramfs(chosen: UnpackedKernel, l2vmm: Path) -> bytes:
-    _output(["make", "-s", "-C", str(SOURCES), f"O={l2vmm.parent}"])
-    return gzip.compress(b"".join(pack(_entries(chosen, l2vmm))), 6, mtime=0)
+def _packed(entries: Iterator[Entry]) -> bytes:
+    return gzip.compress(b"".join(pack(entries)), 6, mtime=0)
 
 
-def _entries(chosen: UnpackedKernel, l2vmm: Path) -> Iterator[Entry]:
-    for folder in ("bin", "dev"):
-        yield Entry(folder, stat.S_IFDIR | 0o755)
-    yield Entry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE)
-    yield Entry("init", stat.S_IFREG | 0o755, (SOURCES / "l1-init").read_bytes())
-    yield Entry("l2vmm", stat.S_IFREG | 0o755, l2vmm.read_bytes())
-    yield Entry("bin/busybox", stat.S_IFREG | 0o755, busybox().read_bytes())
-    for applet in APPLETS:
-        yield Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
+def _l1(chosen: UnpackedKernel, built: Path) -> Iterator[Entry]:
+    yield from _userland(SOURCES / "l1-init", APPLETS)
+    for name in PROGRAMS:
+        yield _program(built / name)
     for name in MODULES:
         module = chosen.module(name)
         if module is None:
             raise LabError(f"Linux {chosen.release} has no module {name}")
         yield Entry(f"{name}.ko", stat.S_IFREG | 0o644, module_content(module))
+
+
+def _l2(built: Path) -> Iterator[Entry]:
+    yield from _userland(SOURCES / "l2-init", L2_APPLETS)
+    yield _program(built / "park")
+
+
+def _userland(init: Path, applets: tuple[str, ...]) -> Iterator[Entry]:
+    for folder in ("bin", "dev"):
+        yield Entry(folder, stat.S_IFDIR | 0o755)
+    yield Entry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE)
+    yield Entry("init", stat.S_IFREG | 0o755, init.read_bytes())
+    yield Entry("bin/busybox", stat.S_IFREG | 0o755, busybox().read_bytes())
+    for applet in applets:
+        yield Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
+
+
+def _program(path: Path) -> Entry:
+    return Entry(path.name, stat.S_IFREG | 0o755, path.read_bytes())
 
 
 def _output(command: list[str]) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bochs_lab import linux_l1
 from bochs_lab import snapshot as lab
 from bochs_lab.console import facts
 from bochs_lab.errors import LabError
 from bochs_lab.options import LabOptions
+from bochs_lab.progress import Silent
 from bochs_lab.replay import Replay
 
 LAB = Path(__file__).resolve().parents[2] / "scripts" / "lab"
@@ -43,6 +45,11 @@ def test_the_kernel_line_follows_the_options() -> None:
     assert {"pti=on", "lab.first=3"} <= set(hardened)
     assert "lab.l1=states" in LabOptions(states=True, park="nx").kernel_line.split()
     assert "noxsave" in LabOptions(kernel="7.2").kernel_line.split()
+
+
+def test_a_linux_l2_has_an_overlay_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="overlay"):
+        linux_l1.with_linux_l2(LabOptions(overlay=tmp_path), Silent())
 
 
 def test_facts_are_the_json_lines_of_a_console() -> None:
