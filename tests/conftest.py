@@ -51,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--whole", action="store_true", help="over kgdb: watch every fault, which takes 9 minutes"
     )
+    group.addoption(
+        "--linux-l2", action="store_true", help="run the tests marked so, and no others"
+    )
     group.addoption("--matrix", action="store_true", help="print a table of kernels and results")
 
 
@@ -71,6 +74,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kernel_line" in metafunc.fixturenames:
         lines = metafunc.config.getoption("--kernels")
         metafunc.parametrize("kernel_line", lines, scope="session", indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes a named command of its own is not a part of the usual tests."""
+    asked = bool(config.getoption("--linux-l2"))
+    marked = [bool(item.get_closest_marker("linux_l2")) for item in items]
+    others = [item for item, mark in zip(items, marked) if mark is not asked]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item, mark in zip(items, marked) if mark is asked]
 
 
 @pytest.hookimpl(tryfirst=True)
