@@ -1,8 +1,86 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debug nested EPT on a Linux KVM host from outside: see README.md.
 
+    import gdb_nept
+
+    with gdb_nept.open_dump("memory.raw") as target:
+        vcpu = target.vcpu()
+        print(vcpu.walk(gdb_nept.L2Phys(0x2000000)).verdict.sentence)
+
+The names below are the API, and stay; what they come from is read when one is first asked for.
 Read the package from the machine outwards: arch, memory, walk (the SDM's part), target, kvm
 (Linux's part), nested (both together), render and commands (what a user sees).
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
+    from gdb_nept.api import Target, Vcpu, Vm, Walked, attach, open_dump
+    from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
+    from gdb_nept.nested.agreement import Agreement, Fault, Verdict
+    from gdb_nept.nested.spaces import Memory, Pages
+    from gdb_nept.nested.table import Table
+    from gdb_nept.predict.access import Access, Op, Stage
+    from gdb_nept.predict.linear import LinearAccess
+    from gdb_nept.walk.runs import Hole, Run, Unread
+
 __version__ = "0.1.0"
+
+_PLACES = {
+    "address": ("HostPhys", "L1Phys", "L2Phys", "L2Virt"),
+    "api": ("Target", "Vcpu", "Vm", "Walked", "attach", "open_dump"),
+    "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
+    "nested.agreement": ("Agreement", "Fault", "Verdict"),
+    "nested.spaces": ("Memory", "Pages"),
+    "nested.table": ("Table",),
+    "predict.access": ("Access", "Op", "Stage"),
+    "predict.linear": ("LinearAccess",),
+    "walk.runs": ("Hole", "Run", "Unread"),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "Access",
+    "Agreement",
+    "BadInput",
+    "Fault",
+    "Hole",
+    "HostPhys",
+    "L1Phys",
+    "L2Phys",
+    "L2Virt",
+    "LinearAccess",
+    "Memory",
+    "MemoryUnreadable",
+    "NeptError",
+    "NoGuest",
+    "NoKernel",
+    "Op",
+    "Pages",
+    "Run",
+    "Stage",
+    "Table",
+    "Target",
+    "Unread",
+    "Vcpu",
+    "Verdict",
+    "Vm",
+    "Walked",
+    "attach",
+    "open_dump",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

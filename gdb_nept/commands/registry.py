@@ -315,9 +315,9 @@ def _tell(piece: str) -> None:
 _registered: list[GdbContext] = []  # a second `source` finds here that all is done
 
 
-def register() -> None:
+def register() -> GdbContext:
     if _registered:
-        return
+        return _registered[0]
     context = GdbContext()
     _registered.append(context)
     NeptPrefix()
@@ -331,3 +331,4 @@ def register() -> None:
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)
     NeptReload(context)
+    return context

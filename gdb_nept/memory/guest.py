@@ -8,6 +8,7 @@ file knows no Linux.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
@@ -66,3 +67,12 @@ class GuestMemory:
             parts.append(self._host.read(self.host_physical(L1Phys(place)), count))
             place += count
         return b"".join(parts)
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Where there may be memory, (low, high) in order; slots that overlap count once."""
+        end = 0
+        for span in sorted(self.spans, key=lambda one: one.start):
+            low, high = max(int(span.start), end), span.start + span.size
+            if low < high and not span.why_not:
+                yield low, high
+            end = max(end, high)

@@ -136,21 +136,27 @@ class Session:
         nested = chosen.vcpu.nested
         if nested is not None and nested.hflags.smm:
             return memslots(chosen.owner.value, 1)
-        if chosen.owner.slots is None:
-            why = "; ".join(each for each in chosen.owner.problems if each.startswith("memslots"))
-            raise NoGuest(f"the memslots of VM {chosen.vm} cannot be read: {why}")
-        return chosen.owner.slots
+        return self.slots_of(chosen.owner)
+
+    def slots_of(self, vm: Vm) -> MemSlots:
+        """Those outside SMM."""
+        if vm.slots is None:
+            why = "; ".join(each for each in vm.problems if each.startswith("memslots"))
+            raise NoGuest(f"the memslots of VM {vm.index} cannot be read: {why}")
+        return vm.slots
 
     def l1_memory(self, chosen: Chosen) -> GuestMemory:
         """L1 physical memory, as KVM finds L1's tables in it."""
+        return self.memory_of(chosen.owner, self.slots(chosen))
 
+    def memory_of(self, vm: Vm, slots: MemSlots) -> GuestMemory:
         spans = tuple(
             Span(slot.start, slot.size, slot.userspace_addr, no_table_in(self.kernel, slot))
-            for slot in self.slots(chosen).slots
+            for slot in slots.slots
         )
 
         def translate(address: HostVirt) -> HostPhys:
-            found = self.host_walk(chosen.owner, address)
+            found = self.host_walk(vm, address)
             if found.physical is None:
                 raise MemoryUnreadable(address, 1, f"in the process that runs L1: {found.why}")
             return found.physical

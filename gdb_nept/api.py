@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The objects of the Python API: a host, its VMs, their vCPUs, and what L2 can reach on each.
+
+Addresses are integers of the types of gdb_nept.address (L2Phys, L1Phys, HostPhys), sizes are bytes,
+and every error is a NeptError.  A target that runs between two questions is read anew by `drop()`;
+an object taken before stays as it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.journey import Journey
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.spaces import L2Memory, Memory
+from gdb_nept.nested.table import Table
+from gdb_nept.nested.verdict import Agreement, Fault, Verdict, verdict
+
+if TYPE_CHECKING:
+    from gdb_nept.judge.check import Check
+    from gdb_nept.kvm import vcpu, vm
+    from gdb_nept.kvm.memslots import Slot
+    from gdb_nept.kvm.shadow_page import ShadowPages
+    from gdb_nept.kvm.vmcs12 import Vmcs12
+    from gdb_nept.predict.access import Access
+    from gdb_nept.predict.linear import LinearAccess, LinearPrediction
+    from gdb_nept.predict.outcome import Prediction
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Where an L2 physical address leads by each of the three ways, and what that means."""
+
+    journey: Journey
+    verdict: Verdict
+
+    @property
+    def l1(self) -> L1Phys | None:
+        """Where EPT12 leads; None where it does not translate (`journey.ept12.stop` says why)."""
+        return self.journey.ept12.address
+
+    @property
+    def host(self) -> HostPhys | None:
+        """Where EPT12, the memslot and the host's page tables lead; None if nowhere."""
+        return self.journey.host_physical
+
+    @property
+    def agreement(self) -> Agreement:
+        return self.verdict.agreement
+
+    @property
+    def fault(self) -> Fault:
+        return self.verdict.fault
+
+
+class Vcpu:
+    """One vCPU of a VM, and the L2 that L1 runs on it."""
+
+    def __init__(self, session: Session, chosen: Chosen) -> None:
+        self._session = session
+        self._chosen = chosen
+
+    @property
+    def number(self) -> int:
+        """Its index in its VM."""
+        return self._chosen.place
+
+    @property
+    def state(self) -> vcpu.Vcpu:
+        """What KVM keeps of it, decoded."""
+        return self._chosen.vcpu
+
+    @property
+    def nested(self) -> bool | None:
+        """Whether it is in VMX operation: an L1 hypervisor runs on it.  None if not known."""
+        nested = self._chosen.vcpu.nested
+        return None if nested is None else nested.vmxon
+
+    @property
+    def l2_active(self) -> bool | None:
+        """Whether L2 runs on it, and not L1.  None if not known."""
+        nested = self._chosen.vcpu.nested
+        return None if nested is None else nested.l2_active
+
+    def vmcs12(self) -> Vmcs12:
+        """The VMCS that L1 runs L2 with.  Raises NoGuest where L1 has loaded none."""
+        return self._session.vmcs12(self._chosen)
+
+    @property
+    def ept12(self) -> Table[L2Phys, L1Phys]:
+        """L1's tables for L2.  Raises NoGuest where L1 uses no EPT, or runs no L2."""
+        return Table(self._session, self._chosen, Which.L1)
+
+    @property
+    def ept02(self) -> Table[L2Phys, HostPhys]:
+        """KVM's shadow of EPT12, which the processor uses for L2.  Raises NoGuest if there is none
+        now."""
+        return Table(self._session, self._chosen, Which.SHADOW)
+
+    @property
+    def ept01(self) -> Table[L1Phys, HostPhys]:
+        """KVM's tables for L1.  Raises NoGuest if there are none now."""
+        return Table(self._session, self._chosen, Which.HOST)
+
+    def walk(self, address: L2Phys) -> Walked:
+        """As nept-walk.  Raises NoGuest where L1 uses no EPT, BadInput for what is no physical
+        address."""
+        journey = self._session.journey(self._chosen, address)
+        return Walked(journey, verdict(journey))
+
+    def predict(self, access: Access, model: str = "kvm") -> Prediction[L1Phys]:
+        """Which exit an access of L2's to an L2 physical address must cause, from the tables alone.
+        `model` is one of nept-predict's.  Raises BadInput, NoGuest."""
+        from gdb_nept.judge.oracle import oracle
+
+        return oracle(self._session, self._chosen, model).physical(access)
+
+    def predict_linear(self, access: LinearAccess, model: str = "kvm") -> LinearPrediction:
+        """The same of an access to an L2 linear address, L2's own tables walked first."""
+        from gdb_nept.judge.oracle import oracle
+        from gdb_nept.nested.guest_registers import guest_registers
+
+        paging = guest_registers(self._session, self._chosen).paging
+        return oracle(self._session, self._chosen, model).linear(access, paging)
+
+    def check(self, model: str = "kvm") -> Check:
+        """As nept-check: the last EPT exit that L1 saw, held against the prediction."""
+        from gdb_nept.judge.check import check
+        from gdb_nept.judge.features import named_model
+
+        return check(self._session, self._chosen, named_model(self._session, self._chosen, model))
+
+    @property
+    def l2_memory(self) -> Memory[L2Phys]:
+        """L2's physical memory, through EPT12.  Raises NoGuest where L1 uses no EPT."""
+        return Memory(L2Memory(self._session, self._chosen))
+
+    @property
+    def memory(self) -> Memory[L1Phys]:
+        """L1's physical memory, in the address space that this vCPU is in (SMM has its own)."""
+        return Memory(self._session.l1_memory(self._chosen))
+
+
+class Vm:
+    """One VM of the host's: an L1."""
+
+    def __init__(self, session: Session, found: vm.Vm) -> None:
+        self._session = session
+        self._found = found
+
+    @property
+    def number(self) -> int:
+        """Its number in nept-vms, from the oldest on."""
+        return self._found.index
+
+    @property
+    def state(self) -> vm.Vm:
+        """What KVM keeps of it, decoded; `state.problems` is what could not be read."""
+        return self._found
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs it; None once that is gone."""
+        return self._found.pid
+
+    @property
+    def vcpus(self) -> tuple[Vcpu, ...]:
+        """Those that can be read; `state.unread` are the others."""
+        return tuple(Vcpu(self._session, Chosen(self._found, one)) for one in self._found.vcpus)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Its memslots, lowest first.  Raises NoGuest where they cannot be read."""
+        return self._session.slots_of(self._found).slots
+
+    @property
+    def memory(self) -> Memory[L1Phys]:
+        """L1's physical memory outside SMM.  Raises NoGuest where the memslots cannot be read."""
+        return Memory(self._session.memory_of(self._found, self._session.slots_of(self._found)))
+
+    def shadow_pages(self) -> ShadowPages:
+        """What KVM keeps of each table of its shadow MMU: all of EPT02's.  Raises
+        MemberMissing."""
+        from gdb_nept.kvm.shadow_page import shadow_mmu_pages
+
+        return shadow_mmu_pages(self._found.value)
+
+
+class Target:
+    """A host, live or in a dump: a context manager, within which it is held for reading."""
+
+    def __init__(self, session: Session, name: str, scope: AbstractContextManager[None]) -> None:
+        self.session = session
+        self.name = name
+        self._scope = scope
+
+    def __enter__(self) -> Target:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+
+    @property
+    def release(self) -> str:
+        """Of L0's kernel: "6.1.0-37-amd64"."""
+        return self.session.kernel.release
+
+    def vms(self) -> Iterator[Vm]:
+        """The VMs, oldest first.  Raises NoGuest where there is no KVM."""
+        return (Vm(self.session, one) for one in self.session.vms().vms)
+
+    def vcpu(self, vm: int | None = None, vcpu: int | None = None) -> Vcpu:
+        """One vCPU by its numbers in nept-vms; without them the one on which L2 is active, or the
+        only one in VMX operation.  Raises NoGuest, which says what there is to choose from."""
+        return Vcpu(self.session, self.session.pick(vm, vcpu))
+
+    def drop(self) -> None:
+        """Forget what was read: the target has run."""
+        self.session.drop()
+
+
+def open_dump(path: Path | str, types: Sequence[Path | str] = ()) -> Target:
+    """A dump of a host's physical memory, of every kind that `nept --dump` takes.
+
+    `types` are files to take types from where the dump has none, as for --btf.  Raises BadInput for
+    a file that is no such dump, NoKernel where no Linux is in it.
+    """
+    context = DumpContext(Path(path), [Path(one) for one in types])
+    return Target(context.session(), f"dump {path}", nullcontext())
+
+
+def attach() -> Target:
+    """What gdb is attached to.  Works inside gdb alone; raises NeptError elsewhere, and where gdb
+    is attached to no Linux."""
+    try:
+        from gdb_nept.commands import registry
+    except ImportError:
+        raise BadInput("attach() works inside gdb alone", "Without gdb: open_dump(PATH).") from None
+    context = registry.register()
+    with context.target.command():
+        session = context.session()
+    return Target(session, "gdb's target", context.target.command())
+
+
+__all__ = ["NeptError", "Target", "Vcpu", "Vm", "Walked", "attach", "open_dump"]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The physical memory of L1 and of L2, to be read in pieces or as a whole.
+
+What cannot be read is a value here, an Unread: never a zero, and never a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, cast
+
+from gdb_nept.address import L1Phys, L2Phys
+from gdb_nept.errors import MemoryUnreadable, NoMemory
+from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.result import Cause
+from gdb_nept.walk.runs import Hole, Unread
+from gdb_nept.walk.scan import Scan
+
+Address = TypeVar("Address", bound=int)
+SpaceIn = TypeVar("SpaceIn", bound=int, contravariant=True)
+
+
+class Readable(Protocol[SpaceIn]):
+    """A physical memory that knows where it has any."""
+
+    def read(self, address: SpaceIn, size: int) -> bytes: ...
+
+    def extents(self) -> Iterator[tuple[int, int]] | Iterator[tuple[int, int] | Unread]:
+        """Where it may have memory, (low, high), in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pages:
+    """`data` is what lies from `start` on."""
+
+    start: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+class Memory(Generic[Address]):
+    """The memory of one physical address space."""
+
+    def __init__(self, below: Readable[Address]) -> None:
+        self.below = below
+
+    def read(self, address: Address, size: int) -> bytes | Unread:
+        """`size` bytes at `address`, all of them or none."""
+        try:
+            return self.below.read(address, size)
+        except MemoryUnreadable as error:
+            return Unread(int(address), int(address) + size, error.message)
+
+    def extents(self) -> Iterator[tuple[int, int] | Unread]:
+        """Where there may be memory, (low, high) in order: L1's memslots, or what EPT12 maps."""
+        yield from self.below.extents()
+
+    def pages(self) -> Iterator[Pages | Unread | Hole]:
+        """All of it, in order, page by page: what cannot be read is an Unread, and a Hole is what
+        has no page: the VMM's process has not touched it, or EPT12 maps it to no memory."""
+        for extent in self.extents():
+            if isinstance(extent, Unread):
+                yield extent
+                continue
+            for place in range(extent[0], extent[1], PAGE_SIZE):
+                yield self._page(place, min(PAGE_SIZE, extent[1] - place))
+
+    def _page(self, place: int, size: int) -> Pages | Unread | Hole:
+        try:
+            return Pages(place, self.below.read(cast(Address, place), size))
+        except NoMemory:
+            return Hole(place, place + size)
+        except MemoryUnreadable as error:
+            return Unread(place, place + size, error.message)
+
+
+class L2Memory:
+    """L2's, through EPT12 and L1's.  What EPT12 does not let L2 read is memory all the same if an
+    entry leads there.  Raises NoGuest where L1 uses no EPT."""
+
+    def __init__(self, session: Session, chosen: Chosen) -> None:
+        self._ept = session.ept(chosen, Which.L1)
+        self._l1 = session.l1_memory(chosen)
+
+    def l1(self, address: L2Phys) -> L1Phys:
+        """Raises NoMemory where EPT12 maps nothing, MemoryUnreadable where it cannot be read."""
+        walk = walk_ept(self._l1, self._ept.eptp, address, self._ept.cpu)
+        if walk.address is not None:
+            return walk.address
+        why = walk.stop.why if walk.stop else "EPT12 leads nowhere"
+        unread = walk.stop is not None and walk.stop.cause is Cause.UNREADABLE
+        raise (MemoryUnreadable if unread else NoMemory)(address, 1, why)
+
+    def read(self, address: L2Phys, size: int) -> bytes:
+        parts = []
+        place, end = int(address), int(address) + size
+        while place < end:
+            count = min(end - place, PAGE_SIZE - (place & PAGE_MASK))
+            parts.append(self._l1.read(self.l1(L2Phys(place)), count))
+            place += count
+        return b"".join(parts)
+
+    def extents(self) -> Iterator[tuple[int, int] | Unread]:
+        scan: Scan[L2Phys, L1Phys] = Scan(
+            self._l1, self._ept.eptp, self._ept.cpu, 0, self._ept.eptp.reach
+        )
+        for one in scan.found():
+            if isinstance(one, Unread):
+                yield one
+            elif one.stop is None:
+                yield one.start, one.end
