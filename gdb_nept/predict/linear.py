@@ -24,6 +24,7 @@ from gdb_nept.walk.linear_address import not_canonical, too_wide, unmasked, wrap
 from gdb_nept.walk.paging import (
     Fault,
     GuestPaging,
+    GuestStep,
     LinearWalk,
     Reference,
     TableAccess,
@@ -33,13 +34,20 @@ from gdb_nept.walk.paging import (
 
 @dataclass(frozen=True)
 class LinearAccess:
-    """`size` bytes at `linear`; `user` is CPL 3, `emulated` an access of KVM's emulator for L2."""
+    """`size` bytes at `linear`; `user` is CPL 3, `emulated` an access of KVM's emulator for L2,
+    `implicit` the processor's own to a system structure (GDT, LDT, IDT, TSS), at any CPL."""
 
     linear: L2Virt
     size: int
     op: Op
     user: bool = False
     emulated: bool = False
+    implicit: bool = False
+    shadow_stack: bool = False
+
+    @property
+    def lam_exempt(self) -> bool:
+        return self.op is Op.FETCH or self.implicit
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ class LinearPrediction:
     """`access` and `prediction` are of the access that decides: the first that does not go
     through, or the last one.  With a `fault` it is L2's own page fault that comes first, at
     `linear`; with `refused`, which says why, the processor refuses the address itself.  `before`
-    are the accesses that went through, in order."""
+    are the accesses that went through, in order.  `steps` are L2's entries that were read for
+    `linear`; `walk` is how it translates, if all of them were.  `doubts` are what the answer hangs
+    on and nobody told."""
 
     linear: L2Virt
     access: Access | None
@@ -55,6 +65,9 @@ class LinearPrediction:
     fault: Fault | None
     before: tuple[Access, ...]
     refused: str = ""
+    steps: tuple[GuestStep, ...] = ()
+    walk: LinearWalk | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -96,15 +109,18 @@ def predict_linear(
             f"L2 has no linear address {access.linear:#x}: it is not in IA-32e mode, where they "
             "have 32 bits"
         )
-    access = replace(access, linear=unmasked(paging, access.linear, access.op is Op.FETCH))
+    access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
     for end in (access.linear, _last_byte(paging, access)):
         if refused := not_canonical(paging, end):
             return LinearPrediction(end, None, None, None, (), refused)
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
+    doubts: list[str] = []
     found: LinearPrediction | None = None
     for piece in _pieces(paging, access):
         found = _translate(eyes, access, piece, before)
+        doubts += [one for one in found.doubts if one not in doubts]
+        found = replace(found, doubts=tuple(doubts))
         if found.outcome is not Outcome.TRANSLATED:
             return found
         if found.access is not None:
@@ -129,7 +145,9 @@ def _translate(
     eyes: Eyes, whole: LinearAccess, linear: L2Virt, before: list[Access]
 ) -> LinearPrediction:
     writes = whole.op in (Op.WRITE, Op.RMW)
-    reference = Reference(linear, writes, whole.op is Op.FETCH, whole.user)
+    reference = Reference(
+        *(linear, writes, whole.op is Op.FETCH, whole.user), whole.implicit, whole.shadow_stack
+    )
     walker = walk_linear(eyes.paging, reference)
     sent: int | None = None
     while True:
@@ -141,18 +159,25 @@ def _translate(
         access = _table_access(wanted, whole, linear)
         prediction = eyes.predict(access)
         if prediction.outcome is not Outcome.TRANSLATED or prediction.hpa is None:
-            return LinearPrediction(linear, access, prediction, None, tuple(before))
+            return LinearPrediction(
+                linear, access, prediction, None, tuple(before), steps=wanted.done
+            )
         try:
             sent = int.from_bytes(eyes.memory.read(prediction.hpa, wanted.size), "little")
         except MemoryUnreadable as error:
             unknown = replace(prediction, outcome=Outcome.UNKNOWN, why=str(error))
-            return LinearPrediction(linear, access, unknown, None, tuple(before))
+            return LinearPrediction(linear, access, unknown, None, tuple(before), steps=wanted.done)
         before.append(access)
+    doubts = (walk.unknown,) if walk.unknown else ()
+    found = LinearPrediction(
+        linear, None, None, walk.fault, tuple(before), steps=walk.steps, walk=walk, doubts=doubts
+    )
     if walk.fault is not None or walk.gpa is None:
-        return LinearPrediction(linear, None, None, walk.fault, tuple(before))
+        return found
     final = _final_access(walk, walk.gpa, whole)
-    final = replace(final, unpaged=eyes.paging.mode is None)
-    return LinearPrediction(linear, final, eyes.predict(final), None, tuple(before))
+    cr0 = eyes.paging.cr0
+    final = replace(final, unpaged=not cr0.paging, real_mode=not cr0.protection)
+    return replace(found, access=final, prediction=eyes.predict(final))
 
 
 def _table_access(wanted: TableAccess, whole: LinearAccess, linear: L2Virt) -> Access:
@@ -170,5 +195,6 @@ def _final_access(walk: LinearWalk, gpa: L2Phys, whole: LinearAccess) -> Access:
         gla=walk.linear,
         linear_writable=walk.writable,
         linear_execute_disable=walk.execute_disable,
+        shadow_stack=whole.shadow_stack,
         emulated=whole.emulated,
     )

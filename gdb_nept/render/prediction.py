@@ -66,7 +66,8 @@ def linear_page(
 ) -> Page:
     """The access at a linear address, the accesses before the one that decides, the registers."""
     model = by.model.name
-    doubts = (*by.doubts, *(f"not known: {each}" for each in registers.lost))
+    lost = (f"not known: {each}" for each in registers.lost)
+    doubts = (*by.doubts, *lost, *found.doubts)
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
     head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}; model {model}"

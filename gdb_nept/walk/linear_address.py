@@ -20,7 +20,7 @@ LAM48, LAM57 = 48, 57  # bits of a pointer that are translated
 
 def unmasked(paging: GuestPaging, linear: L2Virt, fetch: bool) -> L2Virt:
     """The address that is translated: without what LAM lets L2 keep in its upper bits.  A fetch
-    knows no LAM."""
+    and an implicit access to a system structure, told alike, know no LAM."""
     width = _lam_width(paging, bool(linear & TOP))
     if fetch or width is None:
         return linear
