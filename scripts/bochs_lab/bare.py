@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from . import cache, ram, runtime
-from .bochs import CONFIGURATION, Bochs, executable
+from .bochs import Bochs
 from .console import Console, facts
+from .emulator import Emulator
 from .errors import BochsDied, BootFailed, LabError
 from .guests import Guests
 from .options import Timeouts
@@ -44,11 +45,11 @@ class BareOptions:
     words: str = "quiet=1"
     image: str = "l1.elf"
     memory: int = MEMORY
+    emulator: Emulator = field(default_factory=Emulator)
     timeouts: Timeouts = field(default_factory=Timeouts)
 
-    @property
-    def key(self) -> str:
-        machine = [CONFIGURATION, cache.file_digest(executable()), str(self.memory)]
+    def key(self, progress: Progress) -> str:
+        machine = self.emulator.key(self.memory, progress)
         digests = [cache.file_digest(self.guests.folder / name) for name in self.files]
         return cache.key_of([*digests, self.words, _GRUB, *machine])
 
@@ -63,22 +64,29 @@ def ensure(options: BareOptions, progress: Optional[Progress] = None) -> Path:
     missing = [name for name in options.files if not (options.guests.folder / name).is_file()]
     if missing:
         raise LabError(f"{options.guests.folder} has no {', '.join(missing)}")
-    return cache.artifact("bare", options.key, lambda folder: _take(options, folder, teller))
+    return cache.artifact(
+        "bare", options.key(teller), lambda folder: _take(options, folder, teller)
+    )
 
 
 def _take(options: BareOptions, target: Path, progress: Progress) -> None:
     with runtime.scratch("bare") as folder:
         progress.stage("starting L1 on a bare machine")
-        with closing(_powered_on(folder, options)) as bochs, closing(ram.locate(bochs)) as memory:
+        with (
+            closing(_powered_on(folder, options, progress)) as bochs,
+            closing(ram.locate(bochs)) as memory,
+        ):
             console = Console(bochs.serial)
             seconds = _run(bochs, console, options, progress)
             progress.stage(f"{seconds:.0f} s: L1 is done; taking the snapshot")
             _write(bochs, memory, console, target, seconds)
 
 
-def _powered_on(folder: Path, options: BareOptions) -> Bochs:
+def _powered_on(folder: Path, options: BareOptions, progress: Progress) -> Bochs:
     iso = _make_iso(folder, options)
-    return Bochs(folder, iso, options.memory, options.timeouts.command)
+    text = options.emulator.template.format(memory=options.memory, iso=iso)
+    command = options.emulator.command(progress)
+    return Bochs(command, text, folder, options.memory, options.timeouts.command)
 
 
 def _make_iso(folder: Path, options: BareOptions) -> Path:

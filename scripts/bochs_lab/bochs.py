@@ -8,7 +8,6 @@ Bochs runs in a network namespace of its own, where the machine allows that.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -17,45 +16,14 @@ from typing import Optional
 
 import pexpect
 
-from .errors import BochsDied, LabError
+from .errors import BochsDied
 
-CONFIGURATION = """\
-config_interface: textconfig
-display_library: rfb, options="timeout=0"
-cpu: model=corei7_skylake_x, count=1, ips=40000000, reset_on_triple_fault=0, ignore_bad_msrs=1
-memory: guest={memory}, host={memory}
-romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
-vgaromimage: file=/usr/share/vgabios/vgabios.bin
-pci: enabled=1, chipset=i440fx
-ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-ata0-master: type=cdrom, path={iso}, status=inserted
-boot: cdrom
-log: bochs.log
-panic: action=report
-error: action=ignore
-info: action=ignore
-debug: action=ignore
-com1: enabled=1, mode=file, dev=serial.txt
-magic_break: enabled=1
-clock: sync=none
-speaker: enabled=0
-mouse: enabled=0
-sound: driver=dummy
-"""
 SERIAL = "serial.txt"
 _PROMPT = r"<bochs:\d+> "
 _PROMPT_LENGTH = 40  # characters at most; how far back to look for one
 _READ_SIZE = 1 << 16
 _WORDS = 300  # characters of its last output to quote
 _POLL = 0.5  # seconds between two looks at a machine that runs
-
-
-def executable() -> Path:
-    """Bochs' binary."""
-    found = shutil.which("bochs-bin") or shutil.which("bochs")
-    if found is None:
-        raise LabError("no bochs; install the packages bochs, bochsbios and vgabios")
-    return Path(found)
 
 
 def _isolation() -> list[str]:
@@ -72,15 +40,14 @@ class Bochs:
     """The process.  It starts at the debugger's prompt, before the first instruction."""
 
     def __init__(
-        self, folder: Path, iso: Path, memory: int, timeout: float, more: str = ""
+        self, command: list[str], configuration: str, folder: Path, memory: int, timeout: float
     ) -> None:
-        """`more` is added to its configuration."""
+        """`command` is the program, with what comes before the arguments of this run."""
         self.folder = folder
         self.memory = memory
         self._timeout = timeout
-        text = CONFIGURATION.format(memory=memory, iso=iso) + more
-        (folder / "bochsrc").write_text(text)
-        words = [*_isolation(), str(executable()), "-q", "-f", "bochsrc"]
+        (folder / "bochsrc").write_text(configuration)
+        words = [*_isolation(), *command, "-q", "-f", "bochsrc"]
         environment = {**os.environ, "TERM": "dumb"}
         self._child = pexpect.spawn(
             words[0],

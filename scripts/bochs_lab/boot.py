@@ -44,7 +44,7 @@ def parked(options: LabOptions, image: Image, progress: Progress) -> Iterator[Ma
         progress.stage("starting Bochs")
         with ExitStack() as held:
             line = held.enter_context(closing(SerialLine())) if options.kgdb else None
-            bochs = held.enter_context(closing(_powered_on(folder, options, image, line)))
+            bochs = held.enter_context(closing(_powered_on(folder, options, image, line, progress)))
             progress.stage("locating the machine's memory")
             memory = held.enter_context(closing(ram.locate(bochs)))
             told = console.Console(bochs.serial)
@@ -65,10 +65,16 @@ def proceed(machine: Machine, options: LabOptions, image: Image, progress: Progr
 
 
 def _powered_on(
-    folder: Path, options: LabOptions, image: Image, line: Optional[SerialLine]
+    folder: Path,
+    options: LabOptions,
+    image: Image,
+    line: Optional[SerialLine],
+    progress: Progress,
 ) -> Bochs:
-    more = line.configuration if line else ""
-    return Bochs(folder, image.iso, options.memory, options.timeouts.command, more)
+    text = options.emulator.template.format(memory=options.memory, iso=image.iso)
+    text += line.configuration if line else ""
+    command = options.emulator.command(progress)
+    return Bochs(command, text, folder, options.memory, options.timeouts.command)
 
 
 def _run(machine: Machine, progress: Progress) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from . import (
     runtime,
     snapshot,
 )
+from .emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
 from .errors import LabError
 from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
 from .progress import Lines, for_stream
@@ -132,6 +133,7 @@ def _bare(parsed: argparse.Namespace, teller: Lines) -> int:
     """Run L1 alone, with no L0 under it, and tell where its memory is kept"""
     built = guests.guests(parsed.guests, teller)
     wanted = bare.BareOptions(built, parsed.words, "states.elf" if parsed.states else "l1.elf")
+    wanted = replace(wanted, emulator=Emulator(parsed.bochs, parsed.cpu))
     _say(teller, str(bare.ensure(wanted, teller)))
     return 0
 
@@ -258,11 +260,19 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
         add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
         add("--states", action="store_true", help="the L1 that does what hypervisors do")
         add("--words", default="", metavar="WORDS", help="of L1's command line: quiet=1")
+        _add_processor(add)
     elif name == "overlay":
         add("overlay", choices=["linux-kvm"], help="L1: Linux with KVM, in QEMU")
         add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L1's kernel")
     elif name == "status":
         add("--json", action="store_true", help="as JSON")
+
+
+def _add_processor(add: Callable[..., Any]) -> None:
+    add("--bochs", choices=VERSIONS, default=INSTALLED, help="its version; 3.0 is built once")
+    add(
+        "--cpu", default=SKYLAKE, metavar="MODEL", help=f"of Bochs' processors (default: {SKYLAKE})"
+    )
 
 
 def _shaping_options() -> argparse.ArgumentParser:
@@ -271,6 +281,7 @@ def _shaping_options() -> argparse.ArgumentParser:
     add = parser.add_argument_group("the machine").add_argument
     usual = Timeouts()
     add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L0's kernel")
+    _add_processor(add)
     add("--kaslr", action="store_true", help="let the kernel choose its addresses")
     add("--pti", action="store_true", help="kernel page-table isolation (default: off)")
     add("--memory", type=int, default=512, metavar="MIB", help=f"up to {BOCHS_MEMORY_LIMIT}")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache, kgdb_kernel
-from .bochs import CONFIGURATION, executable
 from .errors import LabError
 from .guests import guests
 from .initramfs import initramfs
@@ -46,7 +45,7 @@ def image(options: LabOptions, progress: Progress) -> Image:
         _make_iso(folder, chosen.vmlinuz, archive, options.kernel_line)
 
     iso = cache.artifact("iso", key, build) / "lab.iso"
-    processor = [CONFIGURATION, cache.file_digest(executable()), str(options.memory)]
+    processor = options.emulator.key(options.memory, progress)
     machine_key = cache.key_of([key, *processor])
     return Image(iso, chosen, machine_key, cache.key_of([machine_key, options.park]))
 

@@ -8,16 +8,13 @@ source is built only when that is asked for (`refresh`), as newer packages are.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Optional
 
-from . import cache, packages
+from . import builds, cache, packages
 from .errors import LabError
 from .kernels import KERNELS, WITH_KGDB
 from .packages import UnpackedKernel
@@ -34,8 +31,6 @@ _BUILT_BY = {  # the same source gives the same kernel
     "KBUILD_BUILD_USER": "lab",
     "KBUILD_BUILD_HOST": "lab",
 }
-_LOOK = 1.0  # seconds between two looks at a build
-_WORDS = 30  # lines of a build's output to quote
 
 
 def vmlinux(kernel: UnpackedKernel) -> Path:
@@ -102,7 +97,8 @@ def _build_into(folder: Path, package: Path, version: str, progress: Progress) -
     tree = _unpacked(package)
     _configure(tree)
     progress.stage(f"building Linux {version} with kgdb: 6 to 15 minutes")
-    _compile(tree, folder / "build.log", progress)
+    command = ["make", "ARCH=x86_64", builds.JOBS, "bzImage"]
+    builds.run(command, tree, folder / "build.log", progress, _BUILT_BY)
     (folder / "root").mkdir()
     shutil.copy(tree / "arch/x86/boot/bzImage", folder / "root" / "vmlinuz")
     shutil.copy(tree / "vmlinux", folder)
@@ -132,40 +128,3 @@ def _configure(tree: Path) -> None:
     refused = [line for line in wanted if line not in taken]
     if refused:
         raise LabError(f"this kernel's configuration does not take {', '.join(refused)}")
-
-
-def _compile(tree: Path, log: Path, progress: Progress) -> None:
-    jobs = f"-j{os.cpu_count() or 1}"
-    command = ["nice", "make", "-C", str(tree), "ARCH=x86_64", jobs, "bzImage"]
-    start = time.monotonic()
-    with log.open("wb") as output:
-        make = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **_BUILT_BY},
-        )
-        with make:
-            try:
-                while not _ended(make):
-                    progress.tick(time.monotonic() - start, _last_line(log))
-            except BaseException:
-                make.terminate()
-                raise
-    if make.returncode != 0:
-        told = "\n".join(log.read_text(errors="replace").splitlines()[-_WORDS:])
-        raise LabError(f"the kernel does not build:\n{told}")
-
-
-def _ended(make: subprocess.Popen[bytes]) -> bool:
-    try:
-        make.wait(_LOOK)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1].strip() if lines else ""

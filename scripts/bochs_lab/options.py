@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from . import kernels
+from .emulator import INSTALLED, SKYLAKE, Emulator
 from .errors import LabError
 from .kernels import KERNELS, Kernel
 
@@ -57,6 +58,8 @@ class LabOptions:
     guests: Optional[Path] = None
     refresh: bool = False
     states: bool = False  # L1 is states.elf, with the park points STATES
+    bochs: str = INSTALLED
+    cpu: str = SKYLAKE
     kgdb: bool = False  # a kernel built with kgdb, which waits for gdb at `kgdb_points`
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -73,9 +76,15 @@ class LabOptions:
             raise LabError(f"memory must be {LEAST_MEMORY} to {BOCHS_MEMORY_LIMIT} MiB")
         if self.kgdb and self.kernel != kernels.WITH_KGDB:
             raise LabError(f"with kgdb there is only the kernel {kernels.WITH_KGDB}")
+        _ = self.emulator  # which refuses what it does not know
         for folder in (self.overlay, self.guests):
             if folder is not None and not folder.is_dir():
                 raise LabError(f"{folder} is not a directory")
+
+    @property
+    def emulator(self) -> Emulator:
+        """What the machine runs on."""
+        return Emulator(self.bochs, self.cpu)
 
     @property
     def kernel_line(self) -> str:

@@ -143,6 +143,19 @@ def source(wanted: Kernel, work: Path, progress: Progress) -> Path:
     raise LabError(f"apt offers no {package} (suite {wanted.suite})")
 
 
+def source_archive(package: str, suite: str, work: Path, progress: Progress) -> Path:
+    """Download the upstream archive of a source package, which apt holds against its digest."""
+    progress.stage(f"downloading the source of {package}")
+    line = f"deb-src [signed-by={_KEYRING}] {_mirrors()[0]} {suite} main\n"
+    apt = _own_state(cache.root() / "apt" / f"{suite}-sources", line)
+    command = ["apt-get", *apt, "source", "--download-only", "--tar-only", package]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    found = sorted(work.glob(f"{package}_*.orig.tar.*"))
+    if done.returncode != 0 or not found:
+        raise LabError(f"apt offers no source of {package} ({suite}): {_last_line(done.stderr)}")
+    return found[0]
+
+
 def _downloaded(apt: Sequence[str], packages: list[str], work: Path, progress: Progress) -> bool:
     """Download packages into a folder; whether this apt has them."""
     progress.stage(f"downloading {' '.join(packages)}")
@@ -156,14 +169,14 @@ def _apts(wanted: Kernel, progress: Progress) -> Iterator[list[str]]:
     yield []
     folder = cache.root() / "apt" / wanted.suite
     progress.stage(f"reading the package lists of {wanted.suite}")
-    yield _own_state(folder, wanted)
+    yield _own_state(folder, _sources_list(wanted))
 
 
-def _own_state(folder: Path, wanted: Kernel) -> list[str]:
+def _own_state(folder: Path, lines: str) -> list[str]:
     (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     sources = folder / "sources.list"
-    sources.write_text(_sources_list(wanted))
+    sources.write_text(lines)
     options = {
         "Dir::Etc::sourcelist": sources,
         "Dir::Etc::sourceparts": "/dev/null",

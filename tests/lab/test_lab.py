@@ -14,6 +14,7 @@ import pytest
 from bochs_lab import linux_l1
 from bochs_lab import snapshot as lab
 from bochs_lab.console import facts
+from bochs_lab.emulator import Emulator
 from bochs_lab.errors import LabError
 from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
@@ -30,7 +31,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_options_that_cannot_be_are_refused() -> None:
     options: tuple[dict[str, Any], ...] = (
         *({"kernel": "2.6"}, {"park": "nowhere"}, {"memory": 64}),
-        *({"park": "nx"}, {"states": True, "park": "l2"}),
+        *({"park": "nx"}, {"states": True, "park": "l2"}, {"bochs": "2.6"}),
     )
     for bad in options:
         with pytest.raises(LabError):
@@ -50,6 +51,14 @@ def test_the_kernel_line_follows_the_options() -> None:
 def test_a_linux_l2_has_an_overlay_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="overlay"):
         linux_l1.with_linux_l2(LabOptions(overlay=tmp_path), Silent())
+
+
+def test_another_processor_is_another_machine() -> None:
+    usual, built = Emulator(), Emulator("3.0", "tigerlake")
+    assert "model=corei7_skylake_x," in usual.template
+    assert "model=tigerlake," in built.template
+    assert "block_size=128" in built.template
+    assert "sound" not in built.template  # which it is built without
 
 
 def test_facts_are_the_json_lines_of_a_console() -> None:
