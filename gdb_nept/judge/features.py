@@ -16,7 +16,7 @@ from gdb_nept.errors import MemberMissing, TypeMissing
 from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
-from gdb_nept.predict.case import BOCHS, SDM, Hardware
+from gdb_nept.predict.case import SDM, Hardware
 from gdb_nept.predict.kvm import KERNELS, Feature, Kvm
 from gdb_nept.predict.model import NAMES, PROCESSORS, XEN, Model, Reflecting, model
 from gdb_nept.target.ports import CType, Kernel
@@ -87,7 +87,8 @@ def is_attached(name: str) -> bool:
 def model_names(word: str = "") -> list[str]:
     """What --model can be."""
     reflecting = [ATTACHED, *(name for name in NAMES if name in (*KERNELS, XEN))]
-    return [ATTACHED, *NAMES, *(f"{name}@{BOCHS.name}" for name in reflecting)]
+    others = [name for name in PROCESSORS if name != SDM.name]
+    return [ATTACHED, *NAMES, *(f"{one}@{other}" for one in reflecting for other in others)]
 
 
 def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:

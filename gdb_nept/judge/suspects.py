@@ -42,7 +42,7 @@ def suspects_for(asked: Model) -> Iterator[Suspect]:
     for release, features in KERNELS.items():
         whole = Kvm(f"{release} as a whole", features, base.hardware)
         yield Suspect(Reflecting(whole), release=release.partition("-")[2])
-    if base.hardware is not BOCHS:
+    if base.hardware is SDM:
         on_bochs = replace(base, name=f"{base.name} on {BOCHS.name}", hardware=BOCHS)
         says = f"the processor that L0 runs on is {BOCHS.name} (choose model kvm@{BOCHS.name})"
         yield Suspect(Reflecting(on_bochs), says)

@@ -18,7 +18,7 @@ READ, WRITE, FETCH = EptViolation.read.mask, EptViolation.write.mask, EptViolati
 
 
 class Deviation(Enum):
-    """Where Bochs 2.7 departs from the SDM; the function is in bochs/cpu/paging.cc if not said."""
+    """Where Bochs departs from the SDM; the function is in bochs/cpu/paging.cc if not said."""
 
     WALK_WRITE_ONLY = "page-walk accesses with EPT A/D report bit 1 alone (nested walk: BX_WRITE)"
     WALK_UPDATE_UNCHECKED = (
@@ -28,7 +28,6 @@ class Deviation(Enum):
     RMW_WRITE_ONLY = "a read-modify-write reports bit 1 alone (translate_linear: BX_RW is a write)"
     EXECUTE_ONLY_ASSUMED = "X without R is never a misconfiguration (translate_guest_physical)"
     USER_EXECUTE_IN_BIT_13 = "with MBEC, XU is reported in bit 13 (translate_guest_physical)"
-    ADVANCED_WITH_MBEC = "bits 11:9 come with MBEC and not with EPT_VPID_CAP bit 22"
     PML_CHECKED_ALWAYS = "the PML index is checked on every access (update_ept_access_dirty)"
     LARGE_BIT_12_IGNORED = (
         "bit 12 of a 2-MByte or 1-GByte leaf is cleared before the reserved bits are looked at "
@@ -50,16 +49,19 @@ class Hardware:
 
 
 SDM = Hardware("sdm")
-BOCHS = Hardware(
-    "bochs-2.7",
-    frozenset(Deviation),
-    EptpRule(
-        reserved_from=8,
-        withheld=EptVpidCap.walk_length_5.mask,
-        unasked=EptVpidCap.build(walk_length_4=1, memory_type_uc=1, memory_type_wb=1),
-        source="bochs/cpu/vmx.cc is_eptptr_valid()",
-    ),
+_BOCHS_EPTP = EptpRule(
+    reserved_from=8,
+    withheld=EptVpidCap.walk_length_5.mask,
+    unasked=EptVpidCap.build(walk_length_4=1, memory_type_uc=1, memory_type_wb=1),
+    source="bochs/cpu/vmx.cc is_eptptr_valid()",
 )
+#: It has no mode-based execute control.
+BOCHS = Hardware(
+    "bochs-2.7", frozenset(Deviation) - {Deviation.USER_EXECUTE_IN_BIT_13}, _BOCHS_EPTP
+)
+BOCHS_3 = Hardware("bochs-3.0", frozenset(Deviation), _BOCHS_EPTP)
+#: By the version.
+BOCHSES = {each.name.partition("-")[2]: each for each in (BOCHS, BOCHS_3)}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import advised
 from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
-from gdb_nept.predict.case import BOCHS, SDM, Deviation, Hardware
+from gdb_nept.predict.case import BOCHS, BOCHS_3, SDM, Deviation, Hardware
 from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
 from gdb_nept.predict.outcome import Prediction
@@ -138,7 +138,7 @@ class NeptV2:
 
 #: What each name in Prediction.rules says.
 RULES = {each.name: str(each.value) for kind in (Habit, Rule, Deviation) for each in kind}
-PROCESSORS = {each.name: each for each in (SDM, BOCHS)}
+PROCESSORS = {each.name: each for each in (SDM, BOCHS, BOCHS_3)}
 XEN = "xen"
 OTHERS = "a release between, or KVM@PROCESSOR, xen@PROCESSOR"
 NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)

@@ -92,10 +92,6 @@ def _linear(case: Case[Out]) -> Qualification:
 def _advanced(case: Case[Out]) -> Qualification:
     """Bits 11:9, about the linear address, where they are offered and it is known."""
     offered = bool(case.cpu.ept_vpid_cap.advanced_exit)
-    rules: tuple[str, ...] = ()
-    if Deviation.ADVANCED_WITH_MBEC in case.hardware and case.cpu.mbec != offered:
-        offered = case.cpu.mbec
-        rules = (Deviation.ADVANCED_WITH_MBEC.name,)
     access = case.access
     if not offered or access.stage is not Stage.FINAL or case.no_linear_address is None:
         return Qualification(0, EVERYTHING & ~ADVANCED)
@@ -111,7 +107,7 @@ def _advanced(case: Case[Out]) -> Qualification:
             mask &= ~bit
         elif known:
             value |= bit
-    return Qualification(value, mask, rules)
+    return Qualification(value, mask)
 
 
 def _rest(case: Case[Out]) -> Qualification:

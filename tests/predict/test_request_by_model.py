@@ -7,7 +7,7 @@ import pytest
 
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.predict.kvm import KERNELS, Feature
-from gdb_nept.predict.model import NAMES, RULES
+from gdb_nept.predict.model import NAMES, PROCESSORS, RULES
 from tests.predict.tables import Path
 from tests.predict.test_request import access, answered
 
@@ -44,7 +44,7 @@ def test_a_qualification_that_is_none(raw: object) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_controls_that_l1_is_not_offered(name: str) -> None:
-    processor = name in ("sdm", "bochs-2.7")
+    processor = name in PROCESSORS
     for changes in ({"mbec": True}, {"controls": {"ve": True}}):
         found = answered(name, **changes)
         offered = processor or (name == "kvm-7.2" and "mbec" in changes)

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from bochs_lab import kernels
+from bochs_lab.emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
 from bochs_lab.errors import LabError
 from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
-from gdb_nept.predict.case import BOCHS
+from gdb_nept.predict.case import BOCHSES
 from tests.proof.claims import OnProcessor, UnderKvm
-from tests.proof.lab import run_bare, run_kvm
+from tests.proof.lab import USUAL, run_bare, run_kvm
 from tests.proof.proof import UNEXPLAINED, Tally, changes, prove
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "deviations.json"
@@ -30,17 +31,23 @@ SETS: dict[str, dict[str, int | None]] = {
 }
 
 
-def bare_tally(count: int | None, progress: Progress | None = None) -> Tally:
+def bare_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
     """The processor: Bochs' own exits."""
-    return prove(run_bare(count, progress), OnProcessor())
+    claim = OnProcessor(BOCHSES[emulator.version])
+    return prove(run_bare(count, progress, emulator), claim)
 
 
 def kvm_tally(
-    count: int | None, progress: Progress | None = None, line: str = kernels.DEFAULT
+    count: int | None,
+    progress: Progress | None = None,
+    emulator: Emulator = USUAL,
+    line: str = kernels.DEFAULT,
 ) -> Tally:
     """What the KVM of L0's kernel injects, against the model that is probed from that kernel."""
-    found = run_kvm(count, progress, line)
-    model = kvm_model(found.session, found.chosen, BOCHS).model
+    found = run_kvm(count, progress, line, emulator)
+    model = kvm_model(found.session, found.chosen, BOCHSES[emulator.version]).model
     return prove(found.run, UnderKvm(model.kvm))
 
 
@@ -54,7 +61,12 @@ TALLIES: dict[str, Callable[..., Tally]] = {
         if line != kernels.DEFAULT
     },
 }
-USUAL = ("bare", "kvm")
+ORACLES = ("bare", "kvm")  # asked if none is named
+
+
+def named(oracle: str, emulator: Emulator) -> str:
+    """The oracle as the table calls it: the usual emulator needs no name."""
+    return oracle if emulator == USUAL else f"{oracle}, Bochs {emulator.version} as {emulator.cpu}"
 
 
 def failures(tally: Tally, oracle: str, name: str) -> list[str]:
@@ -74,23 +86,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--set", choices=SETS, default="full", help="how many cases (full)")
     parser.add_argument(
-        "--only", choices=TALLIES, help=f"one oracle (the usual: {', '.join(USUAL)})"
+        "--only", choices=TALLIES, help=f"one oracle (the usual: {', '.join(ORACLES)})"
+    )
+    parser.add_argument("--bochs", choices=VERSIONS, default=INSTALLED, help="its version")
+    parser.add_argument(
+        "--cpu", default=SKYLAKE, metavar="MODEL", help=f"of Bochs' processors ({SKYLAKE})"
     )
     parser.add_argument("--write", action="store_true", help=f"write the counts to {TABLE.name}")
     parsed = parser.parse_args(arguments)
+    emulator = Emulator(parsed.bochs, parsed.cpu)
     status = 0
     try:
-        for oracle in [parsed.only] if parsed.only else USUAL:
-            status |= _prove(oracle, parsed.set, parsed.write)
+        for oracle in [parsed.only] if parsed.only else ORACLES:
+            status |= _prove(oracle, parsed.set, parsed.write, emulator)
     except LabError as error:
         sys.stderr.write(f"prove: {error}\n")
         return 1
     return status
 
 
-def _prove(oracle: str, name: str, write: bool) -> int:
+def _prove(oracle: str, name: str, write: bool, emulator: Emulator) -> int:
     start = time.monotonic()
-    tally = TALLIES[oracle](SETS[name][oracle.partition("-")[0]], for_stream(sys.stderr))
+    count = SETS[name][oracle.partition("-")[0]]
+    tally = TALLIES[oracle](count, for_stream(sys.stderr), emulator)
+    oracle = named(oracle, emulator)
     _print(oracle, tally, time.monotonic() - start)
     if write:
         _write(oracle, name, tally)

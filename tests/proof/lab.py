@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bochs_lab import bare, cache, kernels, snapshot
+from bochs_lab.emulator import Emulator
 from bochs_lab.guests import Guests, guests
 from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
@@ -31,6 +32,7 @@ from tests.proof.machine import Machine, Memory
 # VMCS fields, by their encodings
 EPTP, CR0, CR3, CR4, EFER = 0x201A, 0x6800, 0x6802, 0x6804, 0x2806
 PATIENCE = Timeouts(park=3600)
+USUAL = Emulator()
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class Run:
     records: list[Record]
 
 
-def run_bare(count: int | None, progress: Progress | None = None) -> Run:
+def run_bare(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Run:
     teller = progress or Silent()
     folder, groups = _prepared(count, teller)
-    taken = bare.ensure(bare.BareOptions(folder, timeouts=PATIENCE), teller)
+    taken = bare.ensure(bare.BareOptions(folder, emulator=emulator, timeouts=PATIENCE), teller)
     memory = Memory(((0, (taken / snapshot.MEMORY).read_bytes()),), open_bus=True)
     return _run(taken, folder, groups, memory, kvm=False)
 
@@ -59,12 +63,22 @@ class KvmRun:
 
 
 def run_kvm(
-    count: int | None, progress: Progress | None = None, line: str = kernels.DEFAULT
+    count: int | None,
+    progress: Progress | None = None,
+    line: str = kernels.DEFAULT,
+    emulator: Emulator = USUAL,
 ) -> KvmRun:
     """Under the KVM of the lab's kernel `line`."""
     teller = progress or Silent()
     folder, groups = _prepared(count, teller)
-    options = LabOptions(kernel=line, guests=folder.folder, append="lab.quiet=1", timeouts=PATIENCE)
+    options = LabOptions(
+        kernel=line,
+        guests=folder.folder,
+        append="lab.quiet=1",
+        bochs=emulator.version,
+        cpu=emulator.cpu,
+        timeouts=PATIENCE,
+    )
     taken = snapshot.ensure(options, teller)
     host: RawMemory[HostPhys] = RawMemory(taken / snapshot.MEMORY)
     session = Session(attach(host, ram=host.size))

@@ -13,7 +13,7 @@ from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.request import answer
 from tests.proof.claims import OnProcessor
-from tests.proof.cli import SETS, TALLIES, USUAL, failures
+from tests.proof.cli import ORACLES, SETS, TALLIES, failures
 from tests.proof.compare import differences, request, seen
 from tests.proof.lab import Run, run_bare
 from tests.proof.log import Record
@@ -22,7 +22,7 @@ from tests.proof.proof import UNEXPLAINED, prove
 pytestmark = pytest.mark.bochs
 
 
-@pytest.mark.parametrize("oracle", USUAL)
+@pytest.mark.parametrize("oracle", ORACLES)
 def test_every_exit_is_as_predicted(oracle: str) -> None:
     tally = TALLIES[oracle](SETS["ci"][oracle])
     wrong = failures(tally, oracle, "ci")
