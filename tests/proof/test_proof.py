@@ -7,13 +7,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from bochs_lab.emulator import Emulator
 
 from gdb_nept.predict.case import BOCHS, Deviation, Hardware
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.request import answer
 from tests.proof.claims import OnProcessor
-from tests.proof.cli import ORACLES, SETS, TALLIES, failures
+from tests.proof.cli import ORACLES, SETS, TALLIES, failures, named
 from tests.proof.compare import differences, request, seen
 from tests.proof.lab import Run, run_bare
 from tests.proof.log import Record
@@ -26,6 +27,14 @@ pytestmark = pytest.mark.bochs
 def test_every_exit_is_as_predicted(oracle: str) -> None:
     tally = TALLIES[oracle](SETS["ci"][oracle])
     wrong = failures(tally, oracle, "ci")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_exit_of_another_processor_is_as_predicted() -> None:
+    """A processor that tells bits 11:9 of the qualification."""
+    emulator = Emulator("3.0", "tigerlake")
+    tally = TALLIES["bare"](SETS["ci"]["bare"], emulator=emulator)
+    wrong = failures(tally, named("bare", emulator), "ci")
     assert not wrong, "\n".join(wrong)
 
 
