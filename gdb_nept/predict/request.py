@@ -7,27 +7,44 @@ A request names the EPT, the capabilities, the memory and the access; README.md 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from enum import Enum
 from functools import lru_cache
-from typing import Any, Callable, NoReturn, TypeVar, Union
+from typing import Any, Callable, NoReturn, Union
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import PAGE_SHIFT, WALK_LENGTHS, WIDEST, Eptp
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.sparse import SparseMemory
-from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.given import (
+    Object,
+    choice,
+    number_in,
+    object_in,
+    others,
+    parsed,
+    shown,
+    truth,
+)
+from gdb_nept.predict.guest_request import (
+    GUEST,
+    LINEAR,
+    OPS,
+    guest_paging,
+    is_linear,
+    linear_access,
+    of_guest,
+    without_exit,
+)
 from gdb_nept.predict.hardware import NO_CONTROLS
+from gdb_nept.predict.linear import predict_linear
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction
 
-Object = Mapping[str, object]
 Decoder = Callable[[str], Any]
-Choice = TypeVar("Choice", bound=Enum)
 
-OPS = {op.value: op for op in Op}
 STAGES = {stage.value: stage for stage in Stage}
 FLAGS = dict.fromkeys((
     "user", "linear_writable", "linear_execute_disable", "shadow_stack", "paging_verified",
@@ -38,9 +55,7 @@ CONTROLS = dict.fromkeys((
     "pml", "pml_index", "ve", "ve_busy", "sppt_pointer", "paging_write", "verify_guest_paging",
     "nmi_exiting", "virtual_nmis",
 ))  # fmt: skip
-LARGEST = (1 << 64) - 1
 MOST_RANGES = 1000  # without memory, in one request
-SHOWN = 60  # characters of a bad value that an error repeats
 
 
 def answer_lines(lines: Iterable[Union[str, bytes]], model: Model) -> Iterator[str]:
@@ -77,22 +92,47 @@ def _answer_line(line: Union[str, bytes], decode: Decoder, model: Model) -> dict
 
 def answer(request: Object, model: Model) -> dict[str, object]:
     """Raises BadInput, which names the key at fault."""
-    controls, access = _object(request, "controls", {}), _object(request, "access")
-    ignored = [*_others(access, ACCESS, "access"), *_others(controls, CONTROLS, "controls")]
+    controls, access = object_in(request, "controls", {}), object_in(request, "access")
+    linear = is_linear(request, access)
+    known = LINEAR if linear else ACCESS
+    ignored = [*others(access, known, "access"), *others(controls, CONTROLS, "controls")]
     eptp, cpu = _machine(
-        _number(request, "eptp"),
-        _number(request, "ept_caps"),
-        _number(request, "maxphyaddr"),
-        _truth(request, "mbec"),
-        _truth(controls, "paging_write"),
-        _truth(controls, "verify_guest_paging"),
+        number_in(request, "eptp"),
+        number_in(request, "ept_caps"),
+        number_in(request, "maxphyaddr"),
+        truth(request, "mbec"),
+        truth(controls, "paging_write"),
+        truth(controls, "verify_guest_paging"),
         controls.get("sppt_pointer") is not None,
     )
     in_force = _controls(request, controls)
-    memory = _memory(_object(request, "memory"), request.get("unmapped"))
-    found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
+    memory = _memory(object_in(request, "memory"), request.get("unmapped"))
+    if linear:
+        ignored += others(object_in(request, "guest"), GUEST, "guest")
+        found = _linear(request, access, memory, eptp, cpu, in_force, model)
+    else:
+        ignored += ["guest"] if request.get("guest") is not None else []
+        found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
     refused = model.refuses(eptp, cpu, in_force) or None
     return {"id": request.get("id"), **found, "entry_failure": refused, "ignored": ignored}
+
+
+def _linear(
+    request: Object,
+    access: Object,
+    memory: SparseMemory[L1Phys],
+    eptp: Eptp,
+    cpu: Capabilities,
+    controls: Controls,
+    model: Model,
+) -> dict[str, object]:
+    """The whole two-dimensional walk: of the access that decides, and of the guest's tables."""
+    guest = object_in(request, "guest")
+    paging = guest_paging(guest, cpu.maxphyaddr)
+    whole = linear_access(guest, access)
+    found = predict_linear(memory, eptp, whole, paging, cpu, controls, model)
+    exit_ = as_json(found.prediction) if found.prediction else without_exit(found)
+    return {**exit_, **of_guest(found, paging)}
 
 
 def as_json(found: Prediction[L1Phys]) -> dict[str, object]:
@@ -141,13 +181,13 @@ def _machine(
 
 def _access(given: Object) -> Access:
     gla, raw = given.get("gla"), given.get("raw")
-    flags = {key: _truth(given, key) for key in given if key in FLAGS and given[key] is not None}
+    flags = {key: truth(given, key) for key in given if key in FLAGS and given[key] is not None}
     return Access(
-        gpa=L2Phys(_number(given, "gpa")),
-        op=_choice(given, "op", OPS),
-        stage=_choice(given, "stage", STAGES, Stage.FINAL),
-        gla=None if gla is None else L2Virt(_number(given, "gla")),
-        raw=None if raw is None else _number(given, "raw"),
+        gpa=L2Phys(number_in(given, "gpa")),
+        op=choice(given, "op", OPS),
+        stage=choice(given, "stage", STAGES, Stage.FINAL),
+        gla=None if gla is None else L2Virt(number_in(given, "gla")),
+        raw=None if raw is None else number_in(given, "raw"),
         **flags,
     )
 
@@ -160,18 +200,18 @@ def _controls(request: Object, given: Object) -> Controls:
         return NO_CONTROLS
     sppt = given.get("sppt_pointer")
     return Controls(
-        pml=_truth(given, "pml", has_index),
-        pml_index=_number(holder, "pml_index") if has_index else Controls.pml_index,
-        ve=_truth(given, "ve"),
-        ve_busy=_truth(given, "ve_busy"),
-        nmi_exiting=_truth(given, "nmi_exiting"),
-        virtual_nmis=_truth(given, "virtual_nmis"),
-        sppt_pointer=None if sppt is None else _number(given, "sppt_pointer"),
+        pml=truth(given, "pml", has_index),
+        pml_index=number_in(holder, "pml_index") if has_index else Controls.pml_index,
+        ve=truth(given, "ve"),
+        ve_busy=truth(given, "ve_busy"),
+        nmi_exiting=truth(given, "nmi_exiting"),
+        virtual_nmis=truth(given, "virtual_nmis"),
+        sppt_pointer=None if sppt is None else number_in(given, "sppt_pointer"),
     )
 
 
 def _memory(given: Object, unmapped: object) -> SparseMemory[L1Phys]:
-    words = {_parse(place, "memory"): _parse(word, place) for place, word in given.items()}
+    words = {parsed(place, "memory"): parsed(word, place) for place, word in given.items()}
     missing = _ranges(unmapped) if unmapped is not None else ()
     for place in words:
         if place & 7:
@@ -190,72 +230,9 @@ def _ranges(given: object) -> tuple[tuple[int, int], ...]:
     found = []
     for pair in given:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise BadInput(f"unmapped: {_shown(pair)} is not [low, high]")
-        low, high = _parse(pair[0], "unmapped"), _parse(pair[1], "unmapped")
+            raise BadInput(f"unmapped: {shown(pair)} is not [low, high]")
+        low, high = parsed(pair[0], "unmapped"), parsed(pair[1], "unmapped")
         if low >= high:
-            raise BadInput(f"unmapped: {_shown(pair)} has nothing in it")
+            raise BadInput(f"unmapped: {shown(pair)} has nothing in it")
         found.append((low, high))
     return tuple(found)
-
-
-# -- values, each named when it is bad ----------------------------------------------------------
-
-
-def _number(holder: Object, key: str) -> int:
-    if key not in holder:
-        raise BadInput(f"{key}: missing")
-    return _parse(holder[key], key)
-
-
-def _parse(given: object, name: str) -> int:
-    number = given
-    if isinstance(given, str):
-        try:
-            number = int(given, 0)
-        except ValueError:
-            raise BadInput(f"{name}: {_shown(given)} is not a number") from None
-    if type(number) is not int:  # true and false are ints to isinstance()
-        raise BadInput(f"{name}: {_shown(given)} is not a number")
-    if not 0 <= number <= LARGEST:
-        raise BadInput(f"{name}: {_shown(given)} is not a 64-bit number")
-    return number
-
-
-def _shown(given: object) -> str:
-    text = repr(given)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
-
-
-def _truth(holder: Object, key: str, otherwise: bool = False) -> bool:
-    """null is the same as no such key."""
-    given = holder.get(key)
-    if given is None:
-        return otherwise
-    if not isinstance(given, bool):
-        raise BadInput(f"{key}: {_shown(given)} is neither true nor false")
-    return given
-
-
-def _choice(
-    holder: Object, key: str, known: Mapping[str, Choice], otherwise: Choice | None = None
-) -> Choice:
-    given = holder.get(key)
-    if given is None and otherwise is not None:
-        return otherwise
-    if not isinstance(given, str) or given not in known:
-        raise BadInput(f"{key}: {_shown(given)} is none of {', '.join(known)}")
-    return known[given]
-
-
-def _object(holder: Object, key: str, otherwise: Object | None = None) -> Object:
-    given = holder.get(key)
-    if given is None and otherwise is not None:
-        return otherwise
-    if not isinstance(given, dict):
-        raise BadInput(f"{key}: {'missing' if given is None else 'not an object'}")
-    return given
-
-
-def _others(given: Object, known: Collection[str], name: str) -> list[str]:
-    """The keys that we do not know: told in the answer, since one may be a known one misspelt."""
-    return [f"{name}.{key}"[:SHOWN] for key in given if key not in known]

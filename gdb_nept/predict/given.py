@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Values of a request, each named when it is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import TypeVar
+
+from gdb_nept.errors import BadInput
+
+Object = Mapping[str, object]
+Choice = TypeVar("Choice", bound=Enum)
+
+LARGEST = (1 << 64) - 1
+SHOWN = 60  # characters of a bad value that an error repeats
+
+
+def number_in(holder: Object, key: str, otherwise: int | None = None) -> int:
+    """null is the same as no such key where it may be left out."""
+    if otherwise is not None and holder.get(key) is None:
+        return otherwise
+    if key not in holder:
+        raise BadInput(f"{key}: missing")
+    return parsed(holder[key], key)
+
+
+def parsed(given: object, name: str) -> int:
+    number = given
+    if isinstance(given, str):
+        try:
+            number = int(given, 0)
+        except ValueError:
+            raise BadInput(f"{name}: {shown(given)} is not a number") from None
+    if type(number) is not int:  # true and false are ints to isinstance()
+        raise BadInput(f"{name}: {shown(given)} is not a number")
+    if not 0 <= number <= LARGEST:
+        raise BadInput(f"{name}: {shown(given)} is not a 64-bit number")
+    return number
+
+
+def shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def truth(holder: Object, key: str, otherwise: bool = False) -> bool:
+    """null is the same as no such key."""
+    given = holder.get(key)
+    if given is None:
+        return otherwise
+    if not isinstance(given, bool):
+        raise BadInput(f"{key}: {shown(given)} is neither true nor false")
+    return given
+
+
+def choice(
+    holder: Object, key: str, known: Mapping[str, Choice], otherwise: Choice | None = None
+) -> Choice:
+    given = holder.get(key)
+    if given is None and otherwise is not None:
+        return otherwise
+    if not isinstance(given, str) or given not in known:
+        raise BadInput(f"{key}: {shown(given)} is none of {', '.join(known)}")
+    return known[given]
+
+
+def object_in(holder: Object, key: str, otherwise: Object | None = None) -> Object:
+    given = holder.get(key)
+    if given is None and otherwise is not None:
+        return otherwise
+    if not isinstance(given, dict):
+        raise BadInput(f"{key}: {'missing' if given is None else 'not an object'}")
+    return given
+
+
+def others(given: Object, known: Collection[str], name: str) -> list[str]:
+    """The keys that we do not know: told in the answer, since one may be a known one misspelt."""
+    return [f"{name}.{key}"[:SHOWN] for key in given if key not in known]
