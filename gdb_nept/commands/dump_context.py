@@ -28,15 +28,15 @@ class DumpContext:
     def __init__(self, dump: Path | None, btf: Sequence[Path], library: Path | None = None) -> None:
         """`library` is the libkdumpfile to read the dump with; None for the system's."""
         self.dump = dump
-        self._btf = tuple(btf)
-        self._library = library
+        self.btf = tuple(btf)
+        self.library = library
         self._opened: Dump | None = None
         self._kernel: LinuxKernel | None = None
         self._session: Session | None = None
 
     def another(self, dump: Path) -> DumpContext:
         """The same on another dump."""
-        return DumpContext(dump, self._btf, self._library)
+        return DumpContext(dump, self.btf, self.library)
 
     def kernel(self) -> LinuxKernel:
         if self._kernel is None:
@@ -46,7 +46,7 @@ class DumpContext:
     def _attached(self) -> LinuxKernel:
         from gdb_nept.target.dumped import attach_dump
 
-        return attach_dump(self._dump(), btf_files=self._btf)
+        return attach_dump(self._dump(), btf_files=self.btf)
 
     def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
         memory = self._dump().memory
@@ -58,7 +58,7 @@ class DumpContext:
         if self.dump is None:
             raise Usage("this command needs a dump", "Name a dump of memory: --dump FILE")
         if self._opened is None:
-            self._opened = open_dump(self.dump, self._library)
+            self._opened = open_dump(self.dump, self.library)
         return self._opened
 
     def session(self) -> Session:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Callable, TextIO
 
-from gdb_nept.commands.command import HELP, Argument, argument, docstring, parsed
+from gdb_nept.commands.command import HELP, Argument, argument, docstring, door, parsed
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.render.page import Status
 
 #: Each is the function of that name in the file of that name.
-NAMES = ("shell", "schema")
+NAMES = ("shell", "triage", "schema")
 
 Run = Callable[[DumpContext, argparse.Namespace, TextIO], Status]
 COMMON = (argument("--no-color", action="store_true"),)
@@ -39,8 +39,9 @@ class ShellCommand:
         if HELP & set(words):
             stream.write(self.manual + "\n")
             return Status.DONE
-        args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context)
-        return self.run(context, args, stream)
+        with door():
+            args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context)
+            return self.run(context, args, stream)
 
 
 def shell_command(name: str, *arguments: Argument) -> Callable[[Run], ShellCommand]:
