@@ -38,8 +38,9 @@ class GdbContext:
     def __init__(self) -> None:
         self.stops = Stops()
         self.target = LiveTarget(GdbRemote(), self._dropped)
-        self.events = GdbEvents(self.target, self.stops.ran, self._stopped)
+        self.events = GdbEvents(self.target, self.stops.ran, self._stopped, self._exits)
         self._session: Session | None = None
+        self._warned = False
         self._runs = False  # from one of our own stops to the next
 
     def session(self) -> Session:
@@ -93,6 +94,23 @@ class GdbContext:
     def selected(self) -> Selected:
         return selected_processor(self.target.memory.virtual_only)
 
+    def _exits(self) -> None:
+        """The last chance to put a mode back, or to say that it is not."""
+        try:
+            self.target.memory.settle()
+        except NeptError:
+            pass  # said below
+        self.warn()
+
+    def warn(self) -> None:
+        """Tell of a mode of the stub that gdb's own commands suffer from: while it is not put back
+        after each command of ours, and once if it was there before us."""
+        memory = self.target.memory
+        found_on = "" if self._warned else memory.found_on
+        for said in filter(None, (memory.owes, found_on)):
+            gdb.write(f"gdb_nept: warning: {text.paragraph(said)}\n", gdb.STDERR)
+        self._warned = self._warned or bool(found_on)
+
     def _dropped(self) -> None:
         self.stops.doubt()
         if self._session is not None:
@@ -135,6 +153,8 @@ class NeptCommand(gdb.Command):
             raise gdb.GdbError(text.paragraph(str(error))) from None
         except KeyboardInterrupt:
             raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
+        finally:
+            self.context.warn()
 
     def complete(self, line: str, word: str) -> Sequence[str]:
         # `word` starts after gdb's own break characters ("-" is one); we complete whole arguments

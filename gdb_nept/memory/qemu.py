@@ -98,16 +98,31 @@ class QemuMemory:
             raise NoPhysicalMode(f"the target refused {SWITCH}{mode}: {answer or 'no answer'}")
         self._stub.forget()
 
+    def settle(self) -> None:
+        """Puts back the mode that is owed, if the stub takes it by now."""
+        if self.owed and not self._holders:
+            self._restore(self.owed)
+
+    def found_on(self) -> bool:
+        """Whether the stub is in physical memory mode while we ask for none of it."""
+        try:
+            return not self._holders and not self.owed and self.mode() == "1"
+        except NoPhysicalMode:
+            return False
+
     def _restore(self, found: str) -> None:
+        """What cannot be put back is owed: to the next command, or the next connection."""
         interrupted: KeyboardInterrupt | None = None
+        self.owed = found
         for _ in range(RESTORE_ATTEMPTS):
             try:
                 self._switch(found, "1")
                 self.owed = ""
                 break
             except TargetGone:
-                self.owed = found  # for the next connection
                 break
+            except NoPhysicalMode:
+                continue  # refused; a stub may take it when it is asked again
             except KeyboardInterrupt as error:
                 interrupted = error
         if interrupted:

@@ -58,8 +58,10 @@ class GdbStub:
     def monitor(self, text: str) -> str:
         try:
             return gdb.execute(f"monitor {text}", to_string=True)
-        except gdb.error:
-            return ""  # a stub without a monitor says so with an error
+        except (gdb.error, UnicodeError):
+            return (
+                ""  # a stub without a monitor says so with an error; what is no text is no answer
+            )
 
     def read(self, address: int, size: int) -> bytes:
         try:
@@ -80,6 +82,8 @@ class GdbStub:
     def _execute(self, line: str) -> str:
         try:
             return gdb.execute(line, to_string=True)
+        except UnicodeError:
+            return ""
         except gdb.error as error:
             raise _gone(error) from None
 
@@ -177,7 +181,11 @@ class GdbEvents:
     """Tells a target when it ran, or is another one; `runs` and `stopped` are called then, too."""
 
     def __init__(
-        self, target: LiveTarget, runs: Callable[[], None], stopped: Callable[[], None]
+        self,
+        target: LiveTarget,
+        runs: Callable[[], None],
+        stopped: Callable[[], None],
+        exiting: Callable[[], None] | None = None,
     ) -> None:
         events: Any = gdb.events
         self._listeners: list[tuple[Any, Callable[[object], None]]] = [
@@ -189,6 +197,8 @@ class GdbEvents:
             (events.new_objfile, lambda event: target.forget_kernel()),
             (events.clear_objfiles, lambda event: target.forget_kernel()),
         ]
+        if exiting is not None and hasattr(events, "gdb_exiting"):  # gdb 12
+            self._listeners.append((events.gdb_exiting, lambda event: exiting()))
         for registry, listener in self._listeners:
             registry.connect(listener)
 

@@ -36,6 +36,7 @@ from gdb_nept.target.type_sources import TypeSources, checked_files
 
 Ram = Union[int, Sequence[range]]
 PIECE = 1 << 20
+MOST_REFUSALS = 1 << 14  # a machine whose RAM is not known has some 6,000 at its end
 TAIL = 64
 LARGEST_NOTES = 1 << 16
 
@@ -64,7 +65,11 @@ def attach(
     ranges = [range(ram)] if isinstance(ram, int) else list(ram)
     root = default_directory() if cache == "" else _path(cache)
     with _timed(timings, "find the kernel"):
-        located = _locate(Search(memory, ranges, cr3s, progress or tell), vmcoreinfo_text, root)
+        located = _locate(
+            Search(memory, ranges, cr3s, progress or tell, None if near else MOST_REFUSALS),
+            vmcoreinfo_text,
+            root,
+        )
     build_id = located.info.build_id or build_of_uts(memory, located)
     store = BuildCache(root, build_id)
     with _timed(timings, "symbols"):

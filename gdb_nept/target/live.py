@@ -6,12 +6,12 @@ the target changes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Union
 
 from gdb_nept.address import HostPhys
-from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, SymbolMissing
+from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoKernel, SymbolMissing
 from gdb_nept.memory.reader import PageCache
 from gdb_nept.memory.transport import NEAR
 from gdb_nept.target.attachment import Attachment, Missing, lacking, missing
@@ -22,6 +22,8 @@ from gdb_nept.target.linux import attach
 from gdb_nept.target.live_memory import LiveMemory
 from gdb_nept.target.ports import Kernel
 from gdb_nept.target.remote import Remote
+
+AGAIN = "(As it was found before; nept-reload looks again.)"
 
 Found = Union[LinuxKernel, DwarfKernel, DebuggedKernel]
 
@@ -38,10 +40,13 @@ class LiveTarget:
         self._banner = b""
         self._notes: list[Missing] = []
         self._btf_files: tuple[Path, ...] = ()
+        self._failed: tuple[PageCache[HostPhys], NeptError] | None = None
 
     @contextmanager
     def command(self) -> Iterator[None]:
         """One command, or one within another: memory is held from its first read to its end."""
+        with suppress(NeptError):  # the command itself tells what is wrong with the target
+            self.memory.settle()
         with ExitStack() as scope:
             outer, self._scope = self._scope, scope
             try:
@@ -57,7 +62,7 @@ class LiveTarget:
     def take_types_from(self, files: tuple[Path, ...]) -> None:
         """BTF, .ko or vmlinux files for types that memory lacks: the kernel is looked at anew."""
         self._btf_files = files
-        self._kernel = None
+        self._kernel = self._failed = None
         self._dropped()
 
     def read_memory_by(self, kind: str) -> None:
@@ -77,9 +82,20 @@ class LiveTarget:
             self._kernel = None  # the machine was booted again
         if self._kernel is None:
             self._notes.clear()
-            self._kernel = self._find(cache, ram, cr3s)
+            self._kernel = self._found(cache, ram, cr3s)
             self._banner = _banner(self._kernel)
         return self._kernel
+
+    def _found(self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]) -> Found:
+        """A search that failed is not made again, as long as the target stands as it does."""
+        if self._failed is not None and self._failed[0] is cache:
+            before = self._failed[1]
+            raise NoKernel(before.message, f"{before.advice}  {AGAIN}".strip())
+        try:
+            return self._find(cache, ram, cr3s)
+        except (NoKernel, MemoryUnreadable, SymbolMissing) as error:
+            self._failed = cache, error
+            raise
 
     def known(self) -> Found | None:
         """The kernel that was found before, if it is seen to run; nothing is searched for, and
@@ -101,6 +117,7 @@ class LiveTarget:
         self, kernel: Kernel | None, problems: tuple[Missing, ...], notes: tuple[str, ...] = ()
     ) -> Attachment:
         where, choice = self.remote.connected(), self.memory.choice
+        notes += tuple(filter(None, (self.memory.owes, self.memory.found_on)))
         if choice is None:
             return Attachment(where, "", kernel, problems, notes)
         used = choice.transport
@@ -131,7 +148,7 @@ class LiveTarget:
 
     def forget_kernel(self) -> None:
         """Other files in the debugger."""
-        self._kernel = None
+        self._kernel = self._failed = None
         self._notes.clear()
 
     def _find(self, cache: PageCache[HostPhys], ram: list[range], cr3s: tuple[int, ...]) -> Found:

@@ -20,6 +20,16 @@ from gdb_nept.memory.shared_file import file_memory
 from gdb_nept.memory.transport import AUTO, KINDS, Choice, NotOffered, Transport, choose
 from gdb_nept.target.remote import Remote
 
+BY_HAND = "maint packet Qqemu.PhyMemMode:0"
+OWED = (
+    "the stub is left in physical memory mode: it refused to be put back, so that gdb's own "
+    f"commands read physical addresses.  The next command of ours tries again; by hand: {BY_HAND}"
+)
+FOUND_ON = (
+    "the stub was in physical memory mode before us, as a gdb that was killed leaves it, so that "
+    f"gdb's own commands read physical addresses.  If you did not set it: {BY_HAND}"
+)
+
 
 class LiveMemory:
     """`cache` reads through the transport that was chosen; both are of one connection."""
@@ -31,6 +41,7 @@ class LiveMemory:
         self._where = ""  # what we were connected to last, and by which connection
         self._connection = ""
         self._mode: QemuMemory | None = None  # outlasts a connection: it may owe the stub a mode
+        self._found_on = False
         self._choice: Choice | None = None
         self._cache: PageCache[HostPhys] | None = None
 
@@ -72,7 +83,26 @@ class LiveMemory:
             self._choice = choose(self._ways(self._physical_mode()), self._wanted)
             self._cache = PageCache(self._choice.transport)
             self._connection = connection
+            self._found_on = self._mode is not None and self._mode.found_on()
         return self._choice.transport, self._cache
+
+    def settle(self) -> None:
+        """Puts back a mode that a command before could not."""
+        if self._mode is not None and self._mode.owed and self._connected():
+            self._mode.settle()
+
+    def _connected(self) -> bool:
+        return bool(self._where) and self._remote.connected() == self._where
+
+    @property
+    def owes(self) -> str:
+        """What is said while a mode is not put back; ''  if none is owed."""
+        return OWED if self._mode is not None and self._mode.owed else ""
+
+    @property
+    def found_on(self) -> str:
+        """What is said of a mode that was on when we came; '' if it was not."""
+        return FOUND_ON if self._found_on else ""
 
     def drop(self) -> None:
         """The machine ran: what was read is stale."""

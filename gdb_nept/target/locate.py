@@ -69,8 +69,12 @@ class Search:
         ranges: Sequence[range],
         cr3s: Sequence[int] = (),
         progress: Progress | None = None,
+        most_refusals: int | None = None,
     ) -> None:
+        """`most_refusals`: reads that may fail, over a link that is slow to say so."""
         self.memory = memory
+        self._refused = 0
+        self._most_refusals = most_refusals
         self.ranges = ranges
         self.cr3s = cr3s
         self.progress = progress
@@ -90,6 +94,21 @@ class Search:
             "must be of physical memory, whole, of an x86-64 Linux host.",
         )
 
+    def read(self, address: HostPhys, size: int) -> bytes:
+        """Memory that is searched.  Raises MemoryUnreadable, and NoKernel where it is not worth
+        while any more."""
+        try:
+            return self.memory.read(address, size)
+        except MemoryUnreadable:
+            self._refused += 1
+            if self._most_refusals is not None and self._refused > self._most_refusals:
+                raise NoKernel(
+                    "no Linux kernel was found before the target had refused "
+                    f"{self._most_refusals} reads of its physical memory",
+                    "Is it a stub that answers memory packets with errors?",
+                ) from None
+            raise
+
     def _pieces(self) -> Iterator[tuple[int, bytes]]:
         ranges = list(each_once(search_order(self.memory, self.ranges, self.cr3s)))
         total, done, hole = sum(map(len, ranges)), 0, 0
@@ -98,7 +117,7 @@ class Search:
             for start in range(each.start, each.stop, PIECE):
                 size = min(PIECE, each.stop - start)
                 read = False
-                for place, data in readable(self.memory, start, size):
+                for place, data in readable(self, start, size):
                     if place != start or not tail:
                         tail = b""
                     yield place - len(tail), tail + data

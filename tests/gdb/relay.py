@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 PACKET = re.compile(rb"\$([^#]*)#[0-9a-f]{2}", re.DOTALL)
@@ -21,7 +22,8 @@ class Relay:
 
     `delay` seconds before each memory read; `hang_up_after` that many of them, once.  Reads that
     begin at an address of `failing` are answered with an error, so many times; packets that begin
-    with `unknown`, as by a stub that does not know them.
+    with `unknown`, as by a stub that does not know them.  `instead` gives the answer to a packet,
+    or None to let the stub answer.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class Relay:
         hang_up_after: int = 0,
         failing: dict[int, int] | None = None,
         unknown: str = "",
+        instead: Callable[[str], str | None] = lambda packet: None,
     ) -> None:
         self.target = target
         self.delay = delay
         self.hang_up_after = hang_up_after
         self.failing = failing or {}
         self.unknown = unknown.encode()
+        self.instead = instead
         self.packets: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -97,6 +101,10 @@ class Relay:
             if packets and self.unknown and packets[-1].startswith(self.unknown):
                 client.sendall(b"+$#00")
                 continue
+            own = self.instead(packets[-1].decode("latin-1")) if packets else None
+            if own is not None:
+                client.sendall(b"+" + framed(own))
+                continue
             if packets and self._fails(packets[-1]):
                 client.sendall(b"+$E14#aa")
                 continue
@@ -113,6 +121,12 @@ class Relay:
             return False
         self.failing[address] -= 1
         return True
+
+
+def framed(text: str) -> bytes:
+    """A packet with its sum."""
+    data = text.encode("latin-1")
+    return b"$" + data + b"#" + f"{sum(data) & 0xFF:02x}".encode()
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

@@ -185,3 +185,57 @@ def test_outside_the_block_nothing_is_read() -> None:
     with pytest.raises(MemoryUnreadable, match="not switched on"):
         QemuMemory(stub).read(HostPhys(0), 8)
     assert stub.sent == []
+
+
+class Refusing(FakeStub):
+    """Answers so many switches back with an error."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+
+    def packet(self, text: str) -> str:
+        if text == "Qqemu.PhyMemMode:0" and self.refusals:
+            self.refusals -= 1
+            self.sent.append(text)
+            return "E01"
+        return super().packet(text)
+
+
+def test_a_refusal_to_be_put_back_is_asked_again_at_once() -> None:
+    stub = Refusing(1)
+    memory = QemuMemory(stub)
+    with memory.held():
+        pass
+    assert (stub.mode, memory.owed) == ("0", "")
+
+
+def test_a_mode_that_could_not_be_put_back_is_owed_until_it_can() -> None:
+    stub = Refusing(7)
+    memory = QemuMemory(stub)
+    with memory.held():
+        pass
+    assert (stub.mode, memory.owed) == ("1", "0")
+    assert not memory.found_on(), "it is ours"
+    memory.settle()
+    assert (stub.mode, memory.owed) == ("0", "")
+    before = len(stub.sent)
+    memory.settle()
+    assert len(stub.sent) == before
+
+
+def test_ctrl_c_as_often_as_it_is_tried_leaves_the_mode_owed() -> None:
+    stub = FakeStub()
+    memory = QemuMemory(stub)
+    with pytest.raises(KeyboardInterrupt), memory.held():
+        stub.interrupts = 100
+    assert memory.owed == "0"
+    stub.interrupts = 0
+    memory.settle()
+    assert stub.mode == "0"
+
+
+def test_a_mode_that_was_on_before_us_is_seen() -> None:
+    assert QemuMemory(FakeStub(mode="1")).found_on()
+    assert not QemuMemory(FakeStub(mode="0")).found_on()
+    assert not QemuMemory(FakeStub(mode="E01")).found_on()
