@@ -17,7 +17,7 @@ from typing import Any
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
 from gdb_nept.arch.cpu import HOST
 from gdb_nept.arch.ept import WIDEST
-from gdb_nept.errors import BadInput, MemoryUnreadable, NoGuest
+from gdb_nept.errors import BadInput, MemoryUnreadable, NoGuest, UnreadKind
 from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
@@ -158,7 +158,9 @@ class Session:
         def translate(address: HostVirt) -> HostPhys:
             found = self.host_walk(vm, address)
             if found.physical is None:
-                raise MemoryUnreadable(address, 1, f"in the process that runs L1: {found.why}")
+                why = f"in the process that runs L1: {found.why}"
+                kind = found.unread or UnreadKind.UNREADABLE
+                raise MemoryUnreadable(address, 1, why, kind)
             return found.physical
 
         return GuestMemory(spans, translate, self.kernel.physical)

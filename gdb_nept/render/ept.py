@@ -5,9 +5,11 @@ JSON: which, eptp, levels, accessed_dirty (whether the EPTP enables these flags:
 ignores them), and runs [start, end (first address behind), size, page_size, count, leads_to,
 rights, memory_type, accessed, dirty (how many of count), flags [short names], misconfigured (null
 or why), kvm (null, or what KVM means by an entry of its own), entry, entry_address], {"hole": true,
-start, end, size} or {"unread": why, start, end, size}; entry_failure (null, or why VM entry refuses
+start, end, size} or {"unread": why, kind (null, or what became of the
+table), start, end, size}; entry_failure (null, or why VM entry refuses
 the EPTP); notes [text]; then the totals: pages,
-mapped (bytes), misconfigured_entries, complete (whether all was looked at), kinds [rights,
+mapped (bytes), misconfigured_entries, unread (bytes of which nothing is known),
+complete (whether all was looked at), kinds [rights,
 memory_type, page_size, runs, pages, size].
 """
 
@@ -142,7 +144,8 @@ class _Rows:
                 yield {**bounds, **self._data(row, self.totals.add(row))}
             elif isinstance(row, Unread):
                 self.totals.unread(row)
-                yield {"unread": row.why, **bounds}
+                kind = row.kind.value if row.kind else None
+                yield {"unread": row.why, "kind": kind, **bounds}
             else:
                 yield {"hole": True, **bounds}
 

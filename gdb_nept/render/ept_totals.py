@@ -47,7 +47,7 @@ class Totals:
         self._kinds: dict[Key, Kind] = {}
         self._wrong = Kind()
         self._looks: dict[tuple[int, int, int, int, int, int], Look] = {}
-        self._seldom = 0
+        self._seldom = self._unread = 0
         self._partly = self._flagged = False
         self.complete = self.readable = True
         self._given_up = ""  # why not all of it was looked at, and how to see more
@@ -56,6 +56,8 @@ class Totals:
         if row.given_up:
             self.complete, self._given_up = False, row.why
         self.readable = self.readable and row.given_up
+        if not row.given_up:
+            self._unread += row.size
 
     def status(self) -> Status:
         if not self.readable:
@@ -107,6 +109,8 @@ class Totals:
         ]
         if self._wrong.pages:
             parts.append(text.count(self._wrong.pages, "misconfigured entry"))
+        if self._unread:
+            parts.append(f"{text.size(self._unread)} unread: what is mapped there is not known")
         if not self.complete:
             parts.append(f"of the rest: {self._given_up}")
         if self._partly:
@@ -146,6 +150,7 @@ class Totals:
             "pages": lambda: self._pages,
             "mapped": lambda: self._size,
             "misconfigured_entries": lambda: self._wrong.pages,
+            "unread": lambda: self._unread,
             "complete": lambda: self.complete,
             "kinds": lambda: [self._kind_data(key, kind) for key, kind in self._ordered()],
         }

@@ -58,4 +58,5 @@ def host_data(found: Translation | None) -> Data:
         "address": hexed(found.physical),
         "page_size": found.page_size,
         "why": found.why or None,
+        "unread": found.unread.value if found.unread else None,
     }

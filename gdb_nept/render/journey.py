@@ -3,12 +3,13 @@
 
 JSON: asked, vm, vcpu, eptp, entry_failure (null, or why VM entry refuses it), ept12 (a walk), slot
 (null or {id, start, size, userspace_addr, flags}), host_virtual, host (null or {steps, address,
-page_size, why}), ept02 and ept01 (null or a walk), ept02_missing, host_physical, agreement,
+page_size, why, unread}), ept02 and ept01 (null or a walk), ept02_missing, host_physical, agreement,
 verdict, fault (who is at fault: "nobody", "L1", "KVM", "the VMM", "not known"), fault_why (what L1
 forgot, or which of KVM's functions should have caught it), notes [text]. A walk: root, steps,
-address (null if it stops), page_size, stop (null or {cause, level, why}). A step: level, name,
-table, index, entry_address, entry, leaf, rights, meaning. ept02 and ept01 also have tables
-[kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step.
+address (null if it stops), page_size, stop (null or {cause, level, why, unread}). A step: level,
+name, table, index, entry_address, entry, leaf, rights, meaning. unread, also of host: null, or what
+became of memory that cannot be read ("filtered", "cut", "no RAM", ...). ept02 and ept01 also have
+tables [kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step.
 """
 
 from __future__ import annotations
@@ -158,7 +159,12 @@ def _walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, D
         "page_size": walk.size if stop is None else None,
         "stop": None
         if stop is None
-        else {"cause": stop.cause.value, "level": stop.level, "why": stop.why},
+        else {
+            "cause": stop.cause.value,
+            "level": stop.level,
+            "why": stop.why,
+            "unread": stop.unread.value if stop.unread else None,
+        },
     }
 
 

@@ -13,8 +13,11 @@ from typing import Union
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.arch.paging import LEVEL_NAMES, PAGING_4, PAGING_5, Entry
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.reader import PhysicalMemory, read_u64
+
+UNREADABLE = UnreadKind.UNREADABLE
+SWAPPED_OUT = "swapped out"
 
 Virtual = Union[KernelVirt, HostVirt]
 
@@ -55,6 +58,7 @@ class Translation:
     physical: HostPhys | None
     page_size: int
     why: str = ""
+    unread: UnreadKind | None = None  # in a word, if `physical` is None
 
 
 class PageTables:
@@ -81,7 +85,7 @@ class PageTables:
                 entry = self._entry(HostPhys(table + 8 * index))
             except MemoryUnreadable as error:
                 why = f"the {LEVEL_NAMES[level]} cannot be read: {error}"
-                return Translation(address, tuple(steps), None, 0, why)
+                return Translation(address, tuple(steps), None, 0, why, error.kind)
             steps.append(TableStep(level, table, index, entry))
             if not entry.present or entry.leaf_at(level):
                 return self._end(address, tuple(steps))
@@ -97,7 +101,9 @@ class PageTables:
         size = self.mode.page_size(last.level)
         frame, why = _frame(last)
         if frame is None:
-            return Translation(address, steps, None, size, why)
+            swapped = why.startswith(SWAPPED_OUT)
+            kind = UnreadKind.SWAPPED if swapped else UnreadKind.NOT_MAPPED
+            return Translation(address, steps, None, size, why, kind)
         physical = HostPhys((frame & ~(size - 1)) | (address & (size - 1)))
         return Translation(address, steps, physical, size, why)
 
@@ -106,7 +112,7 @@ class PageTables:
         MemoryUnreadable where nothing is mapped."""
         found = self.walk(virtual)
         if found.physical is None:
-            raise MemoryUnreadable(int(virtual), 1, found.why)
+            raise MemoryUnreadable(int(virtual), 1, found.why, found.unread or UNREADABLE)
         return found.physical, found.page_size - (found.physical & (found.page_size - 1))
 
 
@@ -138,7 +144,7 @@ def _swapped(value: int, name: str) -> str:
     """What a swap entry says: include/linux/swapops.h, and the order of types in swap.h."""
     kind = value >> SWAP_TYPE_SHIFT
     if kind < SWAP_FILES and name == "PTE":
-        return f"swapped out: the PTE is {value:#x} (swap file {kind})"
+        return f"{SWAPPED_OUT}: the PTE is {value:#x} (swap file {kind})"
     if kind == 31:
         return f"not present: the {name} is {value:#x}, a marker (userfaultfd, or poison)"
     special = "its page is under migration, or poisoned, or a device's"

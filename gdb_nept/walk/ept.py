@@ -48,7 +48,7 @@ def walk_ept(
             stop = Stop(Cause.NO_MEMORY, level, why)
             break
         except MemoryUnreadable as error:
-            stop = Stop(Cause.UNREADABLE, level, str(error))
+            stop = Stop(Cause.UNREADABLE, level, str(error), unread=error.kind)
             break
         leaf = entry.leaf_at(level)
         steps.append(Step(level, table, number, place, entry, leaf))

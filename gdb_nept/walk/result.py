@@ -9,6 +9,7 @@ from typing import Generic
 
 from gdb_nept.address import In, Out
 from gdb_nept.arch.ept import EptEntry, page_size
+from gdb_nept.errors import UnreadKind
 
 
 class Cause(Enum):
@@ -40,6 +41,7 @@ class Stop:
     level: int  # where it stopped; 0 if before the first table
     why: str
     bits: int = 0  # of the entry, that are at fault
+    unread: UnreadKind | None = None  # what became of the table, where it cannot be read
 
 
 @dataclass(frozen=True)

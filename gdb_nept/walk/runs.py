@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, Union, cast
 
 from gdb_nept.address import In, Out
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
+from gdb_nept.errors import UnreadKind
 from gdb_nept.walk.result import Stop
 
 ADDRESS = EptEntry.address.mask
@@ -110,6 +111,11 @@ class Unread:
     end: int
     why: str
     given_up: bool = False
+    kind: UnreadKind | None = None  # what became of the table; None where there can be none
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
 
 
 Found = Union[Run[In, Out], Unread]

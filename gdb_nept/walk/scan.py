@@ -128,7 +128,8 @@ class Scan(Generic[In, Out]):
             why = f"the table of {LEVEL_NAMES[level]}s at {place:#x} cannot be there: {error.why}"
             return Unread(low, high, why)
         except MemoryUnreadable as error:
-            return Unread(low, high, f"table of {LEVEL_NAMES[level]}s: {error.message}")
+            why = f"table of {LEVEL_NAMES[level]}s: {error.message}"
+            return Unread(low, high, why, kind=error.kind)
         if data == EMPTY_PAGE:
             return None
         words = cast("Sequence[int]", memoryview(data).cast("Q"))
