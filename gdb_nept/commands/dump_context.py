@@ -80,6 +80,11 @@ class DumpContext:
         return Attachment(target, self._format, kernel, lacking(kernel), notes)
 
     @property
+    def attached(self) -> str:
+        """In words."""
+        return "; ".join((f"dump {self.dump}: {self._format}", *self._notes))
+
+    @property
     def _format(self) -> str:
         return self._opened.format if self._opened else ""
 
@@ -98,7 +103,7 @@ class DumpContext:
         raise Usage("a dump has no registers", "Write the number itself.")
 
     def running(self) -> AbstractContextManager[Running]:
-        raise Usage("a dump does not run", "This command follows a live target: use it in gdb.")
+        raise Usage("a dump does not run", "This command follows a live target, in gdb.")
 
     def doubt(self) -> None:
         if self._kernel is not None:

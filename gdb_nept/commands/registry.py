@@ -16,6 +16,7 @@ import gdb
 from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, listing
 from gdb_nept.commands.command import Command, door, plain_number
+from gdb_nept.commands.dump_in_gdb import DumpInGdb
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import BadInput, NeptError
@@ -26,7 +27,7 @@ from gdb_nept.near import near
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
 from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner, selected_processor
+from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner, core_file, selected_processor
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.running import Running, Selected
 from gdb_nept.target.type_sources import read_type_file
@@ -39,11 +40,14 @@ class GdbContext:
         self.stops = Stops()
         self.target = LiveTarget(GdbRemote(), self._dropped)
         self.events = GdbEvents(self.target, self.stops.ran, self._stopped, self._exits)
+        self.dump = DumpInGdb(core_file)
         self._session: Session | None = None
         self._warned = False
         self._runs = False  # from one of our own stops to the next
 
     def session(self) -> Session:
+        if (dump := self.dump.context()) is not None:
+            return dump.session()
         kernel = self.target.kernel()
         if self._session is None or self._session.kernel is not kernel:
             self._session = Session(kernel)
@@ -51,13 +55,17 @@ class GdbContext:
         return self._session
 
     def attachment(self) -> Attachment:
-        return self.target.attachment()
+        dump = self.dump.context()
+        return dump.attachment() if dump is not None else self.target.attachment()
 
     def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
-        return self.target.physical()
+        dump = self.dump.context()
+        return dump.physical() if dump is not None else self.target.physical()
 
     @contextmanager
     def running(self) -> Iterator[Running]:
+        if (dump := self.dump.context()) is not None:
+            dump.running()
         self.target.remote.check()
         self.target.kernel()
         software = self.target.memory.virtual_only  # kgdb takes hardware ones that are never hit
@@ -92,6 +100,8 @@ class GdbContext:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
 
     def selected(self) -> Selected:
+        if (dump := self.dump.context()) is not None:
+            return dump.selected()
         return selected_processor(self.target.memory.virtual_only)
 
     def _exits(self) -> None:
@@ -205,6 +215,56 @@ class NeptReload(gdb.Command):
         gdb.write(f"gdb_nept: {len(ours)} modules loaded again\n")
 
 
+class NeptDump(gdb.Command):
+    """Ask the commands of a dump, not of what gdb is attached to.
+
+    Usage: nept-dump FILE
+           nept-dump
+
+    FILE is a raw image, an ELF dump (vmcore), a kdump-compressed one or LiME's.  Without it the
+    commands are asked of gdb's own target again.  A core that gdb has open (core-file, or
+    "gdb vmlinux vmcore") needs no nept-dump.
+
+    See also: nept-target, set nept libkdumpfile
+    """
+
+    def __init__(self, context: GdbContext) -> None:
+        super().__init__("nept-dump", gdb.COMMAND_FILES, gdb.COMPLETE_FILENAME)
+        self.context = context
+
+    def invoke(self, line: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        path = Path(line.strip()).expanduser() if line.strip() else None
+        try:
+            found = self.context.dump.name(path)
+        except NeptError as error:
+            raise gdb.GdbError(text.paragraph(str(error))) from None
+        gdb.write(f"{found.attached if found else 'no dump'}\n")
+
+
+class LibraryParameter(gdb.Parameter):
+    """The libkdumpfile that reads ELF and kdump-compressed dumps.
+
+    Without FILE: the system's, or the one that drgn brings.
+    """
+
+    set_doc = "Set the libkdumpfile that reads dumps."
+    show_doc = "Show the libkdumpfile that reads dumps."
+
+    def __init__(self, context: GdbContext) -> None:
+        super().__init__("nept libkdumpfile", gdb.COMMAND_FILES, gdb.PARAM_OPTIONAL_FILENAME)
+        self.context = context
+        self.value = ""
+
+    def get_set_string(self) -> str:
+        named = str(self.value or "")
+        self.context.dump.read_by(Path(named).expanduser() if named else None)
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"gdb_nept reads dumps by: {value or 'the libkdumpfile that it finds'}."
+
+
 class TracebackParameter(gdb.Parameter):
     """Whether a mistake in gdb_nept shows its Python traceback."""
 
@@ -242,6 +302,7 @@ class BtfParameter(gdb.Parameter):
         wanted = str(self.value or "")
         try:
             self.context.target.take_types_from(_type_files(wanted))
+            self.context.dump.take_types_from(_type_files(wanted))
         except NeptError as error:
             self.value = self.accepted  # gdb has set it already
             raise gdb.GdbError(text.paragraph(str(error))) from None
@@ -347,8 +408,10 @@ def register() -> GdbContext:
     BtfParameter(context)
     MemoryParameter(context)
     MemoryFileParameter(context)
+    LibraryParameter(context)
     for one in all_commands():
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)
     NeptReload(context)
+    NeptDump(context)
     return context

@@ -25,6 +25,7 @@ from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.running import Halt, NotInserted, Selected
 
 _RECEIVED = re.compile(r'^received: "(.*)"$', re.MULTILINE)
+_CORE = re.compile(r"^Local core dump file:\n\t`(.*)', file type", re.MULTILINE)
 _SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
 _SOFTWARE_BY_PACKET = "remote software-breakpoint-packet"
 _SIXTY_FOUR = "i386:x86-64"
@@ -218,9 +219,20 @@ def connected() -> str:
     return f"{connection.type} {connection.details or ''}".strip()
 
 
+def core_file() -> str:
+    """The path of the core that gdb has open in place of a machine; '' if there is none."""
+    if not connected().startswith("core"):
+        return ""
+    found = _CORE.search(gdb.execute("info target", to_string=True))
+    return found[1] if found else ""
+
+
 def _check_target(where: str) -> None:
     if not where:
-        raise NeptError("not attached", "Attach to QEMU's gdb stub: target remote HOST:PORT")
+        raise NeptError(
+            "not attached",
+            "Attach to QEMU's gdb stub: target remote HOST:PORT, or name a dump: nept-dump FILE",
+        )
     if not where.startswith(("remote", "extended-remote")):
         raise NeptError(
             f"gdb is attached to '{where}', which is not a remote stub",

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files that QEMU and makedumpfile write of a lab snapshot: every command's answer is that of the
+raw image; what they leave out is told as such."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.__main__ import main
+from gdb_nept.address import HostPhys
+from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
+from gdb_nept.memory.cpu_registers import Registers
+from gdb_nept.memory.dump import open_dump
+from gdb_nept.render.page import Status
+from tests.dumps.files import PAGE, lime
+from tests.dumps.machine import (
+    DumpingMachine,
+    flattened,
+    for_makedumpfile,
+    makedumpfile,
+    unflattened,
+)
+
+pytestmark = [
+    pytest.mark.bochs,
+    pytest.mark.qemu,
+    pytest.mark.kdumpfile,
+    pytest.mark.makedumpfile,
+]
+
+COMMANDS = (
+    ("vms",),
+    ("vmcs12",),
+    ("vmcs12", "--json"),
+    ("ept",),
+    ("ept", "--shadow", "--json"),
+    ("ept", "--l1"),
+    ("walk", "0x2000000", "0x2806000", "0x7fffffff000"),
+    ("walk", "--json", "0x2000000"),
+    ("predict", "--write", "0x2000000"),
+    ("check",),
+)
+#: Those that need nothing of L1's memory.
+OF_KVM = (("vms",), ("vmcs12",), ("check",), ("ept", "--shadow"), ("ept", "--l1"))
+WHOLE = ("elf", "lime", "kdump-zlib-R", "c-d0", "l-d1", "E-d1")
+FILTERED = ("c-d31", "E-d31")
+BIOS = 0xFF  # the page where QEMU has its own
+
+Files = dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def files(plain_snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
+    folder = tmp_path_factory.mktemp("dumps")
+    found = {"raw": plain_snapshot / "memory.raw"}
+    with DumpingMachine(plain_snapshot, folder) as machine:
+        found["elf"] = machine.dump("elf")
+        found["flattened"] = machine.dump("kdump-zlib", format="kdump-zlib")
+        found["paging"] = machine.dump("paging", paging=True)
+    found["kdump-zlib-R"] = unflattened(found["flattened"], folder / "kdump-zlib-R")
+    elf = for_makedumpfile(found["elf"], folder / "fixed")
+    for words in (("-c", "-d0"), ("-l", "-d1"), ("-E", "-d1"), ("-c", "-d31"), ("-E", "-d31")):
+        name = "".join(words).lstrip("-")
+        found[name] = makedumpfile(*words, dump=elf, out=folder / name)
+    found["F"] = flattened(elf, folder / "F")
+    low = found["raw"].read_bytes()
+    found["lime"] = lime(folder / "lime", [(0, low[: BIOS * PAGE]), (1 << 20, low[1 << 20 :])])
+    yield found
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def asked(capsys: pytest.CaptureFixture[str], dump: Path, *words: str) -> tuple[int, str, str]:
+    status = main(["--dump", str(dump), *words])
+    found = capsys.readouterr()
+    return status, found.out, found.err
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_answer_is_that_of_the_raw_image(
+    files: Files, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for words in COMMANDS:
+        assert asked(capsys, files[name], *words) == asked(capsys, files["raw"], *words)
+
+
+@pytest.mark.parametrize("name", ["elf", "kdump-zlib-R", "c-d0", "E-d31"])
+def test_every_page_is_that_of_the_raw_image(files: Files, name: str) -> None:
+    raw = files["raw"].read_bytes()
+    with open_dump(files[name]) as dump:
+        for stretch in dump.memory.data_ranges():
+            for start in range(stretch.start, min(stretch.stop, len(raw)), 1 << 20):
+                size = min(1 << 20, stretch.stop - start)
+                found = dump.memory.read(HostPhys(start), size)
+                if start == 0:  # but for the BIOS
+                    found = found[: BIOS * PAGE]
+                assert found == raw[start : start + len(found)], hex(start)
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_of_a_filtered_dump_what_is_kvms_is_the_same(
+    files: Files, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for words in OF_KVM:
+        assert asked(capsys, files[name], *words) == asked(capsys, files["raw"], *words)
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_a_table_that_was_filtered_is_no_hole(
+    files: Files, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    status, shown, _ = asked(capsys, files[name], "ept")
+    assert status == Status.UNREAD.value
+    assert "hole" not in shown
+    assert "256T unread" in shown
+    status, shown, _ = asked(capsys, files[name], "ept", "--json")
+    answer = json.loads(shown)
+    assert [(run["kind"], run["size"]) for run in answer["runs"]] == [("filtered", 1 << 48)]
+    assert answer["unread"] == 1 << 48
+    status, shown, _ = asked(capsys, files[name], "walk", "--json", "0x2000000")
+    walk = json.loads(shown)
+    assert walk["ept12"]["stop"]["unread"] == "filtered"
+    assert walk["ept12"]["stop"]["cause"] == "table unreadable"
+    assert walk["agreement"] == "unreadable"
+    assert walk["ept02"]["address"] is not None
+    assert status == Status.NOT_FOUND.value
+
+
+def test_registers(files: Files) -> None:
+    """Of a CPU that was in L2."""
+    told = json.loads((files["raw"].parent / "registers.json").read_text())
+    rip, rsp, cr3 = (int(told[name], 0) for name in ("rip", "rsp", "cr3"))
+    with open_dump(files["elf"]) as dump:
+        assert dump.cpus == (Registers(rip, rsp, cr3),)
+        assert not dump.by_kdump
+        assert dump.vmcoreinfo.startswith(b"OSRELEASE=")
+    with open_dump(files["c-d31"]) as dump:
+        assert [(one.rip, one.rsp) for one in dump.cpus] == [(rip, rsp)]
+
+
+def test_what_cannot_be_used_says_so(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, errors = asked(capsys, files["paging"], "vms")
+    assert status == Status.NOT_FOUND.value
+    assert "most of memory is not in it" in errors
+    assert "Dump again without -p" in errors
+    for name in ("flattened", "F"):
+        told = opened_or_why(files[name])
+        assert "is flattened" in told or told.startswith("flattened kdump-compressed dump")
+        assert told.startswith("flattened") or "makedumpfile -R" in told
+
+
+def opened_or_why(path: Path) -> str:
+    """A library that drgn brings reads it; Debian 12's does not."""
+    try:
+        with open_dump(path) as dump:
+            return dump.format
+    except BadInput as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("name", "share"), [("elf", 2), ("E-d31", 2), ("c-d0", 2), ("l-d1", 4)])
+def test_a_cut_file_gives_nothing_for_what_it_lacks(
+    files: Files, tmp_path: Path, name: str, share: int
+) -> None:
+    cut = tmp_path / name
+    size = files[name].stat().st_size
+    shutil.copyfile(files[name], cut)
+    os.truncate(cut, size - size // share)
+    raw = files["raw"].read_bytes()
+    kinds = set()
+    with open_dump(cut) as dump:
+        assert "cut" in dump.notes[0]
+        for start in range(1 << 20, len(raw), 1 << 20):
+            try:
+                found = dump.memory.read(HostPhys(start), PAGE)
+            except MemoryUnreadable as error:
+                kinds.add(error.kind)
+            else:
+                assert found == raw[start : start + PAGE]
+    assert UnreadKind.CUT in kinds
+    assert kinds <= {UnreadKind.CUT, UnreadKind.FILTERED}
