@@ -13,7 +13,7 @@ from pathlib import Path
 
 HEADER = struct.Struct("<8si")  # signature, version
 SIZES = struct.Struct("<iiI")  # block_size, sub_hdr_size, bitmap_blocks
-SIZES_AT = 424  # behind utsname (6 * 65 bytes), the time and the status
+SIZES_AT = 428  # behind utsname (6 * 65 bytes), the time and the status
 DESCRIPTOR = struct.Struct("<QIIQ")  # offset, size, flags, page_flags
 LAST = 1 << 16  # descriptors looked at: pages of zeros share one that lies early
 LARGEST_BITMAP = 1 << 30

@@ -132,9 +132,10 @@ def test_a_table_that_was_filtered_is_no_hole(
 
 
 def test_registers(files: Files) -> None:
-    """Of a CPU that was in L2."""
+    """A stub of QEMU in its reset state takes the low half of RSP alone."""
     told = json.loads((files["raw"].parent / "registers.json").read_text())
     rip, rsp, cr3 = (int(told[name], 0) for name in ("rip", "rsp", "cr3"))
+    rsp &= (1 << 32) - 1
     with open_dump(files["elf"]) as dump:
         assert dump.cpus == (Registers(rip, rsp, cr3),)
         assert not dump.by_kdump
@@ -146,7 +147,7 @@ def test_registers(files: Files) -> None:
 def test_what_cannot_be_used_says_so(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, errors = asked(capsys, files["paging"], "vms")
     assert status == Status.NOT_FOUND.value
-    assert "most of memory is not in it" in errors
+    assert "most of memory is not in it" in " ".join(errors.split())
     assert "Dump again without -p" in errors
     for name in ("flattened", "F"):
         told = opened_or_why(files[name])
