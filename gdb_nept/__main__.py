@@ -34,10 +34,17 @@ exit status:
 """
 
 
+LIVE = "gdb_nept: from a running machine: what was read at different times may not fit together"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
-    context = DumpContext(args.dump, args.btf, args.libkdumpfile)
+    context = DumpContext(args.dump, args.btf, args.libkdumpfile, args.live)
+    if args.live:
+        if args.dump is not None:
+            return terminal.failed(Usage("either --dump or --live")).value
+        print(LIVE, file=sys.stderr)
     try:
         return _answered(args.command, words, context).value
     except NotWritten as error:
@@ -99,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nept {__version__}")
     parser.add_argument("--dump", type=Path, metavar="FILE", help="dump of physical memory")
+    parser.add_argument(
+        "--live", action="store_true", help="this computer's own memory (/proc/kcore), as it runs"
+    )
     parser.add_argument(
         "--libkdumpfile", type=Path, metavar="FILE", help="the library that reads ELF and kdump"
     )

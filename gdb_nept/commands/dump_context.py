@@ -25,8 +25,16 @@ if TYPE_CHECKING:  # what a question does not need is not read
 class DumpContext:
     """The session on a dump, made when a command first asks for it and kept for the next."""
 
-    def __init__(self, dump: Path | None, btf: Sequence[Path], library: Path | None = None) -> None:
-        """`library` is the libkdumpfile to read the dump with; None for the system's."""
+    def __init__(
+        self,
+        dump: Path | None,
+        btf: Sequence[Path],
+        library: Path | None = None,
+        live: bool = False,
+    ) -> None:
+        """`library` is the libkdumpfile to read the dump with; None for the system's.  `live`: in
+        place of a dump, the memory of the computer that this runs on."""
+        self.live = live
         self.dump = dump
         self.btf = tuple(btf)
         self.library = library
@@ -53,12 +61,15 @@ class DumpContext:
         return memory, memory.data_ranges()
 
     def _dump(self) -> Dump:
-        from gdb_nept.memory.dump import open_dump
+        from gdb_nept.memory.dump import open_dump, open_live
 
+        if self.live and self._opened is None:
+            self._opened = open_live()
+        if self._opened is not None:
+            return self._opened
         if self.dump is None:
             raise Usage("this command needs a dump", "Name a dump of memory: --dump FILE")
-        if self._opened is None:
-            self._opened = open_dump(self.dump, self.library)
+        self._opened = open_dump(self.dump, self.library)
         return self._opened
 
     def session(self) -> Session:
@@ -71,12 +82,16 @@ class DumpContext:
     def attachment(self) -> Attachment:
         from gdb_nept.target.attachment import Attachment, lacking, missing
 
-        target = f"dump {self.dump}"
+        target = "this machine, which runs (/proc/kcore)" if self.live else f"dump {self.dump}"
         try:
             kernel = self.kernel()
         except NoKernel as error:
             return Attachment(target, self._format, None, (missing(error),), self._notes)
-        notes = (*kernel.circumstances, *self._notes)
+        from gdb_nept.target.dumped_cpus import cpus_in_words, vmcs_in_words
+
+        dump = self._dump()
+        notes = (*kernel.circumstances, *self._notes, *cpus_in_words(dump, kernel))
+        notes += vmcs_in_words(dump)
         return Attachment(target, self._format, kernel, lacking(kernel), notes)
 
     @property

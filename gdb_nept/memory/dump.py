@@ -49,7 +49,7 @@ class Dump:
     vmcoreinfo: bytes = b""
     cpus: tuple[Registers, ...] = ()
     notes: tuple[str, ...] = ()  # what the user should know before he trusts an answer
-    by_kdump: bool = False  # the host's own crash kernel wrote it, not a hypervisor below
+    by_kdump: bool | None = None  # the host's own crash kernel took it; None: not known
     live: bool = False
 
     def __enter__(self) -> Dump:
@@ -139,6 +139,7 @@ def _compressed(path: Path, library: Path | None, kind: Format, cut: bool) -> Du
         _vmcoreinfo(memory),
         cpus,
         notes if cut else (),
+        by_kdump=False if any(one.cr3 for one in cpus) else None,  # QEMU's notes have CR3
     )
 
 

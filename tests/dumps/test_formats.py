@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
 from gdb_nept.memory import dump as dump_module
@@ -18,6 +19,7 @@ from gdb_nept.memory.elf_dump import read_headers
 from gdb_nept.memory.kdump_whole import flattened_is_cut
 from tests.dumps.files import PAGE, elf, lime, note, pages
 
+Capture = pytest.CaptureFixture[str]
 FAR = 1 << 36
 CR3, RIP, RSP = 0x1234000, 0xFFFFFFFF81000123, 0xFFFFC90000000010
 DIRECT = 0xFFFF888000000000
@@ -168,3 +170,17 @@ def test_kcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(MemoryUnreadable):
             live.memory.read(HostPhys(0), 8)
         assert "ran while it was read" in live.notes[0]
+
+
+def test_live_on_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(dump_module, "KCORE", tmp_path / "kcore")
+    assert main(["--live", "vms"]) == 1
+    assert "there is no" in capsys.readouterr().err
+    elf(tmp_path / "kcore", [(PAGE, pages(1, 2), 2 * PAGE)], virtual=DIRECT)
+    assert main(["--live", "target"]) == 1
+    shown = capsys.readouterr()
+    assert "this machine, which runs (/proc/kcore)" in shown.out
+    assert "from a running machine" in shown.err
+    assert main(["--live", "--dump", "x", "vms"]) == 2
