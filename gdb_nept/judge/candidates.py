@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The accesses that can have caused an exit at a given place, and what each must lead to.
+"""The accesses that can have caused an exit at a given place.
 
 vmcs12 says where L2's access went (guest-physical and guest-linear address) and what KVM made of
-it (reason and qualification), but not what the access was.  Here every kind of access to that
-place is predicted, by every model asked for, with no look at what KVM made of it.
+it (reason and qualification), but not what the access was.  Here is every kind of access to that
+place, with no look at what KVM made of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -19,8 +19,6 @@ from gdb_nept.judge.ground import Ground
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.predict.access import Access, Op, Stage
-from gdb_nept.predict.model import Model
-from gdb_nept.predict.outcome import Prediction
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.paging import GuestPaging, LinearWalk, Reference, walk_linear
 from gdb_nept.walk.result import Walk
@@ -87,31 +85,10 @@ class Link:
 UNLINKED = Link(Lead.UNKNOWN, "(the guest-linear address is not told yet)")
 
 
-@dataclass(frozen=True)
-class Foreseen:
-    access: Access
-    prediction: Prediction[L1Phys]
-
-
-#: By the name of the model.
-Foresight = Mapping[str, "tuple[Foreseen, ...]"]
-
-
 def place_of(vmcs12: Vmcs12) -> Place:
     """Reads PLACE_FIELDS alone.  Raises NoGuest for a vmcs12 without them."""
     gpa, gla, rip = (vmcs12.field(name) for name in PLACE_FIELDS)
     return Place(L2Phys(gpa.value), L2Virt(gla.value), (gpa, gla, rip))
-
-
-def foresee(
-    base: Ground, place: Place, link: Link, models: Iterable[Model], seen: Seen | None = None
-) -> Foresight:
-    """What each candidate access leads to, by each model: complete when it returns."""
-    accesses = tuple(candidates(place, link, seen, base.pae))
-    return {
-        model.name: tuple(Foreseen(each, base.predict(each, model)) for each in accesses)
-        for model in models
-    }
 
 
 def candidates(

@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
 from gdb_nept.judge.candidates import (
     UNLINKED,
-    Foreseen,
-    Foresight,
     Link,
     Place,
     Seen,
-    foresee,
     link_of,
     place_of,
 )
 from gdb_nept.judge.comparison import Case, Comparison, Told
 from gdb_nept.judge.features import KvmModel, kvm_model
+from gdb_nept.judge.foresight import Foresight, foresee
 from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.judge.suspects import Suspect, suspects_for
 from gdb_nept.kvm.vmcs12 import Vmcs12
@@ -63,7 +61,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Foretold:
-    """All that was predicted for the accesses to a place, before what KVM wrote was read.
+    """What was predicted for the accesses to a place, before what KVM wrote was read.  `suspects`
+    are put to the test only where they are asked for, over the tables that stood then.
 
     `elsewhere` is what L0's emulator would lead to by the model asked, where it is not in question:
     the processor's access was seen, and must exit by itself (kvm_mmu_page_fault() walks EPT12 for
@@ -74,7 +73,7 @@ class Foretold:
     asked: Model
     suspects: tuple[Suspect, ...]
     foresight: Foresight
-    elsewhere: tuple[Foreseen, ...] = ()
+    elsewhere: Foresight | None = None
 
 
 def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check:
@@ -105,16 +104,12 @@ def foretell(
     asked = model or kvm.model
     suspects = tuple(suspects_for(asked))
     models = (asked, Processor(SDM), *(each.model for each in suspects))
-    foresight = foresee(base, place, link, models, seen)
-    ours = [each for each in foresight[asked.name] if each.prediction.reason is not None]
-    if seen is None or all(each.access.emulated for each in ours):
-        return Foretold(base, kvm, asked, suspects, foresight)
-    alone = {
-        name: tuple(each for each in foreseen if not each.access.emulated)
-        for name, foreseen in foresight.items()
-    }
-    elsewhere = tuple(each for each in ours if each.access.emulated)
-    return Foretold(base, kvm, asked, suspects, alone, elsewhere)
+    foresight, elsewhere = foresee(base, place, link, models, seen), None
+    alone = foresight.made_by_emulator(False)
+    if seen and any(each.prediction.reason is not None for each in alone[asked.name]):
+        foresight, elsewhere = alone, foresight.made_by_emulator(True)
+    foresight.predict(asked.name, SDM.name)
+    return Foretold(base, kvm, asked, suspects, foresight, elsewhere)
 
 
 def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:
@@ -123,10 +118,11 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
     case = Case(
         place,
         link,
-        {name: _with_linear(each, place) for name, each in foretold.foresight.items()},
+        foretold.foresight.told(place.gla),
         told_by(vmcs12),
         foretold.suspects,
-        _with_linear(foretold.elsewhere, place),
+        foretold.asked.name,
+        foretold.elsewhere and foretold.elsewhere.told(place.gla),
     )
     notes = (
         *foretold.base.caveats,
@@ -134,17 +130,6 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
         *_notes(vmcs12, registers.doubts),
     )
     return _judge(case, foretold.asked.name, foretold.kvm, notes)
-
-
-def _with_linear(foreseen: tuple[Foreseen, ...], place: Place) -> tuple[Foreseen, ...]:
-    """With the guest-linear address that is told now, where the field is defined."""
-    return tuple(
-        Foreseen(
-            replace(each.access, gla=place.gla),
-            replace(each.prediction, gla=None if each.prediction.gla is None else place.gla),
-        )
-        for each in foreseen
-    )
 
 
 def told_by(vmcs12: Vmcs12) -> Told:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, ExitReason
-from gdb_nept.judge.candidates import Foreseen, Foresight, Lead, Link, Place
+from gdb_nept.judge.candidates import Lead, Link, Place
+from gdb_nept.judge.foresight import Foreseen, Foresight
 from gdb_nept.judge.suspects import Suspect
 from gdb_nept.predict.access import Stage
 from gdb_nept.predict.case import SDM
@@ -54,18 +55,24 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Case:
-    """All that is compared: what was foreseen, and what was told."""
+    """All that is compared: what was foreseen, and what was told; `elsewhere`, what L0's emulator
+    would lead to by the model `asked`, where it is not in question."""
 
     place: Place
     link: Link
     foresight: Foresight
     told: Told
     suspects: tuple[Suspect, ...]
-    elsewhere: tuple[Foreseen, ...] = ()
+    asked: str = ""
+    elsewhere: Foresight | None = None
 
     def comparisons(self, model: str, page_alone: bool = False) -> tuple[Comparison, ...]:
         """Those of the candidates that exit at all."""
-        foreseen = self.foresight[model]
+        return self._compared(self.foresight[model], page_alone)
+
+    def _compared(
+        self, foreseen: tuple[Foreseen, ...], page_alone: bool = False
+    ) -> tuple[Comparison, ...]:
         exits = (each for each in foreseen if each.prediction.reason is not None)
         return tuple(self.compare(each, page_alone) for each in exits)
 
@@ -92,7 +99,9 @@ class Case:
         releases = ", ".join(each.release for each in fitting if each.release)
         if releases and not any(each.says for each in fitting):
             yield f"the rules of KVM in Linux {releases}, together"
-        if any(self.compare(each).agrees for each in self.elsewhere):
+        if self.elsewhere and any(
+            each.agrees for each in self._compared(self.elsewhere[self.asked])
+        ):
             yield EMULATOR_ELSEWHERE
 
     def _fitting(self, emulated: bool) -> list[Suspect]:
@@ -117,26 +126,20 @@ class Case:
         """An order: the processor's accesses first, and of them those of which the SDM's processor
         would report the same."""
         found = self.by_processor(agreeing)
-        return agreeing.foreseen.access.emulated, not (found and found.agrees)
+        return agreeing.foreseen.access.emulated, not found.agrees
 
     def departures(self, agreeing: Comparison) -> Iterator[str]:
         """The single rules that this KVM has not, and that would have made it report what the SDM's
         processor does."""
-        wanted = self._foreseen(SDM.name, agreeing)
+        access = agreeing.foreseen.access
+        wanted = self.foresight.of(SDM.name, access)
         for suspect in self.suspects:
-            other = self._foreseen(suspect.model.name, agreeing)
-            if wanted and other and suspect.later and _same(wanted, other):
+            if suspect.later and _same(wanted, self.foresight.of(suspect.model.name, access)):
                 yield suspect.says
 
-    def _foreseen(self, model: str, like: Comparison) -> Foreseen | None:
-        """The same access by another model."""
-        access = like.foreseen.access
-        return next((each for each in self.foresight[model] if each.access == access), None)
-
-    def by_processor(self, nearest: Comparison) -> Comparison | None:
+    def by_processor(self, nearest: Comparison) -> Comparison:
         """The same access as the SDM's processor would have it."""
-        found = self._foreseen(SDM.name, nearest)
-        return self.compare(found) if found else None
+        return self.compare(self.foresight.of(SDM.name, nearest.foreseen.access))
 
 
 def _same(wanted: Foreseen, other: Foreseen) -> bool:

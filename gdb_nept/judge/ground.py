@@ -7,17 +7,20 @@ prediction must not know its answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gdb_nept.address import L1Phys
+from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import Eptp
+from gdb_nept.arch.ept import ENTRY_SIZE, WALK_LENGTHS, EptEntry, Eptp, index
+from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.authority import Authority
 from gdb_nept.kvm.vmcs12 import Vmcs12
-from gdb_nept.memory.reader import PageCache, PhysicalMemory
+from gdb_nept.memory.reader import PageCache, PhysicalMemory, read_u64
+from gdb_nept.memory.standing import Standing
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.kvm import FOUR
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction
 
@@ -36,6 +39,27 @@ class Ground:
 
     def predict(self, access: Access, model: Model) -> Prediction[L1Phys]:
         return model.predict(self.memory, self.eptp, access, self.cpu, self.controls)
+
+    def standing(self, gpa: L2Phys) -> Ground:
+        """Of `gpa` alone, and over the tables as they stand now, whenever it is asked.  An
+        older KVM walks 4 levels whatever the EPTP says."""
+        memory = Standing(self.memory)
+        for levels in {self.eptp.levels, FOUR}.intersection(WALK_LENGTHS):
+            _read_path(memory, L1Phys(self.eptp.address), levels, gpa)
+        memory.close()
+        return replace(self, memory=memory)
+
+
+def _read_path(memory: PhysicalMemory[L1Phys], table: L1Phys, levels: int, gpa: L2Phys) -> None:
+    """Each entry that some model may come to: they differ in where they stop."""
+    for level in range(levels, 0, -1):
+        try:
+            entry = EptEntry(read_u64(memory, L1Phys(table + index(gpa, level) * ENTRY_SIZE)))
+        except MemoryUnreadable:
+            return
+        if entry.leaf_at(level):
+            return
+        table = L1Phys(entry.address)
 
 
 def ground(session: Session, chosen: Chosen) -> Ground:

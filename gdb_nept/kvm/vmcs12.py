@@ -9,6 +9,7 @@ moment: kvm/authority.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gdb_nept.address import KernelVirt, L1Phys
 from gdb_nept.arch.controls import (
@@ -69,8 +70,11 @@ class Vmcs12:
         """By KVM's name ('ept_pointer'), the SDM's ('EPT pointer'), or the encoding ('0x201a')."""
         wanted = name.strip().lower()
         for field in self.fields:
+            if wanted == field.name:
+                return field
+        for field in self.fields:
             encoding = "" if field.encoding is None else hex(field.encoding)
-            if wanted in (field.name, field.sdm_name.lower(), encoding):
+            if wanted in (field.sdm_name.lower(), encoding):
                 return field
         return None
 
@@ -210,11 +214,16 @@ def decode(
         shadow_indicator=bool(head & SHADOW_INDICATOR),
         abort=int.from_bytes(data[4:8], "little"),
         launched=bool(int.from_bytes(data[8:12], "little")),
-        fields=tuple(
-            _field(place, data, situation, place.name in layout.not_offered)
-            for place in layout.places
-        ),
+        fields=_fields(data, layout, situation),
         problems=tuple(problems),
+    )
+
+
+@lru_cache(maxsize=8)
+def _fields(data: bytes, layout: Layout, situation: Situation) -> tuple[Field, ...]:
+    """One question about a vCPU comes back to the same vmcs12 several times."""
+    return tuple(
+        _field(place, data, situation, place.name in layout.not_offered) for place in layout.places
     )
 
 

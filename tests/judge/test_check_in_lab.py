@@ -9,30 +9,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gdb_nept.address import L2Phys, L2Virt
+from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.commands.check import check as check_command
 from gdb_nept.commands.command import Usage
 from gdb_nept.commands.output import Sink
 from gdb_nept.commands.predict import predict as predict_command
-from gdb_nept.judge.candidates import Lead, foresee, link_of, place_of
+from gdb_nept.judge.candidates import Lead, link_of, place_of
 from gdb_nept.judge.check import Check, Finding, check
 from gdb_nept.judge.features import kvm_model, named_model
-from gdb_nept.judge.ground import ground
+from gdb_nept.judge.foresight import foresee
+from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
-from gdb_nept.predict.model import model
-from gdb_nept.predict.outcome import Outcome
+from gdb_nept.predict.model import Model, model
+from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.render.page import Status
 from gdb_nept.target.running import Selected
 from tests.kernels import facts_of
@@ -324,3 +327,42 @@ def test_the_commands_output(exit_snapshot: Path) -> None:
 def test_a_command_takes_one_kind_of_access(exit_snapshot: Path) -> None:
     with pytest.raises(Usage, match="one of --read"):
         predict_command.answer(InLab(exit_snapshot), ["0", "--read", "--write"], False)
+
+
+def test_a_fault_that_agrees_is_put_to_two_models(
+    exit_snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What known mistakes would lead to is computed only to explain a difference."""
+    asked, predict = set(), Ground.predict
+
+    def counted(self: Ground, access: Access, model: Model) -> Prediction[L1Phys]:
+        asked.add(model.name)
+        return predict(self, access, model)
+
+    monkeypatch.setattr(Ground, "predict", counted)
+    found = checked(exit_snapshot, by="kvm-7.2")
+    assert found.finding is Finding.AGREE
+    assert found.processor is not None
+    assert found.processor.agrees
+    assert asked == {"kvm-7.2", "sdm"}
+
+
+def test_what_is_asked_later_is_asked_of_the_tables_as_they_stood(exit_snapshot: Path) -> None:
+    session, chosen = opened(exit_snapshot)
+    base, place = ground(session, chosen), place_of(session.vmcs12(chosen))
+    link = link_of(base, place, guest_registers(session, chosen).paging)
+    memory, models = Going(base.memory), [model("sdm"), model("kvm-4.8")]
+    foreseen = foresee(replace(base, memory=memory), place, link, models)
+    memory.gone = True
+    assert foreseen == foresee(base, place, link, models)
+
+
+class Going:
+    """A memory that nobody may read any more once it is `gone`."""
+
+    def __init__(self, below: PhysicalMemory[L1Phys]) -> None:
+        self.below, self.gone = below, False
+
+    def read(self, address: L1Phys, size: int) -> bytes:
+        assert not self.gone
+        return self.below.read(address, size)
