@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import BinaryIO, NoReturn, TextIO
 
@@ -28,6 +28,8 @@ a release of KVM between two of these (kvm-6.8), or one of the hypervisors on an
 the SDM's (kvm-6.1@bochs-2.7).
 """
 WIDTH = 100
+LONGEST = 1 << 24  # bytes of a request; one of 4,096 words has 100,000
+TOO_LONG = f"a line of over {LONGEST} bytes".encode()  # which is no JSON either
 
 
 def wanted(command: str, words: Sequence[str]) -> bool:
@@ -54,11 +56,22 @@ def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
         answers.write(MANUAL + fill(", ".join(NAMES), WIDTH) + "\n" + OTHERS)
         return
     at_once = not _is_file(requests)
-    for answer in answer_lines(requests, model(args.model)):
+    for answer in answer_lines(bounded(requests), model(args.model)):
         answers.write(answer + "\n")
         if at_once:
             answers.flush()
     answers.flush()
+
+
+def bounded(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream; of one that is too long to be a request, what tells that it is."""
+    while line := stream.readline(LONGEST):
+        if len(line) < LONGEST or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := stream.readline(LONGEST)) and not rest.endswith(b"\n"):
+            pass
+        yield TOO_LONG
 
 
 def _is_file(stream: BinaryIO) -> bool:

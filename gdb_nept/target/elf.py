@@ -5,12 +5,13 @@ with BTF, or raw BTF (/sys/kernel/btf/*).  A small reader of ELF-64 sections, no
 
 from __future__ import annotations
 
-import gzip
 import lzma
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gdb_nept.errors import BadInput
 
@@ -20,6 +21,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 NOTE_BUILD_ID = 3  # NT_GNU_BUILD_ID
 BUILD_ID_HEAD = struct.pack("<I", NOTE_BUILD_ID) + b"GNU\0"  # behind the sizes of name and ID
 LARGEST = 1 << 30
+LARGEST_FILE = 1 << 31  # of types: a vmlinux with debug information has half a GiB
+GZIP = 31  # what zlib calls a stream with gzip's header
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def identity(path: Path) -> Identity:
 def unpacked(path: Path) -> bytes:
     """The file's bytes, decompressed; raises BadInput."""
     try:
-        return _unpack(path, path.read_bytes())
+        return _unpack(path, _read(path))
     except (OSError, lzma.LZMAError, EOFError, zlib.error) as error:
         raise BadInput(f"cannot read {path}: {error}", "Name a .ko, a vmlinux or BTF.") from None
 
@@ -95,14 +98,34 @@ def module_name(path: Path) -> str:
     return "" if stem.startswith("vmlinux") else stem.replace("-", "_")
 
 
+def _read(path: Path) -> bytes:
+    """A whole file; a pipe would hold us, and a device has no end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(f"{path} is no regular file", "Name a .ko, a vmlinux or BTF.")
+    if status.st_size > LARGEST_FILE:
+        raise BadInput(f"{path} has {status.st_size} bytes", "No kernel's types need so many.")
+    return path.read_bytes()
+
+
 def _unpack(path: Path, data: bytes) -> bytes:
     if data.startswith(b"\xfd7zXZ"):
-        return lzma.decompress(data)
+        return _inflated(path, lzma.LZMADecompressor(), data)
     if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
+        return _inflated(path, zlib.decompressobj(GZIP), data)
     if data.startswith(ZSTD_MAGIC):
         raise BadInput(f"{path} is compressed with zstd", f"Unpack it first: zstd -d {path}")
     return data
+
+
+def _inflated(path: Path, unpacker: Any, data: bytes) -> bytes:
+    found: bytes = unpacker.decompress(data, LARGEST_FILE + 1)
+    if len(found) > LARGEST_FILE:
+        advice = "No kernel's types need so many."
+        raise BadInput(f"{path} unpacks to over {LARGEST_FILE} bytes", advice)
+    if not unpacker.eof:
+        raise EOFError("it is cut")
+    return found
 
 
 def _sections(path: Path, data: bytes) -> dict[str, bytes]:
