@@ -160,7 +160,7 @@ class NeptCommand(gdb.Command):
                 )
             gdb.write("\n")
         except NeptError as error:
-            raise gdb.GdbError(text.paragraph(str(error))) from None
+            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
         except KeyboardInterrupt:
             raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
         finally:
@@ -305,7 +305,7 @@ class BtfParameter(gdb.Parameter):
             self.context.dump.take_types_from(_type_files(wanted))
         except NeptError as error:
             self.value = self.accepted  # gdb has set it already
-            raise gdb.GdbError(text.paragraph(str(error))) from None
+            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
         self.accepted = wanted
         return ""
 

@@ -22,6 +22,7 @@ QUERY = "qqemu.PhyMemMode"
 SWITCH = "Qqemu.PhyMemMode:"
 PIECE = 1 << 20  # bytes asked at once, so that Ctrl-C is answered in time
 RESTORE_ATTEMPTS = 5
+TOLD = 40  # characters of an answer that nobody expects
 
 
 class NoPhysicalMode(NotOffered):
@@ -95,7 +96,9 @@ class QemuMemory:
             return
         answer = self._stub.packet(SWITCH + mode)
         if answer != "OK":
-            raise NoPhysicalMode(f"the target refused {SWITCH}{mode}: {answer or 'no answer'}")
+            raise NoPhysicalMode(
+                f"the target refused {SWITCH}{mode}: {answer[:TOLD] or 'no answer'}"
+            )
         self._stub.forget()
 
     def settle(self) -> None:

@@ -15,22 +15,44 @@ from pathlib import Path
 
 from bochs_lab import kernels
 from bochs_lab import snapshot as lab
+from bochs_lab.image import image
 from bochs_lab.options import LabOptions
+from bochs_lab.progress import Silent
 
 from tests.fuzz import blobs
 from tests.fuzz.memory import Fuzzed
+from tests.fuzz.stub import Stubs
 
 Case = Callable[[random.Random], "tuple[str, str]"]
-#: Of a hundred cases: those on memories are what an attacker writes.
-SHARES = {"memory": 60, "requests": 20, "btf": 10, "kallsyms": 5, "vmcoreinfo": 5}
+#: Of a thousand cases: those on memories are what an attacker writes, and a stub takes longest.
+SHARES = {
+    **{"memory": 597, "requests": 200, "btf": 100},
+    **{"kallsyms": 50, "vmcoreinfo": 50, "stub": 3},
+}
+PARKS = ("l2", "l1-exit")
 
 
 def cases(snapshots: Sequence[Path], cache: Path) -> dict[str, list[Case]]:
     """For each kind of input, what makes one case of it out of a generator's numbers."""
     return {
         "memory": [Fuzzed(snapshot, cache).case for snapshot in snapshots],
+        "stub": [Stubs(snapshot).case for snapshot in snapshots[:1]],
         **{kind: [_named(kind, make)] for kind, make in blobs.KINDS.items()},
     }
+
+
+def snapshots_of(lines: Sequence[str], cached: bool) -> list[Path]:
+    """The lab's snapshots of these kernels; with `cached` only those that are there already."""
+    found = []
+    for line in lines:
+        for park in PARKS:
+            options = LabOptions(kernel=line, park=park)
+            there = lab.path_of(image(options, Silent()).snapshot_key)
+            if there.is_dir():
+                found.append(there)
+            elif not cached:
+                found.append(lab.ensure(options))
+    return found
 
 
 def _named(kind: str, make: Callable[[random.Random], str]) -> Case:
@@ -69,14 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--kernels", default=kernels.DEFAULT, metavar="LIST", help="of the lab's snapshots"
     )
+    parser.add_argument(
+        "--cached", action="store_true", help="only snapshots that are there already"
+    )
     parser.add_argument("--no-lab", action="store_true", help="without the lab's memories")
     parsed = parser.parse_args(arguments)
-    snapshots = []
-    for line in [] if parsed.no_lab else parsed.kernels.split(","):
-        snapshots += [
-            lab.ensure(LabOptions(kernel=line)),
-            lab.ensure(LabOptions(kernel=line, park="l1-exit")),
-        ]
+    lines = [] if parsed.no_lab else parsed.kernels.split(",")
+    snapshots = snapshots_of(lines, parsed.cached)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = cases(snapshots, Path(folder))

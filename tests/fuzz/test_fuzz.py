@@ -8,15 +8,39 @@ from pathlib import Path
 
 import pytest
 
+from gdb_nept.memory import qemu
+from gdb_nept.target.live_memory import LiveMemory
 from tests.fuzz import blobs
 from tests.fuzz.cli import cases, run
 from tests.fuzz.memory import MISTAKE, MOST_READS, Changing, Fuzzed, TooMuch
+from tests.fuzz.stub import Stubs
 
 
 @pytest.mark.parametrize("kind", blobs.KINDS)
 def test_damaged_bytes_are_refused_in_one_message(kind: str) -> None:
     problems = [blobs.KINDS[kind](random.Random(seed)) for seed in range(300)]
     assert not any(problems), next(filter(None, problems))
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Stubs:
+    """Stubs of a machine with two MiB of nothing."""
+    (tmp_path / "memory.raw").write_bytes(bytes(2 << 20))
+    return Stubs(tmp_path)
+
+
+def test_a_stub_that_misbehaves_is_told_of_and_put_back(stubs: Stubs) -> None:
+    problems = [stubs.case(random.Random(seed))[1] for seed in range(60)]
+    assert not any(problems), next(filter(None, problems))
+
+
+def test_the_fuzzer_sees_a_mode_that_nobody_tells_of(
+    stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveMemory, "owes", "")
+    monkeypatch.setattr(qemu, "RESTORE_ATTEMPTS", 1)  # else it takes thousands of cases
+    problems = {stubs.case(random.Random(seed))[1] for seed in range(60)}
+    assert "the mode stays on, and nobody tells" in problems
 
 
 @pytest.mark.bochs
