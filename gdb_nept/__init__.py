@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gdb_nept.api import Target, Vcpu, Vm, Walked, attach, open_dump
     from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
     from gdb_nept.nested.agreement import Agreement, Fault, Verdict
+    from gdb_nept.nested.bulk import Stretch
     from gdb_nept.nested.spaces import Memory, Pages
     from gdb_nept.nested.table import Table
     from gdb_nept.predict.access import Access, Op, Stage
@@ -35,6 +36,7 @@ _PLACES = {
     "api": ("Target", "Vcpu", "Vm", "Walked", "attach", "open_dump"),
     "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
     "nested.agreement": ("Agreement", "Fault", "Verdict"),
+    "nested.bulk": ("Stretch",),
     "nested.spaces": ("Memory", "Pages"),
     "nested.table": ("Table",),
     "predict.access": ("Access", "Op", "Stage"),
@@ -63,6 +65,7 @@ __all__ = [
     "Pages",
     "Run",
     "Stage",
+    "Stretch",
     "Table",
     "Target",
     "Unread",

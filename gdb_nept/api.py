@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.errors import BadInput, NeptError
+from gdb_nept.memory.budget import Budget
+from gdb_nept.nested.bulk import ENTRIES, Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.nested.spaces import L2Memory, Memory
 from gdb_nept.nested.table import Table
 from gdb_nept.nested.verdict import Agreement, Fault, Verdict, verdict
+from gdb_nept.walk.runs import Unread
 
 if TYPE_CHECKING:
     from gdb_nept.judge.check import Check
@@ -138,6 +141,14 @@ class Vcpu:
         from gdb_nept.judge.features import named_model
 
         return check(self._session, self._chosen, named_model(self._session, self._chosen, model))
+
+    def compare(
+        self, low: int = 0, high: int | None = None, limit: int = ENTRIES
+    ) -> Iterator[Stretch | Unread]:
+        """EPT12 against EPT02 in one pass, as nept-compare: stretches of L2 physical addresses, in
+        order, whose pages each have the verdict that `walk` gives them.  What is left once `limit`
+        entries were looked at is an Unread.  Raises NoGuest where L1 uses no EPT."""
+        return Comparison(self._session, self._chosen, Budget(limit)).stretches(low, high)
 
     @property
     def l2_memory(self) -> Memory[L2Phys]:

@@ -53,7 +53,7 @@ class Expected:
 def misfit(journey: Journey) -> Verdict | None:
     """The first table of KVM's shadow that cannot be the one for this address, as a verdict."""
     for number, (page, expected) in enumerate(_pairs(journey)):
-        wrong = _difference(page, expected)
+        wrong = difference(page, expected)
         if wrong:
             name = f"the table of {LEVEL_NAMES[expected.level]}s" if number else "the root"
             return Verdict(
@@ -134,7 +134,7 @@ def _together(entries: list[int]) -> EptEntry:
     return EptEntry(value)
 
 
-def _difference(page: ShadowPage, expected: Expected) -> str:
+def difference(page: ShadowPage, expected: Expected) -> str:
     """What the page is instead, or ''."""
     if page.role.has("guest_mode") and not page.guest_mode:
         return "was not built for L2 (role.guest_mode is 0)"

@@ -11,7 +11,7 @@ import pytest
 
 import gdb_nept
 from gdb_nept import Access, L1Phys, L2Phys, Op
-from gdb_nept.examples import rights, sizes, stuck, triage
+from gdb_nept.examples import rights, shadow, sizes, stuck, triage
 from gdb_nept.judge.check import Finding
 from gdb_nept.predict.outcome import Outcome
 from tests.conftest import facts
@@ -88,6 +88,7 @@ def test_the_examples(plain_snapshot: Path, exit_snapshot: Path) -> None:
         assert "Linux " in line
         assert "runs L2" in line
         assert any("writable and executable" in line for line in rights.rights(target.vcpu()))
+        assert any(line.startswith("agree: ") for line in shadow.shadow(target.vcpu()))
         told = "\n".join(sizes.sizes(target))
         assert "shadow pages" in told
         assert "ept12: " in told

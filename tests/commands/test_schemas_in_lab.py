@@ -40,6 +40,8 @@ QUESTIONS = (
     ("check", "--model", "sdm"),
     ("decode", "spte", "0x0600000006000bf7", "0"),
     ("scan",),
+    ("compare",),
+    ("compare", "0x2000000+2M", "--limit", "1024"),
 )
 
 

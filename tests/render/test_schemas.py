@@ -60,6 +60,8 @@ def objects(node: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:
         ("walk", Fault),
         ("walk", Cause),
         ("watch", Agreement),
+        ("compare", Agreement),
+        ("compare", Fault),
         ("predict", Op),
         ("predict", Stage),
         ("predict", Outcome),

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""EPT12 against EPT02 over a whole space, in one pass through both.
+
+Both trees are followed in step.  A page's verdict is nested/verdict.py's own, asked for once for
+all pages that nothing tells apart which a verdict can hang on: the entries on both ways without
+their addresses, KVM's notes of its tables, the memslot, and whether the addresses match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Union
+
+from gdb_nept.address import L2Phys
+from gdb_nept.memory.budget import Budget
+from gdb_nept.nested.agreement import Agreement, Fault, Verdict
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.pairs import Pairs
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.sides import Pair
+from gdb_nept.nested.verdict import verdict
+from gdb_nept.walk.runs import Unread
+
+ENTRIES = 1 << 25  # of both tables and of large pages' parts: some 10 seconds
+MOST_VERDICTS = 1 << 16
+
+
+class Stretch(NamedTuple):
+    """All pages from `start` up to `end` have this verdict."""
+
+    start: int
+    end: int
+    agreement: Agreement
+    fault: Fault
+
+
+Compared = Union[Stretch, Unread]
+
+
+@dataclass
+class Comparison:
+    """`verdicts` counts how many different ones were asked for."""
+
+    session: Session
+    chosen: Chosen
+    budget: Budget = field(default_factory=lambda: Budget(ENTRIES))
+    verdicts: int = 0
+
+    def stretches(self, low: int = 0, high: int | None = None) -> Iterator[Compared]:
+        """In order, without gaps, from `low` up to `high`, by default all that EPT12 can translate.
+        Raises NoGuest where L1 has no EPT12."""
+        pairs = Pairs(self.session, self.chosen)
+        high = pairs.reach if high is None else min(high, pairs.reach)
+        last: Compared | None = None
+        for one in self._found(pairs, low, high):
+            if isinstance(last, Stretch) and isinstance(one, Stretch) and last[2:] == one[2:]:
+                last = last._replace(end=one.end)
+                continue
+            if last is not None:
+                yield last
+            last = one
+        if last is not None:
+            yield last
+
+    def verdict(self, address: L2Phys) -> Verdict:
+        """What nept-walk says of one address."""
+        return verdict(self.session.journey(self.chosen, address))
+
+    def _found(self, pairs: Pairs, low: int, high: int) -> Iterator[Compared]:
+        known: dict[object, tuple[Agreement, Fault]] = {}
+        path = [pairs.top(low, high)] if low < high else []
+        while path:
+            pair = path[-1]
+            if not pair.charged:
+                pair.charged = True
+                if not self.budget.take(pair.cost):
+                    start = max(low, pair.base)
+                    yield Unread(start, high, f"not looked at: {self.budget.spent}", True)
+                    return
+            below: Pair | None = None
+            for start, size, mark, below in pairs.entries(pair, low, high):
+                if below is not None:
+                    break
+                if mark not in known:
+                    known[mark] = self._asked(start, known)
+                yield Stretch(max(start, low), min(start + size, high), *known[mark])
+            if below is None:
+                path.pop()
+            else:
+                path.append(below)
+
+    def _asked(
+        self, start: int, known: dict[object, tuple[Agreement, Fault]]
+    ) -> tuple[Agreement, Fault]:
+        if len(known) >= MOST_VERDICTS:
+            known.clear()
+        self.verdicts += 1
+        found = self.verdict(L2Phys(start))
+        return found.agreement, found.fault

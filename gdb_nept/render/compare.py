@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""EPT12 against EPT02, stretch by stretch: what nept-compare answers.
+
+JSON: vm, vcpu, stretches [start, end (L2 physical), size, agreement and fault (null: not looked
+at), why (of the first page, if stale or broken; or why it was not looked at; or null)], totals
+[agreement, fault, bytes, stretches], complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gdb_nept.address import L2Phys
+from gdb_nept.nested.agreement import Agreement, Fault
+from gdb_nept.nested.bulk import Compared, Comparison, Stretch
+from gdb_nept.render import text
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Cells, Data, Page, Status, Table
+
+HEADERS = ("from", "to", "size", "verdict", "at fault", "why, of the first page")
+WRONG = (Agreement.STALE, Agreement.BROKEN)
+MOST_WHYS = 1000  # verdicts in full: each costs a walk by three ways
+
+
+def compare_page(asked: Comparison, low: int, high: int | None) -> Page:
+    """Raises NoGuest where L1 has no EPT12."""
+    rows = _Rows(asked, asked.stretches(low, high))
+    vm, vcpu = asked.chosen.vm, asked.chosen.place
+    return Page(
+        (
+            f"EPT12 against EPT02 of VM {vm}, vCPU {vcpu}, by L2 physical address",
+            Table(HEADERS, rows.cells(), right=(2,), rest=rows.rest),
+            rows.totals,
+        ),
+        {
+            "vm": vm,
+            "vcpu": vcpu,
+            "stretches": rows.data(),
+            "totals": rows.sums,
+            "complete": lambda: rows.complete,
+        },
+        rows.status,
+        lines="stretches",
+    )
+
+
+@dataclass
+class _Rows:
+    """The stretches as they come; each is counted."""
+
+    asked: Comparison
+    found: Iterator[Compared]
+    complete: bool = True
+    counts: dict[tuple[Agreement, Fault], tuple[int, int]] = field(default_factory=dict)
+    whys: int = 0
+
+    def _each(self) -> Iterator[Compared]:
+        for one in self.found:
+            if isinstance(one, Stretch):
+                size, count = self.counts.get(one[2:], (0, 0))
+                self.counts[one[2:]] = size + one.end - one.start, count + 1
+            else:
+                self.complete = False
+            yield one
+
+    def rest(self) -> int:
+        """Counts the rows that were not taken."""
+        return sum(1 for _ in self._each())
+
+    def _why(self, one: Compared) -> str:
+        if not isinstance(one, Stretch):
+            return one.why
+        if one.agreement not in WRONG or self.whys >= MOST_WHYS:
+            return ""
+        self.whys += 1
+        return self.asked.verdict(L2Phys(one.start)).sentence
+
+    def cells(self) -> Iterator[Cells]:
+        for one in self._each():
+            verdict, fault = ("?", "")
+            if isinstance(one, Stretch):
+                verdict = one.agreement.value
+                fault = "" if one.fault is Fault.NOBODY else one.fault.value
+            bounds = text.address(one.start), text.address(one.end - 1)
+            yield (*bounds, text.size(one.end - one.start), verdict, fault, self._why(one))
+
+    def data(self) -> Iterator[Data]:
+        for one in self._each():
+            told = one if isinstance(one, Stretch) else None
+            yield {
+                "start": hexed(one.start),
+                "end": hexed(one.end),
+                "size": one.end - one.start,
+                "agreement": told.agreement.value if told else None,
+                "fault": told.fault.value if told else None,
+                "why": self._why(one) or None,
+            }
+
+    def sums(self) -> Data:
+        return [
+            {"agreement": kind.value, "fault": fault.value, "bytes": size, "stretches": count}
+            for (kind, fault), (size, count) in self.counts.items()
+        ]
+
+    def totals(self) -> Table:
+        rows = [
+            (kind.value, fault.value, text.size(size), str(count))
+            for (kind, fault), (size, count) in self.counts.items()
+        ]
+        return Table(("verdict", "at fault", "in all", "rows"), rows, right=(2, 3))
+
+    def status(self) -> Status:
+        kinds = {kind for kind, _ in self.counts}
+        if kinds & set(WRONG):
+            return Status.DIFFERS
+        if Agreement.UNREADABLE in kinds:
+            return Status.UNREAD
+        return Status.DONE if self.complete else Status.INCOMPLETE

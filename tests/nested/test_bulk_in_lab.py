@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The comparison of a whole space, held against nept-walk's verdict of single addresses."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import L2Phys
+from gdb_nept.errors import NoGuest
+from gdb_nept.memory.budget import Budget
+from gdb_nept.nested.agreement import Agreement
+from gdb_nept.nested.bulk import Comparison, Stretch
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.verdict import verdict
+from gdb_nept.render.compare import compare_page
+from gdb_nept.render.json import draw_json
+from gdb_nept.render.text import draw
+from gdb_nept.walk.runs import Unread
+from tests.nested.test_lab import opened
+from tests.states.opened import opened as opened_state
+
+pytestmark = pytest.mark.bochs
+
+
+def compared(session: Session, chosen: Chosen) -> list[Stretch]:
+    found = list(Comparison(session, chosen).stretches())
+    assert found[0].start == 0
+    assert all(one.end == other.start for one, other in zip(found, found[1:]))
+    assert found[-1].end == session.ept(chosen, Which.L1).eptp.reach
+    stretches = [one for one in found if isinstance(one, Stretch)]
+    assert stretches == found
+    return stretches
+
+
+def addresses(stretches: list[Stretch], count: int) -> Iterator[int]:
+    """Near the ends of the stretches, and anywhere within them."""
+    dice = random.Random(11)
+    for number in range(count):
+        one = dice.choice(stretches)
+        edge = (one.start, one.end - 1)
+        yield edge[number & 1] if number % 3 == 0 else dice.randrange(one.start, one.end)
+
+
+def hold(session: Session, chosen: Chosen, count: int) -> set[Agreement]:
+    stretches = compared(session, chosen)
+    for address in addresses(stretches, count):
+        one = next(each for each in stretches if each.start <= address < each.end)
+        told = verdict(session.journey(chosen, L2Phys(address)))
+        assert (one.agreement, one.fault) == (told.agreement, told.fault), hex(address)
+    return {one.agreement for one in stretches}
+
+
+def test_it_says_what_nept_walk_says(snapshot: Path) -> None:
+    found = hold(*opened(snapshot), 250)
+    assert {Agreement.AGREE, Agreement.NOT_SHADOWED, Agreement.NOT_MAPPED} <= found
+
+
+def test_it_says_what_nept_walk_says_in_each_state(states: dict[str, Path]) -> None:
+    seen: set[Agreement] = set()
+    for name, folder in states.items():
+        if name == "done":
+            continue  # no VM is there any more
+        state = opened_state(name, folder, states["done"])
+        try:
+            state.session.ept(state.chosen, Which.L1)
+        except NoGuest:
+            continue  # L1 uses no EPT just then
+        seen |= hold(state.session, state.chosen, 15)
+    assert {Agreement.STALE, Agreement.NO_SLOT, Agreement.AGREE} <= seen
+
+
+def test_a_range_and_what_was_not_looked_at(plain_snapshot: Path) -> None:
+    session, chosen = opened(plain_snapshot)
+    whole = compared(session, chosen)
+    some = list(Comparison(session, chosen).stretches(0x2001000, 0x2003000))
+    assert (some[0].start, some[-1].end) == (0x2001000, 0x2003000)
+    for one in some:
+        assert isinstance(one, Stretch)
+        assert any(each.start <= one.start < each.end and each[2:] == one[2:] for each in whole)
+    last = list(Comparison(session, chosen, Budget(1024)).stretches())[-1]
+    assert isinstance(last, Unread)
+    assert last.given_up
+
+
+def test_the_sums_are_of_all(plain_snapshot: Path) -> None:
+    session, chosen = opened(plain_snapshot)
+    told = json.loads(draw_json(compare_page(Comparison(session, chosen), 0, None)))
+    assert sum(one["bytes"] for one in told["totals"]) == 1 << 48
+    assert sum(one["stretches"] for one in told["totals"]) == len(told["stretches"])
+    assert told["complete"] is True
+    shown = draw(compare_page(Comparison(session, chosen), 0x2000000, 0x2010000))
+    assert "not yet shadowed" in shown or "agree" in shown
