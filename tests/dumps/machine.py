@@ -118,13 +118,11 @@ class DumpingMachine:
         with socket.socket(socket.AF_UNIX) as stub:
             stub.settimeout(30)
             stub.connect(str(self.folder / "gdb"))
+            # gdbstub.c takes P of whoever has asked for its description of the registers
+            _exchange(stub, "qXfer:features:read:target.xml:0,ff8")
             for number, value in numbers:
-                text = f"P{number:x}={int(value, 0).to_bytes(8, 'little').hex()}".encode()
-                stub.sendall(b"$%s#%02x" % (text, sum(text) & 0xFF))
-                answer = b""
-                while not answer.endswith(b"$OK#9a"):
-                    answer += stub.recv(64)
-                stub.sendall(b"+")
+                answer = _exchange(stub, f"P{number:x}={int(value, 0).to_bytes(8, 'little').hex()}")
+                assert answer == b"OK", answer
 
     def _tell_vmcoreinfo(self) -> None:
         self._qtest = self._connected("qtest")
@@ -166,6 +164,19 @@ class DumpingMachine:
         while (answer := self._qtest.readline()).startswith("IRQ"):
             pass
         return answer
+
+
+def _exchange(stub: socket.socket, packet: str) -> bytes:
+    """A packet of gdb's remote protocol, and what comes back."""
+    data = packet.encode()
+    stub.sendall(b"$%s#%02x" % (data, sum(data) & 0xFF))
+    answer = b""
+    while not re.fullmatch(rb"[+]*\$[^#]*#..", answer, re.DOTALL):
+        more = stub.recv(8192)
+        assert more, "the stub is gone"
+        answer += more
+    stub.sendall(b"+")
+    return answer.split(b"$", 1)[1][:-3]
 
 
 def for_makedumpfile(dump: Path, out: Path) -> Path:
