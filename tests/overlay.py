@@ -54,10 +54,13 @@ def opened(
     for name, number in (poison or {}).items():
         field = vmcs12.field(name)
         memory.put(base + field.offset, number, field.size)
+    if not entries:
+        session.drop()
+        return session, session.pick(None, None)
     l1 = session.l1_memory(chosen)
     gpa = place_of(vmcs12).gpa if at is None else L2Phys(at)
     for step in walk_ept(l1, vmcs12.eptp, gpa, session.ept(chosen, Which.L1).cpu).steps:
-        if entries and step.level in entries:
+        if step.level in entries:
             memory.put(l1.host_physical(step.address), entries[step.level], 8)
     session.drop()
     return session, session.pick(None, None)

@@ -80,9 +80,11 @@ class Usage(BadInput):
 
 
 class Written(int):
-    """A number, and how it was written: as what is told by the registers that are named there."""
+    """A number, and how it was written: as what is told by the registers that are named there.
+    Of SEG:OFFSET it is the offset."""
 
     text: str
+    segment: str = ""
 
     def __new__(cls, number: int, text: str) -> Written:
         made = super().__new__(cls, number)
@@ -90,6 +92,7 @@ class Written(int):
         return made
 
 
+_SEGMENT = re.compile(r"[c-gs]s|(0x)?[0-9a-f]{1,4}", re.IGNORECASE)
 Completer = Callable[[str], Sequence[str]]
 
 
@@ -98,8 +101,8 @@ class Argument:
     """One argument in argparse's words; `complete` offers values for what is typed so far.
 
     type="address" and type="range" stand for a number and a (low, high) as the Context reads them,
-    type="expression" for a Written, type="width" for bits of a physical address, type="count" for a
-    number from 1 on.
+    type="expression" for a Written, type="logical" for one with a segment, type="width" for bits of
+    a physical address, type="count" for a number from 1 on.
     Of the arguments with the same `instead`, one alone can be given.
     """
 
@@ -222,6 +225,7 @@ def parsed(
     parser = _Parser(prog=name, add_help=False, allow_abbrev=False)
     parser.register("type", "address", context.number)
     parser.register("type", "expression", lambda word: Written(context.number(word), word))
+    parser.register("type", "logical", lambda word: logical(word, context.number))
     parser.register("type", "count", lambda written: positive(context.number(written)))
     parser.register("type", "width", lambda written: physical_width(context.number(written)))
     parser.register("type", "range", lambda written: address_range(written, context.number))
@@ -278,6 +282,16 @@ def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]
         beyond = f"Physical addresses have {WIDEST} bits at most."
         raise Usage(f"'{written}' is no range of physical addresses", beyond)
     return low, high
+
+
+def logical(written: str, number: Callable[[str], int]) -> Written:
+    """ADDRESS, or SEG:OFFSET, whose SEG is a segment register or a selector in hexadecimal."""
+    segment, found, offset = written.partition(":")
+    if not (found and _SEGMENT.fullmatch(segment) and not offset.startswith(":")):
+        return Written(number(written), written)
+    made = Written(number(offset), offset)
+    made.segment = segment
+    return made
 
 
 def positive(number: int) -> int:

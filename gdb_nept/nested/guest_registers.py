@@ -164,11 +164,14 @@ def _loaded(session: Session, chosen: Chosen, paging: GuestPaging) -> GuestRegis
         "MOV CR3 has loaded them"
     )
     found = GuestRegister("pdptrs", paging.root, "the table at this L2 physical address", why)
-    return GuestRegisters(replace(paging, pdptrs=_table(session, chosen, paging.root)), (found,))
+    return GuestRegisters(
+        replace(paging, pdptrs=pdptes_in_memory(session, chosen, paging.root)), (found,)
+    )
 
 
-def _table(session: Session, chosen: Chosen, place: L2Phys) -> tuple[int, ...]:
-    """Four entries, through EPT12; none where it does not lead to them any more."""
+def pdptes_in_memory(session: Session, chosen: Chosen, place: L2Phys) -> tuple[int, ...]:
+    """The four entries of the table at CR3, through EPT12; none where it does not lead to them any
+    more."""
     try:
         ept, memory = session.ept(chosen, Which.L1), session.l1_memory(chosen)
         where = walk_ept(memory, ept.eptp, place, ept.cpu).address

@@ -49,7 +49,7 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
         _fault(found),
     ]
     status = STATUSES.get(found.agreement, Status.DONE)
-    return Page(tuple(block for block in blocks if block), _data(journey), lambda: status)
+    return Page(tuple(block for block in blocks if block), journey_data(journey), lambda: status)
 
 
 #: Of the others, no way contradicts another.
@@ -68,17 +68,17 @@ def _fault(found: Verdict) -> str:
 
 
 def _lines(title: str, walk: Walk[Any, Any], space: str) -> str:
-    steps = [_step(step, text.in_words(step.entry, step.leaf)) for step in walk.steps]
-    return "\n".join([title, *steps, _end(walk, space)])
+    steps = [step_line(step, text.in_words(step.entry, step.leaf)) for step in walk.steps]
+    return "\n".join([title, *steps, end_line(walk, space)])
 
 
-def _step(step: Step[Any], words: str) -> str:
+def step_line(step: Step[Any], words: str) -> str:
     """PDE  0x0000103000[ 12]  0x0000000000104007  read, write, execute"""
     place = f"{text.address(step.table)}[{step.index:3}]"
     return f"  {LEVEL_NAMES[step.level]:5} {place}  {text.word(step.entry.value)}  {words}"
 
 
-def _end(walk: Walk[Any, Any], space: str) -> str:
+def end_line(walk: Walk[Any, Any], space: str) -> str:
     if walk.stop is not None:
         return f"  stops: {walk.stop.why}"
     return f"  -> {space} {walk.address:#x}, in a page of {text.size(walk.size)}"
@@ -101,8 +101,8 @@ def _shadow(title: str, found: ShadowWalk | None, tables: bool) -> str:
     lines = [title]
     for step, spte, page in zip(found.walk.steps, found.sptes, found.pages):
         lines += [f"    table {step.table:#x}: {_page_in_words(page)}"] if tables else []
-        lines.append(_step(step, spte_in_words(spte)))
-    return "\n".join([*lines, _end(found.walk, "host physical")])
+        lines.append(step_line(step, spte_in_words(spte)))
+    return "\n".join([*lines, end_line(found.walk, "host physical")])
 
 
 def _page_in_words(page: ShadowPage | NotShadowPage) -> str:
@@ -117,7 +117,7 @@ def _page_in_words(page: ShadowPage | NotShadowPage) -> str:
     return f"{', '.join(words)}; role {page.role.word:#x} ({role})"
 
 
-def _data(journey: Journey) -> dict[str, Data]:
+def journey_data(journey: Journey) -> dict[str, Data]:
     slot, found = journey.slot, verdict(journey)
     return {
         "asked": hexed(journey.asked),
@@ -125,7 +125,7 @@ def _data(journey: Journey) -> dict[str, Data]:
         "vcpu": journey.vcpu,
         "eptp": hexed(journey.eptp.value),
         "entry_failure": journey.refusal or None,
-        "ept12": _walk_data(journey.ept12),
+        "ept12": walk_data(journey.ept12),
         "slot": None
         if slot is None
         else {
@@ -149,7 +149,7 @@ def _data(journey: Journey) -> dict[str, Data]:
     }
 
 
-def _walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, Data]:
+def walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, Data]:
     meanings = words or tuple(text.in_words(step.entry, step.leaf) for step in walk.steps)
     stop = walk.stop
     return {
@@ -171,7 +171,7 @@ def _walk_data(walk: Walk[Any, Any], words: tuple[str, ...] = ()) -> dict[str, D
 def _shadow_data(found: ShadowWalk | None) -> Data:
     if found is None:
         return None
-    data = _walk_data(found.walk, tuple(spte_in_words(spte) for spte in found.sptes))
+    data = walk_data(found.walk, tuple(spte_in_words(spte) for spte in found.sptes))
     return {**data, "tables": [_page_data(page) for page in found.pages]}
 
 

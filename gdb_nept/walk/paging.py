@@ -8,7 +8,7 @@ reserved_bits.py, access rights and the page fault's error code in rights.py.
 Each entry lies at an L2 physical address, so each read of one may itself leave through EPT.
 `walk_linear` is therefore a generator: it yields the accesses it has to make, is sent the entries,
 and returns what it found.  Who drives it sends each access through EPT12: to read memory
-(nested/linear.py), or to predict an exit (predict/linear.py).
+(nested/virtual.py), or to predict an exit (predict/linear.py).
 """
 
 from __future__ import annotations

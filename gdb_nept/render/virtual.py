@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The walk of an L2 linear address: what nept-walk --virtual answers.
+
+JSON: linear, translated (without what LAM masks), vm, vcpu, nesting, mode, registers [name, value,
+origin, doubt], guest_steps [level, register (null, or which PDPTE register), entry_address, index,
+entry, leaf, meaning, ept12 (null, or the walk that found it)], hidden_by (null, or the walk through
+EPT12 that leads to no next entry), gpa, page_size, user, writable, execute_disable (null unless
+L2's tables lead to a page), ept_rights, references, why (null, or why there is no page), warnings
+[text], journey (null, or as nept-walk), l1_physical, host_virtual, host_physical.
+"""
+
+from __future__ import annotations
+
+from gdb_nept.arch.paging import LEVEL_NAMES, PAGE_SHIFT, Entry
+from gdb_nept.nested.virtual import GuestEntry, VirtualWalk
+from gdb_nept.render import text
+from gdb_nept.render.host import host_lines
+from gdb_nept.render.journey import end_line, journey_data, journey_page, step_line, walk_data
+from gdb_nept.render.json import hexed
+from gdb_nept.render.page import Data, Page, Status
+from gdb_nept.walk.guest_paging import GuestStep
+
+
+def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) -> Page:
+    """A line for each entry of L2's with EPT12's behind it, and then the journey."""
+    journey = journey_page(found.journey, tables) if found.journey else None
+    masked = f" (translated as {found.linear:#x})" if found.linear != found.asked else ""
+    mode = found.registers.paging.mode
+    blocks = [
+        f"L2 linear {found.asked:#x}{masked} on VM {found.vm}, vCPU {found.vcpu}\n{found.nesting}",
+        _registers(found),
+        _own_tables(found, brief)
+        if mode
+        else "L2 does not use paging: this is its L2 physical address",
+        _rights(found),
+        f"memory references: {found.references} with nothing cached",
+        *(f"warning: {each}" for each in found.warnings),
+    ]
+    if found.why:
+        blocks.append(f"verdict: no page: {found.why}")
+    landing = found.landing
+    if landing is not None:
+        slot = f"memslot {landing.slot.id}" if landing.slot else "in no memslot"
+        blocks += [f"L1 physical {landing.address:#x}, {slot}", host_lines(landing.host)]
+    status = journey.status if journey else lambda: Status.DONE if landing else Status.NOT_FOUND
+    after = journey.blocks if journey else ()
+    return Page((*(block for block in blocks if block), *after), _data(found), status)
+
+
+def _registers(found: VirtualWalk) -> str:
+    mode = found.registers.paging.mode
+    named = ", ".join(f"{one.name} {one.number:#x}" for one in found.registers.registers)
+    lines = [f"{mode.name} paging" if mode else "no paging", named]
+    if mode and mode.levels == 3 and found.registers.paging.pdptrs:
+        pdptrs = " ".join(f"{each:#x}" for each in found.registers.paging.pdptrs)
+        lines.append(f"PDPTE registers {pdptrs}")
+    return "; ".join(lines)
+
+
+def _own_tables(found: VirtualWalk, brief: bool) -> str:
+    lines = ["L2's own tables, in L2 physical memory" + (":" if brief else ", found by EPT12:")]
+    for entry in found.entries:
+        way = entry.found_by
+        if way is not None and not brief:
+            lines += [
+                "    " + step_line(step, text.in_words(step.entry, step.leaf)) for step in way.steps
+            ]
+        lines.append(_entry(entry))
+    if found.hidden is not None:
+        steps = found.hidden.steps
+        lines += ["    " + step_line(step, text.in_words(step.entry, step.leaf)) for step in steps]
+        lines.append("    " + end_line(found.hidden, "L1 physical"))
+    walk = found.walk
+    if walk is not None and walk.gpa is not None:
+        space = "L2 physical" if found.landing is None else "L1 physical"
+        lines.append(f"  -> {space} {walk.gpa:#x}, in a page of {text.size(walk.page_size)}")
+    elif found.why:
+        lines.append(f"  stops: {found.why}")
+    return "\n".join(lines)
+
+
+def _entry(entry: GuestEntry) -> str:
+    step = entry.step
+    name = LEVEL_NAMES[step.level]
+    place = f"register {step.index}".ljust(17)
+    if step.gpa is not None:
+        size = 8 if isinstance(step.entry, Entry) else 4
+        place = f"{text.address(step.gpa - step.index * size)}[{step.index:3}]"
+    return f"  {name:5} {place}  {text.word(step.entry.value)}  {entry_in_words(step)}"
+
+
+def entry_in_words(step: GuestStep) -> str:
+    """read, write, user; accessed, dirty; no execute; key 3."""
+    entry = step.entry
+    if not entry.present:
+        return "not present"
+    if step.gpa is None:
+        return "present"
+    can = ["read", *(name for name in ("write", "user") if getattr(entry, name))]
+    used = ["accessed"] if entry.accessed else []
+    used += ["dirty"] if step.leaf and entry.dirty else []
+    parts = [", ".join(can), ", ".join(used)]
+    if isinstance(entry, Entry):
+        parts += ["no execute"] if entry.execute_disable else []
+        parts += [f"key {entry.protection_key}"] if step.leaf and entry.protection_key else []
+    return "; ".join(part for part in parts if part)
+
+
+def _rights(found: VirtualWalk) -> str:
+    walk = found.walk
+    if walk is None or walk.gpa is None:
+        return ""
+    who = "user and supervisor" if walk.user else "supervisor alone"
+    kind = "read, write" if walk.writable else "read"
+    fetch = "no execute" if walk.execute_disable else "execute"
+    lines = f"rights: by L2's tables {kind}, {fetch}, {who}"
+    ept = _ept_rights(found)
+    return lines + (f"; by EPT12 {ept}" if ept else "")
+
+
+def _ept_rights(found: VirtualWalk) -> str:
+    journey = found.journey
+    if journey is None or journey.ept12.stop is not None:
+        return ""
+    return text.rights(journey.ept12.rights)
+
+
+def _data(found: VirtualWalk) -> dict[str, Data]:
+    walk, landing, journey = found.walk, found.landing, found.journey
+    leads = walk is not None and walk.gpa is not None
+    mode = found.registers.paging.mode
+    l1 = landing.address if landing else journey.ept12.address if journey else None
+    virtual = landing.host_virtual if landing else journey.host_virtual if journey else None
+    host = landing.host if landing else journey.host if journey else None
+    return {
+        "linear": hexed(found.asked),
+        "translated": hexed(found.linear),
+        "vm": found.vm,
+        "vcpu": found.vcpu,
+        "nesting": found.nesting,
+        "mode": mode.name if mode else "no paging",
+        "registers": [
+            {
+                "name": one.name,
+                "value": hexed(one.number),
+                "origin": one.origin,
+                "doubt": one.doubt or None,
+            }
+            for one in found.registers.registers
+        ],
+        "guest_steps": [_step_data(entry) for entry in found.entries],
+        "hidden_by": walk_data(found.hidden) if found.hidden else None,
+        "gpa": hexed(walk.gpa) if walk else None,
+        "page_size": (walk.page_size if mode else 1 << PAGE_SHIFT) if walk and leads else None,
+        "user": walk.user if walk and leads else None,
+        "writable": walk.writable if walk and leads else None,
+        "execute_disable": walk.execute_disable if walk and leads else None,
+        "ept_rights": _ept_rights(found) or None,
+        "references": found.references,
+        "why": found.why or None,
+        "warnings": list[Data](found.warnings),
+        "journey": journey_data(journey) if journey else None,
+        "l1_physical": hexed(l1),
+        "host_virtual": hexed(virtual),
+        "host_physical": hexed(host.physical) if host else None,
+    }
+
+
+def _step_data(entry: GuestEntry) -> Data:
+    step = entry.step
+    return {
+        "level": step.level,
+        "register": step.index if step.gpa is None else None,
+        "entry_address": hexed(step.gpa),
+        "index": step.index,
+        "entry": hexed(step.entry.value),
+        "leaf": step.leaf,
+        "meaning": entry_in_words(step),
+        "ept12": walk_data(entry.found_by) if entry.found_by else None,
+    }
