@@ -9,6 +9,7 @@ from __future__ import annotations
 from gdb_nept.arch.bits import Word, bit, bits
 
 TRIPLE_FAULT = 2
+APIC_ACCESS = 44
 EPT_VIOLATION = 48
 EPT_MISCONFIGURATION = 49
 PML_FULL = 62
@@ -56,7 +57,7 @@ EXIT_REASONS = {
     40: "PAUSE",
     41: "VM-entry failure: machine check",
     43: "TPR below threshold",
-    44: "APIC access",
+    APIC_ACCESS: "APIC access",
     45: "virtualized EOI",
     46: "GDTR or IDTR access",
     47: "LDTR or TR access",
@@ -138,4 +139,21 @@ class EptViolation(Word):
     shadow_stack_access = bit(13, "the access was a shadow-stack access")
     supervisor_shadow_stack = bit(14, "bit 60 of the leaf, if EPTP bit 7")
     guest_paging = bit(15, "caused by guest-paging verification")
+    asynchronous = bit(16, "asynchronous to instruction execution")
+
+
+class ApicAccess(Word):
+    """Exit qualification of an APIC-access exit (table "Exit Qualification for APIC-Access VM Exits
+    from Linear Accesses and Guest-Physical Accesses")."""
+
+    title = "exit qualification of an APIC access"
+    zero_says = ("kind",)
+
+    offset = bits(11, 0, "offset in the APIC-access page, of a linear access")
+    kind = bits(
+        15,
+        12,
+        "linear: 0 read, 1 write, 2 fetch, 3 during event delivery; guest-physical: 10 during "
+        "event delivery, 15 else",
+    )
     asynchronous = bit(16, "asynchronous to instruction execution")

@@ -19,7 +19,7 @@ from gdb_nept.memory.reader import PageCache, PhysicalMemory, read_u64
 from gdb_nept.memory.standing import Standing
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.access import Access, Apic, Controls
 from gdb_nept.predict.kvm import FOUR
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction
@@ -88,4 +88,15 @@ def controls_of(vmcs12: Vmcs12) -> Controls:
         pml=bool(secondary.pml),
         pml_index=vmcs12.number("guest_pml_index"),
         ve=bool(secondary.ept_violation_ve),
+        apic=_apic_of(vmcs12) if secondary.virtualize_apic_accesses else None,
+    )
+
+
+def _apic_of(vmcs12: Vmcs12) -> Apic:
+    secondary = vmcs12.secondary
+    return Apic(
+        vmcs12.number("apic_access_addr"),
+        tpr_shadow=bool(vmcs12.primary.tpr_shadow),
+        registers=bool(secondary.apic_register_virtualization),
+        interrupt_delivery=bool(secondary.virtual_interrupt_delivery),
     )

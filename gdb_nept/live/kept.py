@@ -26,6 +26,9 @@ from gdb_nept.walk.result import Step
 TO_VMM = 0  # what kvm_mmu_page_fault() returns where KVM_RUN returns to the VMM
 
 
+KEPT = (Outcome.TRANSLATED, Outcome.APIC_ACCESS)
+
+
 @dataclass(frozen=True)
 class Following:
     """A call of kvm_mmu_page_fault() that has begun, with the tables as it found them."""
@@ -57,8 +60,9 @@ class Kept:
 
     @property
     def agrees(self) -> bool:
-        """Whether L0 was right to keep it."""
-        return self.foreseen is None or self.foreseen.outcome is Outcome.TRANSLATED
+        """Whether L0 was right to keep it.  An access to the APIC-access page makes its exit only
+        after KVM has put the page into EPT02."""
+        return self.foreseen is None or self.foreseen.outcome in KEPT
 
 
 def begin_following(

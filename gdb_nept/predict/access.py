@@ -51,6 +51,17 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Apic:
+    """What is in force where APIC accesses are virtualized; `address` is that of the APIC-access
+    page."""
+
+    address: int
+    tpr_shadow: bool = False
+    registers: bool = False  # APIC-register virtualization
+    interrupt_delivery: bool = False  # virtual-interrupt delivery
+
+
+@dataclass(frozen=True)
 class Controls:
     """VM-execution controls beyond those that give entries their meaning (`Capabilities`)."""
 
@@ -61,3 +72,4 @@ class Controls:
     nmi_exiting: bool = False
     virtual_nmis: bool = False
     sppt_pointer: int | None = None  # set if sub-page write permissions are in force
+    apic: Apic | None = None  # set if APIC accesses are virtualized

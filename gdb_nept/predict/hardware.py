@@ -19,6 +19,7 @@ from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, Eptp, page_size
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.apic import apic_access
 from gdb_nept.predict.case import FETCH, READ, SDM, WRITE, Case, Deviation, Hardware
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.predict.qualification import (
@@ -59,7 +60,8 @@ def predict(
         return _violation(case, *explain(case, lacking))
     if _log_is_full(case):
         return _pml_full(case)
-    return Prediction(Outcome.TRANSLATED, walk, "every entry on the path allows it")
+    allowed = Prediction(Outcome.TRANSLATED, walk, "every entry on the path allows it")
+    return apic_access(case) or allowed
 
 
 def _as_seen(cpu: Capabilities, hardware: Hardware) -> Capabilities:
@@ -166,7 +168,9 @@ def _sub_page(case: Case[Out], memory: PhysicalMemory[Out]) -> Prediction[Out]:
     found, why = walk_sub_page(memory, pointer, access.gpa, case.cpu.maxphyaddr)
     if found is SubPage.WRITABLE:  # and the dirty flag is set, as for any write (31.3.5)
         full = _log_is_full(case)
-        return _pml_full(case) if full else Prediction(Outcome.TRANSLATED, case.walk, why)
+        if full:
+            return _pml_full(case)
+        return apic_access(case) or Prediction(Outcome.TRANSLATED, case.walk, why)
     if found is SubPage.UNREADABLE:
         return Prediction(Outcome.UNKNOWN, case.walk, why)
     if found is SubPage.READ_ONLY:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp, EptpRule
 from gdb_nept.predict.access import Controls
+from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import Hardware
 
 
@@ -162,6 +163,8 @@ class Kvm:
         refused = [name for name, refuses in asked.items() if refuses]
         if refused:
             return f"{', '.join(refused)}: not offered to L1 by this KVM"
+        if problem := apic_problem(controls.apic, cpu.maxphyaddr):
+            return problem
         if Feature.EPTP_CHECKED not in self:
             return ""
         return eptp.problem(cpu, KVM_EPTP if Feature.FIVE_LEVELS in self else KVM_EPTP_BEFORE_5_7)

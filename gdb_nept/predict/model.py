@@ -14,6 +14,7 @@ from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import advised
 from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import BOCHS, BOCHS_3, SDM, Deviation, Hardware
 from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
@@ -65,7 +66,12 @@ class Processor:
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         pointer = controls.sppt_pointer or 0
-        return eptp.problem(cpu, self.hardware.eptp) or pointer_problem(pointer, cpu.maxphyaddr)
+        width = cpu.maxphyaddr
+        return (
+            apic_problem(controls.apic, width)
+            or eptp.problem(cpu, self.hardware.eptp)
+            or pointer_problem(pointer, width)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class ReflectingXen:
         cpu: Capabilities,
         controls: Controls,
     ) -> Prediction[Out]:
-        return reflect_by_xen(memory, eptp, access, cpu, self.xen)
+        return reflect_by_xen(memory, eptp, access, cpu, self.xen, controls.apic)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         return self.xen.refuses(eptp, cpu, controls)

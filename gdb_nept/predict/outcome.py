@@ -9,6 +9,7 @@ from typing import Generic
 
 from gdb_nept.address import L2Phys, L2Virt, Out
 from gdb_nept.arch.exits import (
+    APIC_ACCESS,
     EPT_MISCONFIGURATION,
     EPT_VIOLATION,
     PML_FULL,
@@ -22,6 +23,7 @@ class Outcome(Enum):
     TRANSLATED = "translated"
     VIOLATION = "violation"
     MISCONFIG = "misconfig"
+    APIC_ACCESS = "apic_access"  # to the APIC-access page, which L1 virtualizes
     PML_FULL = "pml_full"
     SPP = "spp"
     VE = "ve"  # the violation is delivered to the guest as #VE, with no exit
@@ -37,6 +39,7 @@ class Outcome(Enum):
 REASONS = {
     Outcome.VIOLATION: EPT_VIOLATION,
     Outcome.MISCONFIG: EPT_MISCONFIGURATION,
+    Outcome.APIC_ACCESS: APIC_ACCESS,
     Outcome.PML_FULL: PML_FULL,
     Outcome.SPP: SPP_EVENT,
     Outcome.TRIPLE_FAULT: TRIPLE_FAULT,

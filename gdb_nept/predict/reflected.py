@@ -20,6 +20,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict import passed_on
 from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.apic import apic_access
 from gdb_nept.predict.case import WRITE, Case
 from gdb_nept.predict.hardware import PML_LAST, explain, named
 from gdb_nept.predict.kvm import Feature, Habit, Kvm
@@ -92,7 +93,8 @@ def _translated(met: Met[Out]) -> Prediction[Out]:
         return Prediction(Outcome.TRANSLATED, case.walk, ALLOWED, rules=rules)
     if met.fixed_up and not case.allowed & WRITE and not met.emulated:
         return Prediction(Outcome.TRANSLATED, case.walk, UNFIXED, change=WRITABLE)
-    return Prediction(Outcome.TRANSLATED, case.walk, ALLOWED)
+    virtualized = None if met.emulated else apic_access(case)
+    return virtualized or Prediction(Outcome.TRANSLATED, case.walk, ALLOWED)
 
 
 def _stopped(met: Met[Out], stop: Stop) -> Prediction[Out]:

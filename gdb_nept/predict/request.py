@@ -17,7 +17,7 @@ from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import PAGE_SHIFT, WALK_LENGTHS, WIDEST, Eptp
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.sparse import SparseMemory
-from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.access import Access, Apic, Controls, Stage
 from gdb_nept.predict.given import (
     Object,
     choice,
@@ -53,7 +53,8 @@ FLAGS = dict.fromkeys((
 ACCESS = dict.fromkeys(("gpa", "op", "stage", "gla", "raw", *FLAGS))
 CONTROLS = dict.fromkeys((
     "pml", "pml_index", "ve", "ve_busy", "sppt_pointer", "paging_write", "verify_guest_paging",
-    "nmi_exiting", "virtual_nmis",
+    "nmi_exiting", "virtual_nmis", "apic_access_address", "tpr_shadow",
+    "apic_register_virtualization", "virtual_interrupt_delivery",
 ))  # fmt: skip
 MOST_RANGES = 1000  # without memory, in one request
 
@@ -207,6 +208,19 @@ def _controls(request: Object, given: Object) -> Controls:
         nmi_exiting=truth(given, "nmi_exiting"),
         virtual_nmis=truth(given, "virtual_nmis"),
         sppt_pointer=None if sppt is None else number_in(given, "sppt_pointer"),
+        apic=_apic(given),
+    )
+
+
+def _apic(given: Object) -> Apic | None:
+    """None if APIC accesses are not virtualized."""
+    if given.get("apic_access_address") is None:
+        return None
+    return Apic(
+        number_in(given, "apic_access_address"),
+        truth(given, "tpr_shadow"),
+        truth(given, "apic_register_virtualization"),
+        truth(given, "virtual_interrupt_delivery"),
     )
 
 

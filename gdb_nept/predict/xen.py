@@ -17,7 +17,8 @@ from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.predict.access import Access, Controls, Stage
+from gdb_nept.predict.access import Access, Apic, Controls, Stage
+from gdb_nept.predict.apic import apic_access
 from gdb_nept.predict.case import READ, WRITE, Case, Hardware
 from gdb_nept.predict.hardware import explain, named
 from gdb_nept.predict.outcome import Outcome, Prediction
@@ -76,14 +77,18 @@ class Xen:
 
 
 def reflect_by_xen(
-    memory: PhysicalMemory[Out], eptp: Eptp, access: Access, cpu: Capabilities, xen: Xen
+    memory: PhysicalMemory[Out],
+    eptp: Eptp,
+    access: Access,
+    cpu: Capabilities,
+    xen: Xen,
+    apic: Apic | None = None,
 ) -> Prediction[Out]:
     """What L1 must find in its VMCS after `access`; TRANSLATED if EPT12 allows it."""
     plain = Eptp(Eptp.build(memory_type=6, walk_length=LEVELS - 1, address=eptp.address))
     offered = _offered(cpu)
-    case = Case(
-        _walk(memory, plain, access.gpa, offered), access, plain, offered, Controls(), xen.hardware
-    )
+    walk, controls = _walk(memory, plain, access.gpa, offered), Controls(apic=apic)
+    case = Case(walk, access, plain, offered, controls, xen.hardware)
     found = _outcome(case)
     found = replace(found, rules=(*_rules(case, eptp), *found.rules))
     if access.emulated and found.reason is not None:
@@ -121,7 +126,9 @@ def _outcome(case: Case[Out]) -> Prediction[Out]:
     lacking = _kind(case) & ~case.allowed
     if lacking:
         return _violation(case, *explain(case, lacking))
-    return Prediction(Outcome.TRANSLATED, case.walk, "EPT12 allows it: Xen deals with the access")
+    allowed = "EPT12 allows it: Xen deals with the access"
+    virtualized = None if case.access.emulated else apic_access(case)
+    return virtualized or Prediction(Outcome.TRANSLATED, case.walk, allowed)
 
 
 def _kind(case: Case[Out]) -> int:

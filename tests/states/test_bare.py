@@ -14,19 +14,20 @@ from bochs_lab.guests import guests
 from bochs_lab.options import STATES
 from bochs_lab.progress import Silent
 
-from gdb_nept.arch.controls import EntryControls
+from gdb_nept.arch.controls import EntryControls, SecondaryControls
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
-from gdb_nept.predict.access import Controls
+from gdb_nept.predict.access import Apic, Controls
 from gdb_nept.predict.linear import predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
 from tests.proof.machine import Memory
-from tests.states.told import APIC_ACCESS, EXCEPTION, Told
+from tests.states.told import EXCEPTION, Told
 
 pytestmark = pytest.mark.bochs
 
 CR0, CR3, CR4, EFER, ENTRY_CONTROLS = 0x6800, 0x6802, 0x6804, 0x2806, 0x4012
+SECONDARY_CONTROLS, APIC_ACCESS_ADDRESS = 0x401E, 0x2014
 LONG_MODE = Efer.long_mode.mask | Efer.long_mode_active.mask
 OF_THE_VMM = tuple(name for name in STATES if name.startswith("slot-"))
 WITHOUT_FLAGS = tuple(name for name in STATES if name.startswith(("ad-", "eptp-ad")))
@@ -75,14 +76,20 @@ def test_what_the_processor_does_is_predicted(told: Told, memory: Memory, state:
         told.lines[0]["maxphyaddr"], EptVpidCap(int(told.lines[0]["ept_vpid_cap"], 16))
     )
     eptp, paging = Eptp(int(told.one("state", state)["eptp"], 16)), l2_paging(told, state)
-    probes = [one for one in told.probes(state) if one.reason != APIC_ACCESS]
+    controls = Controls(apic=apic_of(told.vmcs(state)))
     wrong = {}
-    for probe in probes:
+    for probe in told.probes(state):
         by = model("bochs-2.7")
-        found = predict_linear(memory, eptp, probe.access, paging, cpu, Controls(), by)
+        found = predict_linear(memory, eptp, probe.access, paging, cpu, controls, by)
         if probe.differences(found):
             wrong[probe.name] = probe.differences(found)
     assert wrong == {}
+
+
+def apic_of(fields: dict[int, int]) -> Apic | None:
+    secondary = SecondaryControls(fields.get(SECONDARY_CONTROLS, 0))
+    virtualized = secondary.virtualize_apic_accesses
+    return Apic(fields[APIC_ACCESS_ADDRESS]) if virtualized else None
 
 
 def test_the_processor_and_kvm_come_to_the_same(told: Told, states: dict[str, Path]) -> None:

@@ -21,7 +21,7 @@ from gdb_nept.predict.access import Stage
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.paging import Cr0, Cr4
 from tests.states.opened import APIC, State, at
-from tests.states.told import APIC_ACCESS, FEATURES
+from tests.states.told import FEATURES
 
 pytestmark = pytest.mark.bochs
 
@@ -34,14 +34,14 @@ KNOWN = tuple(name for name in STATES if name != "composing")
 
 @at(*KNOWN)
 def test_what_l2_does_next_is_predicted(state: State) -> None:
-    probes = [one for one in state.told.probes(state.name) if one.reason != APIC_ACCESS]
+    probes = state.told.probes(state.name)
     wrong = {}
     for probe in probes:
         differences = probe.differences(state.foretold(probe))
         if differences:
             wrong[probe.name] = differences
     assert wrong == {}
-    assert probes or state.name in ("controls-off", "controls-on", "apic-virtual")
+    assert probes or state.name in ("controls-off", "controls-on")
 
 
 @at(*KNOWN)

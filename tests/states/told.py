@@ -27,6 +27,7 @@ OUTCOMES = {
     EPT_VIOLATION: Outcome.VIOLATION,
     EPT_MISCONFIGURATION: Outcome.MISCONFIG,
     EXCEPTION: Outcome.PAGE_FAULT,
+    APIC_ACCESS: Outcome.APIC_ACCESS,
 }
 Line = dict[str, Any]
 
