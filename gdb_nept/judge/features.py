@@ -125,7 +125,7 @@ def probe(kernel: Kernel, nested: Nested | None) -> Iterator[Probe]:
 
 
 def _since_4_12(kernel: Kernel, feature: Feature, release: str) -> Probe:
-    """54987b7afa90 (3.18), d95c55687e11 (4.8), 119a9c01a592 (4.9) added no member."""
+    """translate_nested_gpa() (3.18), d95c55687e11 (4.8), 119a9c01a592 (4.9) added no member."""
     if _has(kernel, "nested_vmx", "pml_full"):
         return Probe(feature, True, "nested_vmx.pml_full is there, and younger (4.12)")
     how = f"no nested_vmx.pml_full (4.12), and no member that tells {release} from older ones"
@@ -140,7 +140,7 @@ def _with_pml(kernel: Kernel, feature: Feature) -> Probe:
 
 
 def _with_ad_disabled(kernel: Kernel, feature: Feature) -> Probe:
-    """995f00a61958 and a057e0e22c56 came in one release with kvm_mmu_page_role.ad_disabled,
+    """995f00a61958 and valid_ept_address() came in one release with kvm_mmu_page_role.ad_disabled,
     ac8d57e57344 (4.14)."""
     if _has(kernel, "nested_vmx", "msrs"):
         return Probe(feature, True, "nested_vmx.msrs is there, and younger (4.18)")

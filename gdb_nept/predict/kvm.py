@@ -26,7 +26,7 @@ class Feature(Enum):
 
     EMULATED_TOLD = (
         "an EPT fault that the emulator meets reaches L1 "
-        "(x86.c translate_nested_gpa() hands the exception on, 3.18, 54987b7afa90)"
+        "(x86.c translate_nested_gpa() hands the exception on, by the source of 3.18)"
     )
     READ_TRACKED = (
         "a read needs R, in every entry "
@@ -54,11 +54,13 @@ class Feature(Enum):
     )
     EPTP_CHECKED = (
         "VM entry checks EPTP12 "
-        "(vmx/nested.c nested_vmx_check_eptp(), once valid_ept_address(), 4.14, a057e0e22c56)"
+        "(vmx/nested.c nested_vmx_check_eptp(), once valid_ept_address(), "
+        "by the source of 4.14)"
     )
     KIND_OF_WALK = (
         "bits 2:0 come from the access that KVM walks with "
-        "(mmu/paging_tmpl.h walk_addr_generic(), 4.17, ddd6f0e94d31)"
+        "(mmu/paging_tmpl.h walk_addr_generic(), 4.17, ddd6f0e94d31, "
+        "and stable releases of 4.14)"
     )
     FIVE_LEVELS = (
         "EPT12 may have 5 levels "

@@ -98,6 +98,8 @@ def reflect_by_xen(
     return found
 
 
+# The width that nept_rsv_bits_check() goes by is the host's (EPT_MUST_RSV_BITS: paddr_bits), as is
+# whether X alone is allowed (nept_rwx_bits_check()): those of `cpu`, whatever CPUID tells L1.
 @lru_cache(maxsize=64)
 def _offered(cpu: Capabilities) -> Capabilities:
     return Capabilities(cpu.maxphyaddr, EptVpidCap(cpu.ept_vpid_cap.value | OFFERED))
