@@ -14,6 +14,10 @@ COLUMNS = {
     "walk": ("nested/test_lab.py", "nested/test_verdict.py", "kvm/test_kvm_in_lab.py"),
     "check": ("judge/test_check_in_lab.py",),
     "watch": ("live/test_watch_in_lab.py",),
+    "states": (
+        "nested/test_state_matrix.py",
+        *(f"states/test_{name}.py" for name in ("states", "verdicts", "vmcs12", "watch")),
+    ),
 }
 
 
