@@ -90,7 +90,10 @@ def mmus(vcpu: Value) -> tuple[Mmu, ...]:
     the one `mmu`, which is EPT02 while L2 runs with nested EPT and EPT01 otherwise."""
     arch = vcpu.member("arch")
     if not arch.has("root_mmu"):
-        return (_mmu(arch.member("mmu"), "mmu", True),)
+        only = arch.member("mmu")
+        if not (only.has("root_hpa") or only.has("root")):
+            arch.member("root_mmu")  # `mmu` is a pointer, as since 5.0: this is what is missing
+        return (_mmu(only, "mmu", True),)
     current = arch.member("mmu").pointer()
     members = [(name, arch.member(name)) for name in ("root_mmu", "guest_mmu")]
     return tuple(_mmu(value, name, value.address == current) for name, value in members)
