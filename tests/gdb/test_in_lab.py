@@ -72,7 +72,8 @@ def in_gdb(
 def on_dump(snapshot: Path, line: str) -> str:
     words = [sys.executable, "-m", "gdb_nept", "--dump", str(snapshot / "memory.raw")]
     done = subprocess.run([*words, *line.split()], capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr.replace("gdb_nept: ", "")
+    said = done.stderr.replace("gdb_nept: ", "")  # which names commands as the shell has them
+    return done.stdout + re.sub(r"\bnept (?=[a-z])", "nept-", said)
 
 
 #: How memory may be read here, and what nept-target says of it.

@@ -54,6 +54,7 @@ EVERY_COMMAND = (
     *("nept-walk 0x2000000", "nept-predict 0x2002000 --write", "nept-check", "nept-diff"),
     *("nept-diff --json", "nept-decode eptp 0x101e", "nept-walk", "nept-walk --vm 9 0"),
     *("nept-predict --model none 0", "nept-watch --vm 9 --vcpu 0", "nept-watch --json-lines /"),
+    *("nept-scan 0x1000", "nept-compare 0x2000000+4K"),
 )
 
 

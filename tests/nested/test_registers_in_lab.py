@@ -149,8 +149,9 @@ def test_stale_primary_controls_do_not_hide_ept12(exit_snapshot: Path, primary: 
 def test_controls_that_are_known_decide(
     plain_snapshot: Path, exit_snapshot: Path, runs: str, poison: dict[str, int]
 ) -> None:
+    session, chosen = opened(plain_snapshot if runs == "l2" else exit_snapshot, poison)
     with pytest.raises(NoGuest, match="without EPT") as raised:
-        opened(plain_snapshot if runs == "l2" else exit_snapshot, poison)
+        session.ept(chosen, Which.L1)
     assert "stale" not in str(raised.value)
 
 
