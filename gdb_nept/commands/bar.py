@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 
-WIDTH = 30
+from gdb_nept.commands.progress import gauge
+
 OFTEN = 0.1  # seconds
 
 
@@ -31,9 +32,8 @@ class Bar:
 
     def line(self, seconds: float) -> str:
         """[#######.......................] 25/100, 12 s, 36 s to go"""
-        full = WIDTH * self._done // max(self._whole, 1)
         left = seconds * (self._whole - self._done) / max(self._done, 1)
-        drawn = f"[{'#' * full}{'.' * (WIDTH - full)}] {self._done}/{self._whole}"
+        drawn = f"{gauge(self._done, self._whole)} {self._done}/{self._whole}"
         return f"{drawn}, {seconds:.0f} s, {left:.0f} s to go"
 
     def clear(self) -> None:

@@ -15,6 +15,12 @@ CELLS = 30
 WIDTH = 79
 
 
+def gauge(done: int, most: int) -> str:
+    """[#######.......................]"""
+    full = CELLS * min(done, most) // most if most > 0 else 0
+    return f"[{'#' * full}{'.' * (CELLS - full)}]"
+
+
 @dataclass
 class Meter:
     """`write` reaches the terminal at once."""
@@ -36,9 +42,7 @@ class Meter:
             return
         self._due, self._shown = now + EVERY, True
         part = min(1.0, done / most) if most > 0 else 0.0
-        full = int(part * CELLS)
-        bar = "#" * full + "." * (CELLS - full)
-        self.write(f"\r{f'{what}: [{bar}] {part:4.0%}':{WIDTH}}")
+        self.write(f"\r{f'{what}: {gauge(done, most)} {part:4.0%}':{WIDTH}}")
 
     def wipe(self) -> None:
         if self._shown:
