@@ -8,7 +8,7 @@ it runs its VMs with are vmcs12s too, and are found with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys
@@ -19,6 +19,7 @@ from gdb_nept.arch.exits import EXIT_REASONS, ExitReason
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.vmcs12 import SHADOW_INDICATOR, VMCS12_SIZE
 from gdb_nept.kvm.vmcs12_layout import Layout, built_in, by_content, number_at
+from gdb_nept.memory.budget import Progress
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.target.scan import readable
 
@@ -29,8 +30,6 @@ LAST_ACTIVITY = 3  # wait-for-SIPI
 NO_LINK = (1 << 64) - 1
 #: Of any processor: which EPTPs one of them would take.
 ANY = Capabilities(WIDEST, EptVpidCap((1 << 64) - 1))
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Callable
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
 from gdb_nept.errors import NoMemory
-from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory, grain_of
+from gdb_nept.memory.reader import PhysicalMemory, grain_of, page_by_page
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,10 @@ class GuestMemory:
         return self._translate(self.host_virtual(address))
 
     def read(self, address: L1Phys, size: int) -> bytes:
-        parts = []
-        place, end = int(address), int(address) + size
-        while place < end:
-            count = min(end - place, PAGE_SIZE - (place & PAGE_MASK))
-            parts.append(self._host.read(self.host_physical(L1Phys(place)), count))
-            place += count
-        return b"".join(parts)
+        return b"".join(
+            self._host.read(self.host_physical(L1Phys(place)), count)
+            for place, count in page_by_page(address, size)
+        )
 
     def extents(self) -> Iterator[tuple[int, int]]:
         """Where there may be memory, (low, high) in order; slots that overlap count once."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar, cast
 
 from gdb_nept.address import Space
@@ -82,3 +83,12 @@ class PageCache(Generic[Space]):
             for place in range(0, len(data), self.grain):
                 self._grains[number + place // self.grain] = data[place : place + self.grain]
             number = end + 1
+
+
+def page_by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """The parts of [address, address + size) that lie in one page each: where, and how long."""
+    place, end = int(address), int(address) + size
+    while place < end:
+        count = min(end - place, PAGE_SIZE - (place & PAGE_MASK))
+        yield place, count
+        place += count

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, NoMemory
-from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE
+from gdb_nept.memory.reader import PAGE_SIZE, page_by_page
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.ept import walk_ept
@@ -100,13 +100,8 @@ class L2Memory:
         raise (MemoryUnreadable if unread else NoMemory)(address, 1, why)
 
     def read(self, address: L2Phys, size: int) -> bytes:
-        parts = []
-        place, end = int(address), int(address) + size
-        while place < end:
-            count = min(end - place, PAGE_SIZE - (place & PAGE_MASK))
-            parts.append(self._l1.read(self.l1(L2Phys(place)), count))
-            place += count
-        return b"".join(parts)
+        parts = page_by_page(address, size)
+        return b"".join(self._l1.read(self.l1(L2Phys(place)), count) for place, count in parts)
 
     def extents(self) -> Iterator[tuple[int, int] | Unread]:
         scan: Scan[L2Phys, L1Phys] = Scan(

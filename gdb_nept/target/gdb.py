@@ -60,9 +60,7 @@ class GdbStub:
         try:
             return gdb.execute(f"monitor {text}", to_string=True)
         except (gdb.error, UnicodeError):
-            return (
-                ""  # a stub without a monitor says so with an error; what is no text is no answer
-            )
+            return ""  # so says a stub without a monitor; what is no text is no answer
 
     def read(self, address: int, size: int) -> bytes:
         try:
