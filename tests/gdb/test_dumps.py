@@ -24,15 +24,16 @@ def test_a_dump_that_is_named(gdb: Gdb, vmcore: Path, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no dump\n")
     said = gdb(f"nept-dump {text}", f"nept-dump {vmcore}", "nept-target", "nept-watch", "nept-dump")
-    assert "has no format of a dump that we know" in said
-    assert f"dump {vmcore}: ELF dump, read by libkdumpfile" in said
-    assert "no Linux kernel" in said
-    assert "a dump does not run" in said
-    assert said.rstrip().endswith("no dump")
+    words = " ".join(said.split())  # where a line breaks depends on how long tmp_path is
+    assert "has no format of a dump that we know" in words
+    assert f"dump {vmcore}: ELF dump, read by libkdumpfile" in words
+    assert "no Linux kernel" in words
+    assert "a dump does not run" in words
+    assert words.endswith("no dump")
 
 
 def test_gdbs_own_core_is_read_by_its_path(gdb: Gdb, vmcore: Path) -> None:
-    said = gdb(f"core-file {vmcore}", "nept-target", "core-file", "nept-vms")
+    said = " ".join(gdb(f"core-file {vmcore}", "nept-target", "core-file", "nept-vms").split())
     assert f"dump {vmcore}" in said
     assert "ELF dump, read by libkdumpfile" in said
     assert "not attached" in said.rsplit("ELF dump", 1)[1]
