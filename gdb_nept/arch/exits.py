@@ -6,6 +6,8 @@ SDM vol. 3, June 2026 (325384-092): reasons in appendix C, table 30-7 for the qu
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from gdb_nept.arch.bits import Word, bit, bits
 
 TRIPLE_FAULT = 2
@@ -157,3 +159,25 @@ class ApicAccess(Word):
         "event delivery, 15 else",
     )
     asynchronous = bit(16, "asynchronous to instruction execution")
+
+    LINEAR: ClassVar[dict[int, str]] = {
+        0: "a data read",
+        1: "a data write",
+        2: "an instruction fetch",
+        3: "an access during event delivery",
+    }
+    PHYSICAL: ClassVar[dict[int, str]] = {
+        10: "a guest-physical access during event delivery",
+        15: "a guest-physical access for an instruction, or its fetch",
+    }
+
+    @property
+    def defined(self) -> bool:
+        return self.kind in self.LINEAR or self.kind in self.PHYSICAL
+
+    @property
+    def says(self) -> str:
+        """The kind of access, with its offset where that is defined."""
+        if self.kind in self.LINEAR:
+            return f"{self.LINEAR[self.kind]} at offset {self.offset:#x} of the APIC-access page"
+        return self.PHYSICAL.get(self.kind, "an access of no possible kind")

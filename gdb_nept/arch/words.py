@@ -10,6 +10,7 @@ WORDS: dict[str, type[Word]] = {
     "eptp": ept.Eptp,
     "ept": ept.EptEntry,
     "qualification": exits.EptViolation,
+    "apic-access": exits.ApicAccess,
     "exit-reason": exits.ExitReason,
     "pin-controls": controls.PinControls,
     "primary-controls": controls.PrimaryControls,

@@ -35,9 +35,10 @@ def decode(context: Context, args: Namespace) -> Page | Pages:
 
     KIND is one of: eptp; ept (an entry of any EPT table); spte (such an entry as this host's KVM
     means it); paging (an entry of the processor's own page tables); qualification (of an EPT
-    violation); exit-reason; pin-controls, primary-controls, secondary-controls, tertiary-controls,
-    exit-controls, secondary-exit-controls, entry-controls; ept-vpid-cap (MSR 48CH); field (the
-    encoding of a VMCS field).
+    violation); apic-access (the qualification of an APIC-access exit); exit-reason; pin-controls,
+    primary-controls, secondary-controls, tertiary-controls, exit-controls,
+    secondary-exit-controls, entry-controls; ept-vpid-cap (MSR 48CH); field (the encoding of a VMCS
+    field).
 
     VALUE is a number, or in gdb an expression.  Several are decoded one after the other; --json
     has the list "words" then.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation
+from gdb_nept.arch.exits import APIC_ACCESS, EPT_VIOLATION, ApicAccess, EptViolation
 from gdb_nept.judge.check import Check, Finding
 from gdb_nept.judge.comparison import Comparison
 from gdb_nept.kvm.vmcs12 import Field
@@ -99,6 +99,8 @@ def _trust(field: Field) -> str:
 
 
 def _names(found: Check) -> str:
+    if found.told.reason.basic == APIC_ACCESS:
+        return ApicAccess(found.told.qualification).says
     if found.told.reason.basic != EPT_VIOLATION:
         return ""
     return ", ".join(row.name for row in EptViolation(found.told.qualification).named())

@@ -15,7 +15,7 @@ from gdb_nept.arch.ept import (
     page_size,
     reserved_above,
 )
-from gdb_nept.arch.exits import EptViolation, ExitReason
+from gdb_nept.arch.exits import ApicAccess, EptViolation, ExitReason
 from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding, field_name
 from gdb_nept.predict import recognise
@@ -35,6 +35,8 @@ def meaning(word: Word, level: int, wrong: bool = False) -> str:
         return "" if wrong else _eptp(word)
     if isinstance(word, ExitReason):
         return word.name
+    if isinstance(word, ApicAccess):
+        return word.says
     if isinstance(word, EptViolation):
         return recognise.in_words(word.value)
     return field_name(word.value) if isinstance(word, Encoding) and not wrong else ""
@@ -76,6 +78,8 @@ def problem(word: Word, level: int, maxphyaddr: int) -> str:
         return f"bits beyond MAXPHYADDR ({maxphyaddr}) are set: {bad_bits:#x}"
     if isinstance(word, EptViolation):
         return _no_qualification(word.value)
+    if isinstance(word, ApicAccess) and not word.defined:
+        return f"no processor reports this: bits 15:12 are {word.kind}, which is no kind of access"
     if isinstance(word, Encoding):
         return word.problem
     if isinstance(word, Controls) and word.missing_default1:

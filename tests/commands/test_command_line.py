@@ -25,6 +25,15 @@ def test_decode_needs_no_dump(capsys: pytest.CaptureFixture[str]) -> None:
     assert "EPT violation" in capsys.readouterr().out
 
 
+def test_decode_knows_the_qualification_of_an_apic_access(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["decode", "apic-access", "0x1300", "0x4300", "--json"]) == 0
+    write, none = json.loads(capsys.readouterr().out)["words"]
+    assert write["meaning"] == "a data write at offset 0x300 of the APIC-access page"
+    assert (write["problem"], bool(none["problem"])) == (None, True)
+
+
 @pytest.mark.parametrize("name", ["decode", "nept-decode"])
 def test_names_with_and_without_prefix(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "eptp", "0x105e", "--json"]) == 0
