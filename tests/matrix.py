@@ -18,6 +18,7 @@ COLUMNS = {
         "nested/test_state_matrix.py",
         *(f"states/test_{name}.py" for name in ("states", "verdicts", "vmcs12", "watch")),
     ),
+    "members": ("nested/test_missing_members.py",),
 }
 
 

@@ -301,7 +301,10 @@ def _by_shadow_page(kernel: Kernel, masks: _Masks) -> tuple[SpteFormat, str]:
     except TypeMissing:
         why = "kvm has neither symbols of its masks nor the type kvm_mmu_page"
         raise SpteFormatUnknown(why) from None
-    note = "the SPTE format is deduced from struct kvm_mmu_page: symbols of kvm's masks are missing"
+    note = (
+        "the SPTE format is deduced from struct kvm_mmu_page: kvm has no symbol "
+        "'shadow_host_writable_mask' (5.13+), and none of 'shadow_mmio_value' (4.14+) that tells it"
+    )
     if page.has("tdp_mmu_root_count"):  # came in the same release as bit 11
         return SINCE_5_13, note
     if page.has("mmu_valid_gen") and page.member("mmu_valid_gen").type.size == 1:

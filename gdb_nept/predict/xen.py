@@ -42,7 +42,8 @@ class Rule(Enum):
     )
     WRITE_READS = "a write is a read too (ept_handle_violation(): npfec.read_access)"
     TABLE_IN_NO_MEMORY = (
-        "a table that Xen cannot map is a misconfiguration (nept_walk_tables(): map_err)"
+        "a table that Xen cannot map is a misconfiguration (nept_walk_tables(): map_err), unless "
+        "it is paged out: then L2 tries again, and L1 is told nothing"
     )
     FOUR_LEVELS = (
         "of the EPTP nothing but the address counts, and it is not checked: 4 levels, no accessed "

@@ -40,8 +40,9 @@ OF_VMCS12 = (WALK, ("predict", "0x1000", "--linear"), ("check", "--json"))
 
 @dataclass(frozen=True)
 class Older:
-    """Without the name the kernel is taken for an older one, of which the program knows how it does
-    the same: `commands` may answer otherwise, and `say` what is true there."""
+    """Without the name the kernel is taken for an older one (or a later one, where it went), of
+    which the program knows how it does the same: `commands` may answer otherwise, and `say` what is
+    true there."""
 
     why: str
     say: str
@@ -77,6 +78,12 @@ OLDER = {
     ),
     ("x86_exception", "exit_qualification"): Older(
         "before 6.10 it is not there", '"how": "no x86_exception.exit_qualification"'
+    ),
+    ("kvm_arch", "shadow_mmio_value"): Older(
+        "before 6.10 an SPTE that was never used is 0, and no bit 63", "not present", ("walk",)
+    ),
+    ("kvm_mmu", "translate_gpa"): Older(
+        "from 5.17 on it is gone", '"how": "no kvm_mmu.translate_gpa"'
     ),
     ("kvm_x86_nested_ops", "translate_nested_gpa"): Older(
         "before 7.2 it is not there", '"how": "no kvm_x86_nested_ops.translate_nested_gpa"'
