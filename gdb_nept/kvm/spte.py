@@ -14,12 +14,8 @@ from enum import Enum
 from gdb_nept.address import HostPhys, L1Phys
 from gdb_nept.arch.bits import Bits, Named, Word
 from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry
-from gdb_nept.kvm.spte_format import (
-    AD_DISABLED,
-    AD_WRPROT_ONLY,
-    Software,
-    SpteFormat,
-)
+from gdb_nept.kvm.spte_format import SpteFormat
+from gdb_nept.kvm.spte_words import AD_DISABLED, AD_WRPROT_ONLY, Software
 
 L1TF_SHIFT = 5  # SHADOW_NONPRESENT_OR_RSVD_MASK_LEN
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, SymbolMissing, TypeMissing
 from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_entries
+from gdb_nept.kvm.loaded import require_intel
 from gdb_nept.kvm.memslots import MemSlots, generation_of, memslots
 from gdb_nept.kvm.variables import variable, variable_address
 from gdb_nept.kvm.vcpu import Vcpu, read_vcpu
@@ -79,7 +80,7 @@ def vms(kernel: Kernel) -> VmList:
     Raises NoGuest where KVM or its Intel part is not there, TypeMissing where types of it are
     not to be had.
     """
-    _require_intel(kernel)
+    require_intel(kernel)
     found = _listed(kernel, vm_list(kernel))
     read, unread = _read_all(kernel, found.addresses)
     unknown = [each for each in (found.problem, unread) if each]
@@ -165,46 +166,6 @@ def mark_of(kvm: Value) -> tuple[int, int] | None:
     kvm_swap_active_memslots()).  None if it cannot be told; raises MemoryUnreadable."""
     birth = birth_of(kvm)
     return None if birth is None else (birth, generation_of(kvm))
-
-
-def _require_intel(kernel: Kernel) -> None:
-    loaded = {module.name for module in kernel.modules()}
-    if "kvm_intel" in loaded:
-        return
-    if kernel.module_problem:
-        raise NoGuest(
-            f"whether KVM is loaded cannot be told: {kernel.module_problem}",
-            "Is the dump truncated?  nept-target shows what is read.",
-        )
-    if "kvm_amd" in loaded:
-        raise NoGuest(
-            "KVM runs on AMD here (kvm_amd): nested EPT exists on Intel only",
-            "AMD's counterpart, nested NPT, is not decoded.",
-        )
-    if variable_address(kernel, "vmx_vcpu_run", "kvm_intel") is not None:
-        return  # built in
-    if has_vmx(kernel) is False:
-        raise NoGuest(
-            "the host's processor has no VMX, so that no nested guest can be there",
-            "Its firmware may have switched it off.  QEMU emulates none (TCG); its KVM gives an L0 "
-            "VMX with -cpu host,+vmx (qemu-configs/l0-kvm.cfg).",
-        )
-    if "kvm" in loaded:
-        raise NoGuest("kvm is loaded without kvm_intel", "Load kvm_intel on the host.")
-    raise NoGuest("kvm module is not loaded", "Load kvm_intel on the host, and start a VM.")
-
-
-def has_vmx(kernel: Kernel) -> bool | None:
-    """Whether the boot processor has VMX that the kernel may use (asm/cpufeatures.h,
-    X86_FEATURE_VMX: word 4 is CPUID.1:ECX); None if the kernel does not tell."""
-    address = variable_address(kernel, "boot_cpu_data", "kvm")
-    if address is None:
-        return None
-    try:
-        words = object_at(kernel, address, "cpuinfo_x86").member("x86_capability")
-        return bool(words.index(4).number() >> 5 & 1)
-    except (MemberMissing, MemoryUnreadable, TypeMissing):
-        return None
 
 
 def _lock_held(kernel: Kernel) -> bool:

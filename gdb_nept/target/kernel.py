@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PageCache, PhysicalMemory
+from gdb_nept.target.image import image_physical
 from gdb_nept.target.kernel_symbols import KernelSymbols, SymbolLookup
 from gdb_nept.target.kernel_types import KernelTypes
-from gdb_nept.target.locate import Located, image_physical
+from gdb_nept.target.locate import Located
 from gdb_nept.target.modules import LoadedModule, ModuleList, list_modules, module_symbols
 from gdb_nept.target.pagetable import PageTables, Translation
 from gdb_nept.target.ports import Module

@@ -25,11 +25,12 @@ from gdb_nept.target import symbol_file, vmcoreinfo
 from gdb_nept.target.cache import BuildCache, default_directory
 from gdb_nept.target.elf import build_id_among
 from gdb_nept.target.fingerprint import fingerprint
+from gdb_nept.target.image import UTS_SIZE, image_physical, uts_fields
 from gdb_nept.target.kallsyms import INDEX_SIZE, NotKallsyms, SymbolTable, Tables, decode
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel, Timings
 from gdb_nept.target.kernel_symbols import SymbolLookup
-from gdb_nept.target.locate import UTS_SIZE, Located, Search, image_physical, uts_fields
+from gdb_nept.target.locate import Located, Search
 from gdb_nept.target.recent import known_build, remember
 from gdb_nept.target.scan import LARGEST_IMAGE, readable
 from gdb_nept.target.type_sources import TypeSources, checked_files

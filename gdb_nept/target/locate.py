@@ -11,19 +11,26 @@ a few MiB are enough.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NoKernel
 from gdb_nept.memory.budget import Progress
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.target import kallsyms_search, vmcoreinfo
+from gdb_nept.target.image import (
+    UTS_SIZE,
+    image_physical,
+    info_from_symbols,
+    page_tables,
+    read_vmcoreinfo,
+    replace_base,
+)
 from gdb_nept.target.kallsyms import NotKallsyms, Rule, SymbolTable, Tables
 from gdb_nept.target.pagetable import PageTables
 from gdb_nept.target.scan import (
     GUESSED_END,
     LARGEST_IMAGE,
-    USUAL_TEXT,
     each_once,
     readable,
     search_order,
@@ -32,7 +39,6 @@ from gdb_nept.target.vmcoreinfo import KERNEL_MAP, TEXT_ALIGN, Vmcoreinfo
 
 PIECE = 1 << 20
 TAIL = 64  # bytes of the piece before that are looked at again
-UTS_SIZE = 512
 WIDEST_HOLE = 2 << 30  # then RAM ends where nothing was readable for so long
 MOST_TEXTS = 4096  # vmcoreinfos looked at, of which a guest's memory may hold any number
 MOST_TABLES = 32  # token tables before which names were sought
@@ -248,58 +254,6 @@ class Search:
         except MemoryUnreadable:
             return None
         return read_vmcoreinfo(self.memory, HostPhys(page)) if page > 0 else None
-
-
-def image_physical(address: int, phys_base: int) -> HostPhys:
-    """__pa() of an address of the kernel image (arch/x86/mm/physaddr.c, __phys_addr)."""
-    return HostPhys(address - KERNEL_MAP + phys_base)
-
-
-def page_tables(memory: PhysicalMemory[HostPhys], info: Vmcoreinfo, phys_base: int) -> PageTables:
-    root = image_physical(info.top_table, phys_base)
-    return PageTables(memory, root, info.levels, info.numbers.get("sme_mask", 0))
-
-
-def read_vmcoreinfo(memory: PhysicalMemory[HostPhys], place: HostPhys) -> Vmcoreinfo | None:
-    try:
-        return vmcoreinfo.parse(memory.read(place, vmcoreinfo.LIMIT))
-    except MemoryUnreadable:
-        return None
-
-
-def replace_base(info: Vmcoreinfo, phys_base: int) -> Vmcoreinfo:
-    return replace(info, numbers={**info.numbers, "phys_base": phys_base})
-
-
-def info_from_symbols(
-    memory: PhysicalMemory[HostPhys], symbols: SymbolTable, phys_base: int
-) -> Vmcoreinfo | None:
-    """What vmcoreinfo would say, from the symbols and a few variables (CONFIG_CRASH_DUMP=n)."""
-    wanted = ("_stext", "init_uts_ns", "init_top_pgt", "init_level4_pgt", "swapper_pg_dir")
-    found = {name: symbols.address(name) for name in wanted}
-    known = {name: address for name, address in found.items() if address is not None}
-    if "_stext" not in known or "init_uts_ns" not in known:
-        return None
-    levels = symbols.address("__pgtable_l5_enabled")
-    try:
-        uts = memory.read(image_physical(known["init_uts_ns"], phys_base), UTS_SIZE)
-        five = levels and memory.read(image_physical(levels, phys_base), 4)
-    except MemoryUnreadable:
-        return None
-    release = uts_fields(uts)[1]
-    offset = max(0, (known["_stext"] & ~(TEXT_ALIGN - 1)) - USUAL_TEXT)
-    words = {"OSRELEASE": release, "KERNELOFFSET": f"{offset:x}"}
-    numbers = {"pgtable_l5_enabled": int.from_bytes(five or b"", "little")}
-    return Vmcoreinfo(words, known, numbers, {})
-
-
-def uts_fields(data: bytes) -> tuple[str, str, str, str]:
-    """sysname, release, version, machine out of a uts_namespace's first bytes; the name of the
-    node, in between, is left out.  struct new_utsname: six arrays of 65 characters."""
-    start = max(data.find(b"Linux\0"), 0)
-    texts = [data[start + 65 * place : start + 65 * place + 65] for place in (0, 2, 3, 4)]
-    one, two, three, four = (text.split(b"\0")[0].decode("ascii", "replace") for text in texts)
-    return one, two, three, four
 
 
 def _bases_around(blind: Blind) -> Iterator[int]:

@@ -18,6 +18,7 @@ from gdb_nept.kvm.shadow_page import (
 )
 from gdb_nept.kvm.spte import AdType, Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, SpteFormatUnknown, spte_format
+from gdb_nept.kvm.spte_words import MmioWord, Software
 from gdb_nept.target.ports import Value
 from tests.kvm.fake import (
     DEBIAN_6_12,
@@ -145,9 +146,7 @@ def test_mmio(form: SpteFormat, value: int, generation: int) -> None:
 
 def test_mmio_with_the_address_split_against_l1tf() -> None:
     lower, reserved = 0x7FFFFF000, 0xF800000000  # 40 bits, as on the lab's processor
-    form = SpteFormat(
-        "", formats.Software, formats.MmioWord, 7, 6, rsvd_mask=reserved, lower_gfn_mask=lower
-    )
+    form = SpteFormat("", Software, MmioWord, 7, 6, rsvd_mask=reserved, lower_gfn_mask=lower)
     gpa = 0x12_3456_7000
     value = 6 | gpa | reserved | (gpa & reserved) << 5
     spte = decode_spte(value, 1, form)
@@ -164,7 +163,7 @@ def test_frozen_and_other_non_present_values() -> None:
 
 
 def test_mmio_is_not_cached_where_kvm_does_not() -> None:
-    form = SpteFormat("", formats.Software, formats.MmioWord, 7, 6, caches_mmio=False)
+    form = SpteFormat("", Software, MmioWord, 7, 6, caches_mmio=False)
     assert decode_spte(6, 1, form).kind is SpteKind.OTHER
 
 
