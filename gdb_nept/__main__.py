@@ -15,8 +15,8 @@ from typing import BinaryIO, TextIO
 from gdb_nept import __version__
 from gdb_nept.commands import json_lines, terminal
 from gdb_nept.commands.catalogue import NAMES, listing
-from gdb_nept.commands.command import Usage
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import NotWritten
 from gdb_nept.commands.shell_only import shell_command_named, shell_listing
 from gdb_nept.errors import NeptError

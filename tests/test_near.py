@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.__main__ import main
-from gdb_nept.commands.command import Usage
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.errors import BadInput
 from gdb_nept.near import advised, near
 from gdb_nept.predict.model import model

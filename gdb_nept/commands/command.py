@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol, Union
 
-from gdb_nept.arch.ept import WIDEST
+from gdb_nept.commands.numbers import (
+    Usage,
+    Written,
+    address_range,
+    logical,
+    physical_width,
+    positive,
+)
 from gdb_nept.commands.output import Sink, put_page, put_pages, put_spent
-from gdb_nept.errors import BadInput, Incomplete, NeptError
+from gdb_nept.errors import Incomplete, NeptError
 from gdb_nept.memory.budget import ENTRIES, Budget, within
 from gdb_nept.near import near
 from gdb_nept.render.page import Page, Pages, Status
@@ -75,24 +81,6 @@ class Context(Protocol):
         ...
 
 
-class Usage(BadInput):
-    """The arguments do not fit the command."""
-
-
-class Written(int):
-    """A number, and how it was written: as what is told by the registers that are named there.
-    Of SEG:OFFSET it is the offset."""
-
-    text: str
-    segment: str = ""
-
-    def __new__(cls, number: int, text: str) -> Written:
-        made = super().__new__(cls, number)
-        made.text = text
-        return made
-
-
-_SEGMENT = re.compile(r"[c-gs]s|(0x)?[0-9a-f]{1,4}", re.IGNORECASE)
 Completer = Callable[[str], Sequence[str]]
 
 
@@ -256,69 +244,6 @@ class _Parser(argparse.ArgumentParser):
         meant = near(written, choices.rstrip(")").replace("'", "").split(", "))
         manual = f"{self.prog} --help" if " " in self.prog else f"help {self.prog}"
         raise Usage(f"{self.prog}: {message}", f"{meant} '{manual}' shows what it takes.".strip())
-
-
-DASHED = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)-(0[xX][0-9a-fA-F]+|\d+)")
-
-
-def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:
-    """LOW..HIGH or LOW+SIZE as (low, high), high not included; ADDRESS is its page.
-
-    Raises Usage for what is no range of physical addresses."""
-    if DASHED.fullmatch(written):  # which a debugger takes for a difference
-        raise Usage(f"'{written}' is no range", "Write LOW..HIGH, or LOW+SIZE.")
-    for separator in ("..", "+"):
-        first, found, second = written.partition(separator)
-        if found and first and second:
-            low, other = number(first), number(second)
-            high = low + other if separator == "+" else other
-            break
-    else:
-        low = number(written) & ~0xFFF
-        high = low + 0x1000
-    if not low < high:
-        raise Usage(f"'{written}' is an empty range", "Write LOW..HIGH, or LOW+SIZE.")
-    if not 0 <= low < high <= 1 << WIDEST:
-        beyond = f"Physical addresses have {WIDEST} bits at most."
-        raise Usage(f"'{written}' is no range of physical addresses", beyond)
-    return low, high
-
-
-def logical(written: str, number: Callable[[str], int]) -> Written:
-    """ADDRESS, or SEG:OFFSET, whose SEG is a segment register or a selector in hexadecimal."""
-    segment, found, offset = written.partition(":")
-    if not (found and _SEGMENT.fullmatch(segment) and not offset.startswith(":")):
-        return Written(number(written), written)
-    made = Written(number(offset), offset)
-    made.segment = segment
-    return made
-
-
-def positive(number: int) -> int:
-    """Raises Usage for 0 and what is below."""
-    if number < 1:
-        raise Usage(f"{number} is no number of things", "Give a number from 1 on.")
-    return number
-
-
-def physical_width(bits: int) -> int:
-    """MAXPHYADDR: 32, where a processor does not tell it, to 52; raises Usage."""
-    if not 32 <= bits <= WIDEST:
-        advice = f"Physical addresses have 32 to {WIDEST} bits."
-        raise Usage(f"no processor has physical addresses of {bits} bits", advice)
-    return bits
-
-
-def plain_number(written: str) -> int:
-    """0x1000, 4096, 4K, 2M; raises Usage."""
-    scale = {"k": 10, "m": 20, "g": 30, "t": 40}.get(written[-1:].lower(), 0)
-    try:
-        number = int(written[:-1] if scale else written, 0) << scale
-    except ValueError:
-        raise Usage(f"'{written}' is not a number", "Write 0x1000, 4096 or 4K.") from None
-    if not 0 <= number < 1 << 64:
-        raise Usage(f"'{written}' is not a 64-bit number", "0 to 0xffffffffffffffff.")
-    return number
 
 
 def traceback_wanted() -> bool:

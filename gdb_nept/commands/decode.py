@@ -7,7 +7,8 @@ from argparse import Namespace
 
 from gdb_nept.arch import ept
 from gdb_nept.arch.words import WORDS
-from gdb_nept.commands.command import VM, Context, Usage, argument, command
+from gdb_nept.commands.command import VM, Context, argument, command
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.nested.choice import vm_at

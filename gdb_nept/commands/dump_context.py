@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdb_nept.address import HostPhys
-from gdb_nept.commands.command import Usage, plain_number
+from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NoKernel
 
 if TYPE_CHECKING:  # what a question does not need is not read

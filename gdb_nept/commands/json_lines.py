@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import BinaryIO, NoReturn, TextIO
 
-from gdb_nept.commands.command import Usage
+from gdb_nept.commands.numbers import Usage
 
 OPTION = "--json-lines"
 DEFAULT_MODEL = "sdm"

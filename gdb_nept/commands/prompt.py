@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Callable, TextIO
 
 from gdb_nept.commands import catalogue, terminal
-from gdb_nept.commands.command import Usage
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import NotWritten
 from gdb_nept.errors import NeptError
 from gdb_nept.render.page import Status, gravest

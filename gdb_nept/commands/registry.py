@@ -15,14 +15,15 @@ import gdb
 
 from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, listing
-from gdb_nept.commands.command import Command, door, plain_number
+from gdb_nept.commands.command import Command, door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
+from gdb_nept.commands.numbers import plain_number
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.commands.progress import Meter
+from gdb_nept.commands.settings import Kind, Setting, settings
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.memory.transport import AUTO, KINDS
 from gdb_nept.near import near
 from gdb_nept.nested.session import Session
 from gdb_nept.render import text
@@ -30,7 +31,6 @@ from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner, core_file, selected_processor
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.running import Running, Selected
-from gdb_nept.target.type_sources import read_type_file
 
 
 class GdbContext:
@@ -242,67 +242,32 @@ class NeptDump(gdb.Command):
         gdb.write(f"{found.attached if found else 'no dump'}\n")
 
 
-class LibraryParameter(gdb.Parameter):
-    """The libkdumpfile that reads ELF and kdump-compressed dumps.
-
-    Without FILE: the system's, or the one that drgn brings.
-    """
-
-    set_doc = "Set the libkdumpfile that reads dumps."
-    show_doc = "Show the libkdumpfile that reads dumps."
-
-    def __init__(self, context: GdbContext) -> None:
-        super().__init__("nept libkdumpfile", gdb.COMMAND_FILES, gdb.PARAM_OPTIONAL_FILENAME)
-        self.context = context
-        self.value = ""
-
-    def get_set_string(self) -> str:
-        named = str(self.value or "")
-        self.context.dump.read_by(Path(named).expanduser() if named else None)
-        return ""
-
-    def get_show_string(self, value: str) -> str:
-        return f"gdb_nept reads dumps by: {value or 'the libkdumpfile that it finds'}."
+KINDS = {
+    Kind.FLAG: gdb.PARAM_BOOLEAN,
+    Kind.TEXT: gdb.PARAM_STRING,
+    Kind.FILE: gdb.PARAM_OPTIONAL_FILENAME,
+}
 
 
-class TracebackParameter(gdb.Parameter):
-    """Whether a mistake in gdb_nept shows its Python traceback."""
+class NeptParameter(gdb.Parameter):
+    """A declared setting, as `set nept NAME` and `show nept NAME`."""
 
-    set_doc = "Set whether a mistake in gdb_nept shows its Python traceback."
-    show_doc = "Show whether a mistake in gdb_nept shows its Python traceback."
-
-    def __init__(self) -> None:
-        super().__init__("nept traceback", gdb.COMMAND_SUPPORT, gdb.PARAM_BOOLEAN)
-        self.value = bool(os.environ.get("NEPT_TRACEBACK"))
+    def __init__(self, declared: Setting) -> None:
+        self.__doc__ = declared.manual
+        self.set_doc, self.show_doc = f"Set {declared.what}.", f"Show {declared.what}."
+        name, where = f"nept {declared.name}", gdb.COMMAND_DATA
+        if declared.kind is Kind.CHOICE:
+            super().__init__(name, where, gdb.PARAM_ENUM, declared.choices)
+        else:
+            super().__init__(name, where, KINDS[declared.kind])
+        self.declared = declared
+        self.value: Any = declared.start
+        self.accepted = declared.start
 
     def get_set_string(self) -> str:
-        os.environ["NEPT_TRACEBACK"] = "1" if self.value else ""
-        return ""
-
-    def get_show_string(self, value: str) -> str:
-        return f"gdb_nept shows the traceback of its mistakes: {value}."
-
-
-class BtfParameter(gdb.Parameter):
-    """Files to take types from where the target's memory has none.
-
-    FILES are .ko, vmlinux or raw BTF files of the running build, or layouts that scripts/layouts
-    made from its debug info, with a colon between two.  Without FILES: none.
-    """
-
-    set_doc = "Set the files to take types from where the target's memory has none."
-    show_doc = "Show the files to take types from where the target's memory has none."
-
-    def __init__(self, context: GdbContext) -> None:
-        super().__init__("nept btf", gdb.COMMAND_FILES, gdb.PARAM_STRING)
-        self.context = context
-        self.value = self.accepted = ""
-
-    def get_set_string(self) -> str:
-        wanted = str(self.value or "")
+        wanted = self.value or ""
         try:
-            self.context.target.take_types_from(_type_files(wanted))
-            self.context.dump.take_types_from(_type_files(wanted))
+            self.declared.take(wanted)
         except NeptError as error:
             self.value = self.accepted  # gdb has set it already
             raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
@@ -310,70 +275,26 @@ class BtfParameter(gdb.Parameter):
         return ""
 
     def get_show_string(self, value: str) -> str:
-        return f"gdb_nept also takes types from: {value or 'no file'}."
+        return self.declared.show(value)
 
 
-class MemoryParameter(gdb.Parameter):
-    """How the target's physical memory is read.
+class NeptSettings(gdb.Command):
+    """`set nept` and `show nept`, which stand before the name of a setting."""
 
-    auto     the first of these that the target offers; nept-target tells which
-    process  the memory of the process that emulates it, on this computer
-    file     the file that holds its RAM: a memory-backend-file with share=on
-    phymem   QEMU's physical memory mode, through the stub
-    direct   the kernel's direct map, through the stub (kgdb)
-    """
+    def __init__(self, verb: str, declared: Sequence[Setting]) -> None:
+        self.__doc__ = f"{verb.capitalize()} how gdb_nept works."
+        super().__init__(f"{verb} nept", gdb.COMMAND_SUPPORT, gdb.COMPLETE_COMMAND, prefix=True)
+        self.names = [one.name for one in declared]
 
-    set_doc = "Set how the target's physical memory is read."
-    show_doc = "Show how the target's physical memory is read."
-
-    def __init__(self, context: GdbContext) -> None:
-        kinds = (AUTO, *KINDS)
-        super().__init__("nept memory", gdb.COMMAND_DATA, gdb.PARAM_ENUM, kinds)
-        self.context = context
-        self.value = AUTO
-
-    def get_set_string(self) -> str:
-        self.context.target.read_memory_by(str(self.value))
-        return ""
-
-    def get_show_string(self, value: str) -> str:
-        choice = self.context.target.memory.choice
-        used = f"; used now: {choice.transport.describe()}" if choice else ""
-        return f"gdb_nept reads physical memory by: {value}{used}."
-
-
-class MemoryFileParameter(gdb.Parameter):
-    """The file that holds the target's RAM, where gdb sees it.
-
-    QEMU tells the path of its memory-backend-file.  Where gdb sees the file at another path (QEMU
-    in a container, say), name that here.  Without FILE: what QEMU tells.
-    """
-
-    set_doc = "Set the file that holds the target's RAM."
-    show_doc = "Show the file that holds the target's RAM."
-
-    def __init__(self, context: GdbContext) -> None:
-        super().__init__("nept memory-file", gdb.COMMAND_DATA, gdb.PARAM_OPTIONAL_FILENAME)
-        self.context = context
-        self.value = ""
-
-    def get_set_string(self) -> str:
-        named = str(self.value or "")
-        self.context.target.read_memory_from(Path(named).expanduser() if named else None)
-        return ""
-
-    def get_show_string(self, value: str) -> str:
-        return f"gdb_nept takes the target's RAM to be in: {value or 'what QEMU tells'}."
-
-
-def _type_files(written: str) -> tuple[Path, ...]:
-    """The files named; raises BadInput for one that holds no types."""
-    names = tuple(Path(name).expanduser() for name in written.split(os.pathsep) if name)
-    for name in names:
-        if not name.is_file():
-            raise BadInput(f"no file {name}", f"FILES are separated by '{os.pathsep}'.")
-        read_type_file(name)
-    return names
+    def invoke(self, line: str, from_tty: bool) -> None:
+        """With no name: what they are set to."""
+        if line:
+            meant = near(line.split()[0], self.names)
+            said = f"there is no setting 'nept {line.split()[0]}'; 'show nept' lists them. {meant}"
+            raise gdb.GdbError(text.escaped(said.rstrip()))
+        for name in self.names:
+            gdb.write(f"nept {name}:  ")
+            gdb.execute(f"show nept {name}")
 
 
 def coloured() -> bool:
@@ -402,13 +323,11 @@ def register() -> GdbContext:
     context = GdbContext()
     _registered.append(context)
     NeptPrefix()
+    declared = settings(context.target, context.dump)
     for verb in ("set", "show"):
-        gdb.Command(f"{verb} nept", gdb.COMMAND_SUPPORT, gdb.COMPLETE_COMMAND, prefix=True)
-    TracebackParameter()
-    BtfParameter(context)
-    MemoryParameter(context)
-    MemoryFileParameter(context)
-    LibraryParameter(context)
+        NeptSettings(verb, declared)
+    for setting in declared:
+        NeptParameter(setting)
     for one in all_commands():
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)

@@ -7,8 +7,8 @@ import sys
 from argparse import Namespace
 from typing import TextIO
 
-from gdb_nept.commands.command import Usage
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.prompt import Prompt
 from gdb_nept.commands.shell_only import shell_command
 from gdb_nept.render.page import Status

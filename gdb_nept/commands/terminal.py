@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from gdb_nept.commands.catalogue import NAMES, command_named, listing
-from gdb_nept.commands.command import HELP, Command, Context, Usage
+from gdb_nept.commands.command import HELP, Command, Context
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.spoken import on_the_shell, shell_manual

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from gdb_nept.commands.bar import Bar
-from gdb_nept.commands.command import Usage, argument
+from gdb_nept.commands.command import argument
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.commands.many import Job, here, on_dask
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import NotWritten
 from gdb_nept.commands.shell_only import shell_command
 from gdb_nept.errors import NeptError

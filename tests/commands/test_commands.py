@@ -14,16 +14,8 @@ import pytest
 from gdb_nept import commands
 from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, command_named, listing
-from gdb_nept.commands.command import (
-    COMMON,
-    Command,
-    Usage,
-    address_range,
-    argument,
-    command,
-    physical_width,
-    plain_number,
-)
+from gdb_nept.commands.command import COMMON, Command, argument, command
+from gdb_nept.commands.numbers import Usage, address_range, physical_width, plain_number
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdb_nept.commands.command import Usage, logical, plain_number
+from gdb_nept.commands.numbers import Usage, logical, plain_number
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import command_named
-from gdb_nept.commands.command import Usage, plain_number
+from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.raw import RawMemory

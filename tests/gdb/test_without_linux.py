@@ -35,6 +35,21 @@ def test_nept_lists_the_commands(gdb: Gdb) -> None:
     assert all(f"nept-{name} " in output for name in NAMES)
 
 
+def test_show_nept_lists_the_settings(gdb: Gdb) -> None:
+    output = gdb("set nept memory phymem", "show nept")
+    assert "nept memory:  gdb_nept reads physical memory by: phymem" in output
+    assert "nept traceback:  gdb_nept shows the traceback of its mistakes: off" in output
+    for name in ("btf", "memory-file", "libkdumpfile"):
+        assert f"nept {name}:  " in output
+
+
+@pytest.mark.parametrize("verb", ["set", "show"])
+def test_a_setting_that_is_none_meets_what_is_near(gdb: Gdb, verb: str) -> None:
+    output = gdb(f"{verb} nept memry direct")
+    assert "there is no setting 'nept memry'" in output
+    assert "Did you mean memory" in output
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_the_manual(gdb: Gdb, name: str) -> None:
     output = gdb(f"help nept-{name}")

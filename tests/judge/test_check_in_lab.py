@@ -18,7 +18,7 @@ import pytest
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.commands.check import check as check_command
-from gdb_nept.commands.command import Usage
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import Sink
 from gdb_nept.commands.predict import predict as predict_command
 from gdb_nept.judge.candidates import Lead, link_of, place_of

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdb_nept.commands.command import Usage
 from gdb_nept.commands.json_lines import serve
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.predict.model import model
 from gdb_nept.predict.request import answer_lines
 from tests.predict.tables import CAP, GLA, GPA, R, X
