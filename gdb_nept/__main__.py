@@ -16,6 +16,7 @@ from gdb_nept import __version__
 from gdb_nept.commands import json_lines, terminal
 from gdb_nept.commands.catalogue import NAMES, listing
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.first_steps import in_shell
 from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import NotWritten
 from gdb_nept.commands.shell_only import shell_command_named, shell_listing
@@ -34,6 +35,7 @@ exit status:
 """
 
 
+LONGEST = max(map(len, NAMES))
 LIVE = "gdb_nept: from a running machine: what was read at different times may not fit together"
 
 
@@ -57,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return terminal.interrupted().value
 
 
-def _answered(name: str, words: list[str], context: DumpContext) -> Status:
+def _answered(name: str | None, words: list[str], context: DumpContext) -> Status:
     with _written() as stream:
+        if name is None:
+            init = Path(__file__).with_name("init.py")
+            stream.write(in_shell(str(init), shell_listing(LONGEST)) + "\n")
+            return Status.DONE
         if json_lines.wanted(name, words):
             json_lines.serve(words, requests(), stream)
             return Status.DONE
@@ -92,7 +98,7 @@ def requests() -> BinaryIO:
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         statuses = "\n".join(f"{one.value:3}  {said}" for one, said in MEANINGS.items())
-        others = shell_listing(max(map(len, NAMES)))
+        others = shell_listing(LONGEST)
         self.epilog = EPILOG.format(commands=listing(""), shell_commands=others, statuses=statuses)
         return super().format_help()
 
@@ -121,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         help="module, vmlinux or layouts to take types from, where the dump has none (repeatable)",
     )
     parser.add_argument("--no-color", action="store_true", help="no colour, on a terminal either")
-    parser.add_argument("command", metavar="COMMAND")
+    parser.add_argument("command", nargs="?", metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     return parser
 

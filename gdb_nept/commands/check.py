@@ -20,7 +20,7 @@ from gdb_nept.render.page import Page
     VCPU,
 )
 def check(context: Context, args: Namespace) -> Page:
-    """Hold the last EPT exit that KVM reflected to L1 against the prediction.
+    """Hold the last EPT exit that L1 was told against the prediction.
 
     Usage: nept-check [--model M] [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
 
@@ -34,7 +34,7 @@ def check(context: Context, args: Namespace) -> Page:
     emulator.  Whether the two addresses belong together is told by L2's own page tables.  If L1
     has changed EPT12 since the exit, the comparison is with the changed tables.
 
-    --model is that of nept-predict; the default is the attached kernel.
+    --model M is that of nept-predict; the default is the attached kernel.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
 

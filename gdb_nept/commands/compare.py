@@ -21,7 +21,7 @@ from gdb_nept.render.page import Page
     argument("range", nargs="?", type="range", metavar="RANGE"),
 )
 def compare(context: Context, args: Namespace) -> Page:
-    """Compare all of EPT12 with EPT02, KVM's shadow of it, and say where which differs.
+    """Compare EPT12 with EPT02, KVM's shadow of it, page by page.
 
     Usage: nept-compare [--limit N] [--vm N] [--vcpu N] [--all] [--json | --json-lines]
                         [--no-color] [RANGE]

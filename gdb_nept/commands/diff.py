@@ -21,7 +21,7 @@ from gdb_nept.render.page import Page
     VCPU,
 )
 def diff(context: Context, args: Namespace) -> Page:
-    """Tell what changed in vmcs12, EPT12 and the shadow EPT since the last stop.
+    """Tell what changed in vmcs12, EPT12 and EPT02 since the last stop.
 
     Usage: nept-diff [--mark | --from-mark] [--all] [--vm N] [--vcpu N] [--limit N]
                      [--json] [--no-color]

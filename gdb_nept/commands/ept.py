@@ -25,7 +25,7 @@ from gdb_nept.render.page import Page
     argument("range", nargs="?", type="range", metavar="RANGE"),
 )
 def ept(context: Context, args: Namespace) -> Page:
-    """Show what an EPT maps: neighbours merged into runs, and the holes between them.
+    """Show what an EPT maps, in runs, and the holes between them.
 
     Usage: nept-ept [--shadow | --l1] [--entries | --summary] [--limit N] [--vm N] [--vcpu N]
                     [--all] [--json | --json-lines] [--no-color] [RANGE]

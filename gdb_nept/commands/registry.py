@@ -14,9 +14,10 @@ from typing import Any
 import gdb
 
 from gdb_nept.address import HostPhys
-from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, listing
+from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands
 from gdb_nept.commands.command import Command, door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
+from gdb_nept.commands.first_steps import in_gdb
 from gdb_nept.commands.numbers import plain_number
 from gdb_nept.commands.output import ROWS, Sink
 from gdb_nept.commands.progress import Meter
@@ -180,7 +181,8 @@ class NeptPrefix(gdb.Command):
     Usage: nept
            nept NAME ARGUMENTS
 
-    Without arguments it lists the commands.  "nept walk" is the same as "nept-walk".
+    Without arguments it tells where to begin, and lists the commands.  "nept walk" is the same as
+    "nept-walk".
     """
 
     def __init__(self) -> None:
@@ -190,7 +192,7 @@ class NeptPrefix(gdb.Command):
         if line:
             said = f"there is no command 'nept {line}': 'nept' lists them"
             raise gdb.GdbError(text.escaped(f"{said}. {near(line.split()[0], NAMES)}".rstrip()))
-        gdb.write(listing() + "\n\n'help nept-NAME' is the manual of a command.\n")
+        gdb.write(in_gdb() + "\n")
 
 
 class NeptReload(gdb.Command):

@@ -19,7 +19,7 @@ FIELDS_A_PAGE = 16
 
 @command("nept-scan", argument("range", nargs="?", type="range", metavar="RANGE"))
 def scan(context: Context, args: Namespace) -> Page:
-    """Find vmcs12 pages in physical memory by their content, current ones or not.
+    """Find vmcs12 pages in memory by their content, current or not.
 
     Usage: nept-scan [--limit N] [--json] [--no-color] [RANGE]
 

@@ -29,7 +29,7 @@ def field_names(word: str) -> list[str]:
     argument("fields", nargs="*", metavar="FIELD", complete=field_names),
 )
 def vmcs12(context: Context, args: Namespace) -> Page:
-    """Show vmcs12, the VMCS that L1 made for L2, and how far each field can be trusted.
+    """Show vmcs12, the VMCS that L1 made for L2, and what is stale.
 
     Usage: nept-vmcs12 [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] [FIELD...]
 

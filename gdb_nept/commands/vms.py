@@ -13,7 +13,7 @@ from gdb_nept.render.vms import vms_page
 
 @command("nept-vms", argument("--slots", action="store_true"))
 def vms(context: Context, args: Namespace) -> Page:
-    """List the VMs of the host and their vCPUs, and mark those on which L2 is active.
+    """List the host's VMs and vCPUs, and mark those that run an L2.
 
     Usage: nept-vms [--slots] [--limit N] [--json] [--no-color]
 

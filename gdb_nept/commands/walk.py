@@ -28,7 +28,7 @@ from gdb_nept.render.virtual import virtual_page
     argument("addresses", type="logical", nargs="+", metavar="ADDRESS"),
 )
 def walk(context: Context, args: Namespace) -> Page | Pages:
-    """Follow an address of L2's through every table to the host's memory.
+    """Follow L2's address through every table to the host's memory.
 
     Usage: nept-walk [--virtual [--brief]] [--tables] [--vm N] [--vcpu N] [--limit N]
                      [--json | --json-lines] [--no-color] ADDRESS...

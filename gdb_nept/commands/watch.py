@@ -24,7 +24,7 @@ from gdb_nept.render.watch import watch_page
     VCPU,
 )
 def watch(context: Context, args: Namespace) -> Page:
-    """Run the target, and hold each EPT exit made for L1 against the prediction.
+    """Run the target, and hold each EPT exit against the prediction.
 
     Usage: nept-watch [--count N] [--until-mismatch] [--follow] [--model M] [--json-lines FILE]
                       [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
