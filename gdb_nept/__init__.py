@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
     from gdb_nept.nested.agreement import Agreement, Fault, Verdict
     from gdb_nept.nested.bulk import Stretch
+    from gdb_nept.nested.export import Exported, Left
     from gdb_nept.nested.spaces import Memory, Pages
     from gdb_nept.nested.table import Table
     from gdb_nept.predict.access import Access, Op, Stage
@@ -37,6 +38,7 @@ _PLACES = {
     "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
     "nested.agreement": ("Agreement", "Fault", "Verdict"),
     "nested.bulk": ("Stretch",),
+    "nested.export": ("Exported", "Left"),
     "nested.spaces": ("Memory", "Pages"),
     "nested.table": ("Table",),
     "predict.access": ("Access", "Op", "Stage"),
@@ -49,12 +51,14 @@ __all__ = [
     "Access",
     "Agreement",
     "BadInput",
+    "Exported",
     "Fault",
     "Hole",
     "HostPhys",
     "L1Phys",
     "L2Phys",
     "L2Virt",
+    "Left",
     "LinearAccess",
     "Memory",
     "MemoryUnreadable",

@@ -23,7 +23,7 @@ from gdb_nept.nested.bulk import ENTRIES, Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.spaces import L2Memory, Memory
+from gdb_nept.nested.spaces import Memory, l1_of_vcpu, l1_of_vm, l2_of_vcpu
 from gdb_nept.nested.table import Table
 from gdb_nept.nested.verdict import Agreement, Fault, Verdict, verdict
 from gdb_nept.walk.runs import Unread
@@ -153,12 +153,12 @@ class Vcpu:
     @property
     def l2_memory(self) -> Memory[L2Phys]:
         """L2's physical memory, through EPT12.  Raises NoGuest where L1 uses no EPT."""
-        return Memory(L2Memory(self._session, self._chosen))
+        return l2_of_vcpu(self._session, self._chosen)
 
     @property
     def memory(self) -> Memory[L1Phys]:
         """L1's physical memory, in the address space that this vCPU is in (SMM has its own)."""
-        return Memory(self._session.l1_memory(self._chosen))
+        return l1_of_vcpu(self._session, self._chosen)
 
 
 class Vm:
@@ -196,7 +196,7 @@ class Vm:
     @property
     def memory(self) -> Memory[L1Phys]:
         """L1's physical memory outside SMM.  Raises NoGuest where the memslots cannot be read."""
-        return Memory(self._session.memory_of(self._found, self._session.slots_of(self._found)))
+        return l1_of_vm(self._session, self._found)
 
     def shadow_pages(self) -> ShadowPages:
         """What KVM keeps of each table of its shadow MMU: all of EPT02's.  Raises

@@ -14,6 +14,7 @@ PREFIX = "nept-"
 NAMES = (
     *("target", "vms", "vmcs12", "ept", "walk"),
     *("predict", "check", "watch", "diff", "decode", "scan", "compare"),
+    "export",
 )
 
 

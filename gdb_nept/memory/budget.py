@@ -51,15 +51,15 @@ class Budget:
     def __post_init__(self) -> None:
         self.most_fields = max(FIELDS, self.limit // ENTRIES_A_FIELD)
 
-    def take(self, entries: int) -> bool:
-        """Whether a table of so many entries may still be looked at."""
+    def take(self, entries: int, what: str = "looking at tables") -> bool:
+        """Whether a table of so many entries may still be looked at, or as many other things."""
         if self.used + entries > self.limit:
             self.ran_out = True
             return False
         self.used += entries
         self.tables += 1
         if self.progress is not None:
-            self.progress("looking at tables", self.used, self.limit)
+            self.progress(what, self.used, self.limit)
         return True
 
     def field(self, address: int, size: int, count: int = 1) -> None:

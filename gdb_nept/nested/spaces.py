@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
 
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, NoMemory
+from gdb_nept.kvm.vm import Vm
+from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.reader import PAGE_SIZE, page_by_page
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.export import Exported, export
+from gdb_nept.nested.pieces import L1Parts, L2Parts, Parts
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Cause
 from gdb_nept.walk.runs import Hole, Unread
 from gdb_nept.walk.scan import Scan
 
+UNBOUNDED = 1 << 62
 Address = TypeVar("Address", bound=int)
 SpaceIn = TypeVar("SpaceIn", bound=int, contravariant=True)
 
@@ -47,10 +53,15 @@ class Pages:
 
 
 class Memory(Generic[Address]):
-    """The memory of one physical address space."""
+    """The memory of one physical address space; `whose` in words: "L1's physical memory"."""
 
-    def __init__(self, below: Readable[Address]) -> None:
+    def __init__(
+        self, session: Session, whose: str, below: Readable[Address], parts: Parts
+    ) -> None:
+        self.whose = whose
         self.below = below
+        self._physical = session.kernel.physical
+        self._parts = parts
 
     def read(self, address: Address, size: int) -> bytes | Unread:
         """`size` bytes at `address`, all of them or none."""
@@ -72,6 +83,22 @@ class Memory(Generic[Address]):
                 continue
             for place in range(extent[0], extent[1], PAGE_SIZE):
                 yield self._page(place, min(PAGE_SIZE, extent[1] - place))
+
+    def export(
+        self, path: Path | str, force: bool = False, budget: Budget | None = None
+    ) -> Exported:
+        """Write all of it into an ELF core at `path`, as nept-export; `left` of the answer is what
+        could not be read.  `force` replaces an older export.  Raises BadInput where a file is
+        there, NeptError where none can be written."""
+        return export(
+            self.whose,
+            self._parts,
+            lambda address, size: self.below.read(cast(Address, address), size),
+            self._physical,
+            Path(path),
+            force,
+            budget or Budget(UNBOUNDED),
+        )
 
     def _page(self, place: int, size: int) -> Pages | Unread | Hole:
         try:
@@ -112,3 +139,23 @@ class L2Memory:
                 yield one
             elif one.stop is None:
                 yield one.start, one.end
+
+
+def l1_of_vcpu(session: Session, chosen: Chosen) -> Memory[L1Phys]:
+    """L1's, in the address space that the vCPU is in (SMM has its own)."""
+    memory = session.l1_memory(chosen)
+    whose = f"L1's physical memory (VM {chosen.vm}, vCPU {chosen.place})"
+    return Memory(session, whose, memory, L1Parts(session, chosen.owner, memory).all)
+
+
+def l1_of_vm(session: Session, vm: Vm) -> Memory[L1Phys]:
+    """L1's outside SMM.  Raises NoGuest where the memslots cannot be read."""
+    memory = session.memory_of(vm, session.slots_of(vm))
+    whose = f"L1's physical memory (VM {vm.index})"
+    return Memory(session, whose, memory, L1Parts(session, vm, memory).all)
+
+
+def l2_of_vcpu(session: Session, chosen: Chosen) -> Memory[L2Phys]:
+    """L2's, through EPT12.  Raises NoGuest where L1 uses no EPT."""
+    whose = f"L2's physical memory (VM {chosen.vm}, vCPU {chosen.place})"
+    return Memory(session, whose, L2Memory(session, chosen), L2Parts(session, chosen).all)

@@ -25,11 +25,13 @@ from bochs_lab.image import image
 from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
 
+import gdb_nept
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.errors import NoGuest
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Ept, Session, Which
+from gdb_nept.nested.spaces import l1_of_vcpu
 from gdb_nept.nested.verdict import Agreement, Fault, verdict
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.runs import Run, Unread
@@ -157,6 +159,23 @@ def test_l2_is_parked_within_its_own_process(views: Views) -> None:
     assert nested is not None
     assert nested.l2_active
     assert [vm.problems for vm in views.inner.vms().vms] == [()]
+
+
+def test_the_tool_sees_l1s_own_kvm_in_the_export_of_its_memory(
+    views: Views, tmp_path: Path
+) -> None:
+    """As in L1's memory itself, but found by the note that was taken over."""
+    told = l1_of_vcpu(views.outer, views.l1).export(tmp_path / "l1")
+    assert told.release == views.inner.kernel.release
+    assert not told.lost
+    with gdb_nept.open_dump(tmp_path / "l1") as target:
+        assert [vm.pid for vm in target.vms()] == [vm.pid for vm in views.inner.vms().vms]
+        vm = next(iter(target.vms()))
+        assert vm.slots == views.inner.slots(views.l2).slots
+        seen = [(run.start, run.word) for run in entries(views.l1s_own)]
+        assert len(seen) > 1000
+        ept01 = target.session.ept(target.session.pick(None, None), Which.HOST)
+        assert [(run.start, run.word) for run in entries(ept01)] == seen
 
 
 def test_ept12_is_what_l1s_own_kvm_holds(views: Views) -> None:
