@@ -12,7 +12,7 @@ from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.budget import Budget, renew
 from gdb_nept.render import colour, json, text
-from gdb_nept.render.page import Data, Page, Pages, Status, gravest
+from gdb_nept.render.page import WIDEST, WIDTH, Data, Page, Pages, Status, gravest
 from gdb_nept.render.schemas import identified
 
 ROWS = 200  # of a table, on a terminal
@@ -29,12 +29,13 @@ class NotWritten(NeptError):
 @dataclass(frozen=True)
 class Sink:
     """Where output goes: `rows` is how many of a table a reader is shown, None for all; `meter`
-    shows how far a command is, where somebody looks."""
+    shows how far a command is, where somebody looks; `width` is that of the text, in columns."""
 
     write: Callable[[str], object]
     coloured: bool = False
     rows: int | None = None
     meter: Meter | None = None
+    width: int = WIDTH
 
     def put(self, piece: str) -> None:
         """Raises NotWritten."""
@@ -46,6 +47,11 @@ class Sink:
             raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
 
 
+def usable(columns: int | None) -> int:
+    """The width to write in where a terminal has so many columns; None: it does not wrap."""
+    return WIDTH if columns is None else max(40, min(columns, WIDEST))
+
+
 def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -> None:
     if args.json or by_lines:
         whole = args.json or not page.lines
@@ -53,7 +59,7 @@ def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -
             sink.put(piece)
         return
     most = None if getattr(args, "all", False) else sink.rows
-    for piece in text.pieces(page, most):
+    for piece in text.pieces(page, most, sink.width):
         sink.put(colour.paint(piece) if sink.coloured and not args.no_color else piece)
 
 

@@ -26,6 +26,7 @@ from gdb_nept.render.prediction import linear_page, prediction_page
     argument("--emulated", action="store_true"),
     argument("--stage", choices=[stage.value for stage in Stage], instead="linear"),
     argument("--linear", action="store_true", instead="linear"),
+    argument("--all", action="store_true"),
     argument("--size", type="count", metavar="BYTES"),
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
     VM,
@@ -37,7 +38,8 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
 
     Usage: nept-predict [--read | --write | --fetch | --rmw] [--user] [--emulated]
                         [--stage final|walk|pdpte] [--linear] [--size BYTES] [--model M]
-                        [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] ADDRESS...
+                        [--all] [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
+                        ADDRESS...
 
     ADDRESS is an L2 physical address; with --linear, an L2 linear address, which L2's own tables
     translate first, each of their entries read through EPT12.  In gdb, an expression such as $rsp
@@ -54,6 +56,8 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
     --model M is who answers: kvm (the attached kernel, as probed; the default), sdm (the processor
     of the manual), bochs-2.7, bochs-3.0, v2-2012, xen, a release such as kvm-6.1 (README.md lists
     them); kvm@bochs-2.7 is KVM on Bochs.
+
+    --all shows each bit of the qualification and what it means, not the set ones alone.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
 
@@ -84,10 +88,10 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
         check_registers(context, session, chosen, address.text)
         registers = guest_registers(session, chosen)
         whole = LinearAccess(L2Virt(address), args.size or 1, op, args.user, args.emulated)
-        return linear_page(whole, asked.linear(whole, registers.paging), registers, asked)
+        return linear_page(whole, registers, asked, args.all)
 
     def physical(address: Written) -> Page:
         access = Access(L2Phys(address), op, args.user, stage, emulated=args.emulated)
-        return prediction_page(access, asked.physical(access), asked)
+        return prediction_page(access, asked.physical(access), asked, args.all)
 
     return page_for_each("predictions", args.addresses, linear if args.linear else physical)

@@ -19,7 +19,7 @@ from gdb_nept.commands.command import Command, door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
 from gdb_nept.commands.first_steps import in_gdb
 from gdb_nept.commands.numbers import plain_number
-from gdb_nept.commands.output import ROWS, Sink
+from gdb_nept.commands.output import ROWS, Sink, usable
 from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.settings import Kind, Setting, settings
 from gdb_nept.errors import BadInput, NeptError
@@ -156,9 +156,8 @@ class NeptCommand(gdb.Command):
             with self.context.target.command():
                 painted = coloured()
                 rows = ROWS if os.isatty(1) else None
-                self.declared.write_answer(
-                    self.context, words, Sink(gdb.write, painted, rows, meter())
-                )
+                sink = Sink(gdb.write, painted, rows, meter(), usable(width()))
+                self.declared.write_answer(self.context, words, sink)
             gdb.write("\n")
         except NeptError as error:
             raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
@@ -304,6 +303,12 @@ def coloured() -> bool:
     if "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return bool(gdb.parameter("style enabled")) and os.isatty(1)
+
+
+def width() -> int | None:
+    """`set width`; None: unlimited."""
+    found: Any = gdb.parameter("width")
+    return int(found) if found else None
 
 
 def meter() -> Meter | None:

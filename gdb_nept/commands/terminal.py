@@ -6,6 +6,7 @@ prompt of `nept shell`.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -13,19 +14,20 @@ from typing import TextIO
 from gdb_nept.commands.catalogue import NAMES, command_named, listing
 from gdb_nept.commands.command import HELP, Command, Context
 from gdb_nept.commands.numbers import Usage
-from gdb_nept.commands.output import ROWS, Sink
+from gdb_nept.commands.output import ROWS, Sink, usable
 from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.spoken import on_the_shell, shell_manual
 from gdb_nept.errors import Incomplete, NeptError
 from gdb_nept.near import near
 from gdb_nept.render import text
-from gdb_nept.render.page import Status
+from gdb_nept.render.page import WIDTH, Status
 
 
 def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) -> Status:
     """One command's whole answer; raises NeptError alone."""
     asked = _named(name)
-    sink = Sink(stream.write, coloured(stream), ROWS if stream.isatty() else None, meter())
+    rows = ROWS if stream.isatty() else None
+    sink = Sink(stream.write, coloured(stream), rows, meter(), width(stream))
     if HELP & set(words):
         sink.put(shell_manual(asked.manual))
         status = Status.DONE
@@ -71,4 +73,13 @@ def interrupted() -> Status:
 
 
 def coloured(stream: TextIO) -> bool:
-    return stream.isatty() and "NO_COLOR" not in os.environ
+    """On a terminal that knows colours, and where the user did not switch them off."""
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
+    return stream.isatty() and not plain
+
+
+def width(stream: TextIO) -> int:
+    """The terminal's, or what $COLUMNS says; the usual one for a file and a pipe."""
+    if not stream.isatty() and not os.environ.get("COLUMNS"):
+        return WIDTH
+    return usable(shutil.get_terminal_size((WIDTH, 24)).columns)

@@ -60,6 +60,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         _noted(shadow),
         _lower(session, chosen, ept12, asked),
         _mmio_current(session, chosen, slots, shadow),
+        ept12.cpu,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Union
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
+from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.kvm.memslots import Slot, Tracking
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
@@ -80,6 +81,7 @@ class Journey:
     noted: L1Phys | None = None  # which page of L1's the last entry of `shadow` is for, by KVM
     lower: Walk[L2Phys, L1Phys] | None = None  # of the bits that KVM looks at, if `asked` has more
     mmio_current: bool | None = None  # whether KVM believes the MMIO entry at the end of `shadow`
+    cpu: Capabilities | None = None  # the processor as L1 sees it, by which EPT12 is read
 
     @property
     def host_physical(self) -> HostPhys | None:

@@ -55,9 +55,9 @@ class Landing:
 
 @dataclass(frozen=True)
 class VirtualWalk:
-    """`linear` is what is translated of `asked`, which may have bits that LAM masks.  `hidden` is
-    the walk through EPT12 that leads to no next entry; `why` says why there is no `journey` (or
-    `landing`), '' if there is one."""
+    """`linear` is what is translated of `asked`, which may have bits that LAM masks.  `ept12` finds
+    L2's entries, if L1 uses EPT.  `hidden` is the walk through EPT12 that leads to no next entry;
+    `why` says why there is no `journey` (or `landing`), '' if there is one."""
 
     asked: L2Virt
     linear: L2Virt
@@ -72,6 +72,7 @@ class VirtualWalk:
     landing: Landing | None = None
     why: str = ""
     warnings: tuple[str, ...] = ()
+    ept12: Ept | None = None
 
     @property
     def references(self) -> int:
@@ -134,6 +135,7 @@ def virtual_walk(session: Session, chosen: Chosen, asked: L2Virt) -> VirtualWalk
         (),
         why=not_canonical(paging, linear),
         warnings=(*registers.doubts, *pdptes_differ(session, chosen, registers)),
+        ept12=ept,
     )
     if found.why:
         return found

@@ -6,16 +6,18 @@ from __future__ import annotations
 import functools
 from typing import Callable
 
-from gdb_nept.arch.ept import LEVEL_NAMES
-
-GOOD = r"\b(agree|authoritative)\b"
+#: What the words say, and the colour that says the same: green what agrees, red what is broken or
+#: differs, yellow what makes an access exit.
+GOOD = r"\b(agree|agrees|authoritative|goes through)\b"
 BAD = (
-    r"\b(stale|misconfigured|misconfiguration|unreadable|not present|not mapped|no memslot|"
-    r"not yet shadowed|write-tracked|gave up|missing)\b"
+    r"\b(stale|broken|differ|differs|DIFFER|At fault|unreadable|refused by VM entry|"
+    r"VM entry refuses|gave up|missing|a mistake in gdb_nept)\b"
 )
-LEVELS = r"\b(" + "|".join(LEVEL_NAMES.values()) + r"|EPTP|EPT12|EPT02|EPT01)\b"
-RIGHTS = r"(?<!\S)[R-][W-][X-][u-]?(?!\S)"
-ADDRESS = r"\b0x[0-9a-f]+\b"
+EXIT = (
+    r"\b(EPT violation|EPT misconfiguration|violation|misconfiguration|misconfigured|"
+    r"page-modification log full|not mapped|no memslot|hidden memslot|not present|"
+    r"APIC access|triple fault)\b"
+)
 HEADING = r"^[A-Za-z][^\n]*:$"
 RULE = r"^[- ]*--[- ]*$"
 
@@ -40,16 +42,23 @@ def _painter() -> Callable[[str], str]:
             "root": [
                 (RULE, token.Comment),
                 (HEADING, token.Generic.Heading),
-                (ADDRESS, token.Number),
-                (RIGHTS, token.Name.Function),
-                (LEVELS, token.Keyword),
-                (GOOD, token.String),
-                (BAD, token.Generic.Error),
+                (GOOD, token.Generic.Inserted),
+                (BAD, token.Generic.Deleted),
+                (EXIT, token.Generic.Emph),
                 (r"\w+", token.Text),
                 (r"[^\w\n]", token.Text),
                 (r"\n", token.Text),
             ]
         }
 
-    lexer, formatter = Lexer(stripnl=False, ensurenl=False), TerminalFormatter()
+    scheme = {
+        token.Token: ("", ""),
+        token.Comment: ("gray", "brightblack"),
+        token.Generic.Heading: ("**", "**"),
+        token.Generic.Inserted: ("green", "green"),
+        token.Generic.Deleted: ("red", "red"),
+        token.Generic.Emph: ("yellow", "yellow"),
+    }
+    lexer = Lexer(stripnl=False, ensurenl=False)
+    formatter = TerminalFormatter(bg="dark", colorscheme=scheme)
     return lambda text: highlight(text, lexer, formatter)

@@ -16,6 +16,7 @@ memory_type, page_size, runs, pages, size].
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, EptEntry, Eptp, page_size
@@ -28,17 +29,26 @@ from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.runs import Run, Unread
 
 MANY_RUNS = 200  # then a summary stands behind them
+AHEAD = 256  # rows that are waited for
 
-HEADERS = ("from", "to", "size", "rights", "type", "AD", "pages", "leads to")
+HEADERS = ("from", "to", "size", "RWX", "type", "AD", "pages", "leads to")
 
 
 def ept_page(found: Listing, summary: bool = False) -> Page:
-    """With `summary` alone the totals are shown, by rights, memory type and size of page."""
+    """The totals come first where the rows are few enough to wait for, else behind them.  With
+    `summary` they alone are shown, by rights, memory type and size of page."""
     drawn = _Rows(found)
     totals = drawn.totals
-    head = f"{found.title}\nEPTP {found.eptp.value:#x}: {eptp_in_words(found.eptp)}"
+    what, _, spaces = found.title.partition(": ")
+    root = f"EPTP {found.eptp.value:#x}: {eptp_in_words(found.eptp)}"
     notes = [f"note: {note}" for note in found.notes]
     table = Table(HEADERS, drawn.cells(), right=(2, 6), rest=drawn.rest)
+
+    def head() -> str:
+        if summary:
+            drawn.rest()
+        ahead = totals.sentence() if summary else drawn.ahead()
+        return "\n".join(filter(None, (f"{what}: {ahead}" if ahead else what, spaces, root)))
 
     def footnotes() -> str:
         return "\n".join(f"({number}) {reason}" for reason, number in drawn.reasons.items())
@@ -46,13 +56,12 @@ def ept_page(found: Listing, summary: bool = False) -> Page:
     def kinds() -> str | Table:
         return totals.table() if summary or totals.runs > MANY_RUNS else ""
 
-    def everything() -> str:
-        drawn.rest()
-        return ""
+    def behind() -> str:
+        return "" if summary or drawn.all_ahead else totals.sentence()
 
-    blocks = (head, everything) if summary else (head, table, footnotes)
+    blocks = (head,) if summary else (head, table, footnotes)
     return Page(
-        (*refused_in_words(found.refusal), *blocks, kinds, totals.sentence, totals.legend, *notes),
+        (*refused_in_words(found.refusal), *blocks, kinds, behind, totals.legend, *notes),
         {
             "which": found.which,
             "eptp": hexed(found.eptp.value),
@@ -85,20 +94,30 @@ class _Rows:
     def __init__(self, found: Listing) -> None:
         self.found = found
         self.totals = Totals(found)
-        self.reasons: dict[str, int] = {}  # why KVM's leaves are not writable, numbered
+        self.reasons: dict[str, int] = {}  # why a row is not what it seems, numbered
         self._rows = iter(found.rows)
+        self.all_ahead = False
         self._address = f"{{:#0{max(10, len(f'{found.high - 1:x}')) + 2}x}}".format
         self._idle = text.ignored_bits(found.cpu, found.eptp)
+
+    def ahead(self) -> str:
+        """The totals before any row is drawn, or '' if there are too many to wait for."""
+        first = list(islice(self._rows, AHEAD))
+        self.all_ahead = len(first) < AHEAD
+        self._rows = chain(first, self._rows)
+        if not self.all_ahead:
+            return ""
+        totals = Totals(self.found)
+        for row in first:
+            totals.count(row)
+        return totals.sentence()
 
     def rest(self) -> int:
         """Counts the rows that were not taken."""
         count = 0
         for row in self._rows:
             count += 1
-            if isinstance(row, Run):
-                self.totals.add(row)
-            elif isinstance(row, Unread):
-                self.totals.unread(row)
+            self.totals.count(row)
         return count
 
     def cells(self) -> Iterator[Cells]:
@@ -164,7 +183,8 @@ class _Rows:
             where = f"{row.word & PAGE[row.level]:#012x}"
             return f"{where} {extras}" if extras else where
         why = row.stop.why.partition(" is ")[2]
-        return f"{why}; entry {row.word:#x} at {row.place:#x}"
+        number = self.reasons.setdefault(why, len(self.reasons) + 1)
+        return f"entry {row.word:#x} ({number})"
 
     def _data(self, row: Run[Any, Any], look: Look) -> dict[str, Data]:
         _, rights, memory_type, *_ = look.cells or self._looks(row, look)

@@ -11,7 +11,7 @@ from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
 from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
 from gdb_nept.render.page import Data, LateData, Status, Table
-from gdb_nept.walk.runs import Run, Unread
+from gdb_nept.walk.runs import Found, Hole, Run, Unread
 
 SELDOM = sum(field.mask for field in text.SELDOM)
 ADDRESS = EptEntry.address.mask
@@ -64,6 +64,13 @@ class Totals:
             return Status.UNREAD
         return Status.DONE if self.complete else Status.INCOMPLETE
 
+    def count(self, row: Found[Any, Any] | Hole) -> None:
+        """One that is not drawn."""
+        if isinstance(row, Run):
+            self.add(row)
+        elif isinstance(row, Unread):
+            self.unread(row)
+
     def add(self, row: Run[Any, Any]) -> Look:
         """Counts a run, which may be one of millions of the same look."""
         _, level, _, word, path, length, accessed, dirty, _ = row
@@ -113,8 +120,6 @@ class Totals:
             parts.append(f"{text.size(self._unread)} unread: what is mapped there is not known")
         if not self.complete:
             parts.append(f"of the rest: {self._given_up}")
-        if self._partly:
-            parts.append("a, d: accessed or dirty is set in some entries of the run, not in all")
         return "; ".join(parts)
 
     def legend(self) -> str:
@@ -124,11 +129,13 @@ class Totals:
         idle = text.ignored_bits(found.cpu, found.eptp)
         seldom = 0 if found.spte is not None else self._seldom
         here = [field for field in text.SELDOM if seldom & field.mask]
-        parts = [f"{field.short}: {field.meaning.partition(',')[0]}" for field in here]
+        lines = ["; ".join(f"{one.short}: {one.meaning.partition(',')[0]}" for one in here)]
+        if self._partly:
+            lines.append("a, d: accessed or dirty is set in some entries of the run, not in all")
         unused = not found.eptp.accessed_dirty and self._flagged
         if unused or any(field.mask & idle for field in here):
-            parts.append("[]: set, but ignored by the processor with this EPTP and these controls")
-        return "; ".join(parts)
+            lines.append("[]: set, but ignored by the processor with this EPTP and these controls")
+        return "\n".join(filter(None, lines))
 
     def table(self) -> Table:
         """The kinds of pages, the most first."""
@@ -141,7 +148,7 @@ class Totals:
             )
             for key, kind in self._ordered()
         ]
-        headers = ("rights", "type", "page", "runs", "pages", "mapped")
+        headers = ("RWX", "type", "page", "runs", "pages", "mapped")
         return Table(headers, rows, right=(2, 3, 4, 5))
 
     def data(self) -> Mapping[str, LateData]:

@@ -26,7 +26,19 @@ def host_lines(found: Translation | None) -> str:
 
 def _line(step: TableStep) -> str:
     place = f"{text.address(step.table)}[{step.index:3}]"
-    return f"  {step.name:5} {place}  {text.word(step.entry.value)}  {entry_in_words(step.entry)}"
+    says = entry_marks(step.entry, step.entry.leaf_at(step.level))
+    return f"  {step.name:5} {place}  {text.word(step.entry.value)}  {says}"
+
+
+def entry_marks(entry: Entry, leaf: bool = True) -> str:
+    """RW-  AD  user; key 3: of an entry of the processor's own page tables."""
+    if not entry.present:
+        return "not present"
+    can = "R" + ("W" if entry.write else "-") + ("-" if entry.execute_disable else "X")
+    used = text.flags(entry.accessed, entry.dirty if leaf else None)
+    key = f"key {entry.protection_key}" if leaf and entry.protection_key else ""
+    rest = ("user" if entry.user else "", key)
+    return text.columns(can, used, "; ".join(part for part in rest if part))
 
 
 def entry_in_words(entry: Entry) -> str:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import LEVEL_NAMES, Eptp
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.journey import Journey, ShadowWalk
@@ -26,30 +27,54 @@ from gdb_nept.render.ept import eptp_in_words, refused_in_words
 from gdb_nept.render.host import host_data, host_lines
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status
-from gdb_nept.render.spte import spte_in_words
+from gdb_nept.render.spte import spte_in_words, spte_marks
 from gdb_nept.walk.result import Step, Walk
 
 
 def journey_page(journey: Journey, tables: bool = False) -> Page:
-    """One line an entry read, in the order of the journey; the verdict comes last.  With `tables`
-    also what KVM keeps of each of its tables."""
+    """The whole way in one line, and the verdict; then one line an entry read, in the order of the
+    journey.  With `tables` also what KVM keeps of each of its tables."""
     found = verdict(journey)
     blocks = [
+        "\n".join(filter(None, (headline(journey, found), _sentence(found), _fault(found)))),
         *refused_in_words(journey.refusal),
-        f"L2 physical {journey.asked:#x} on VM {journey.vm}, vCPU {journey.vcpu}\n"
-        f"EPTP {journey.eptp.value:#x}: {eptp_in_words(journey.eptp)}",
-        _lines("EPT12, L1's tables, in L1 physical memory:", journey.ept12, "L1 physical"),
+        f"VM {journey.vm}, vCPU {journey.vcpu}; EPTP {journey.eptp.value:#x}: "
+        f"{eptp_in_words(journey.eptp)}",
+        _own(journey),
         _slot(journey),
         host_lines(journey.host),
         _shadow("EPT02, KVM's shadow of EPT12, in host memory:", journey.shadow, tables)
         or f"EPT02: {journey.shadow_missing}",
         _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01, tables),
         *(f"note: {note}" for note in journey.notes),
-        f"verdict: {found.agreement.value}: {found.sentence}",
-        _fault(found),
     ]
     status = STATUSES.get(found.agreement, Status.DONE)
     return Page(tuple(block for block in blocks if block), journey_data(journey), lambda: status)
+
+
+def headline(journey: Journey, found: Verdict) -> str:
+    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000   EPT12 RWX  EPT02 RWX   agree"""
+    ends = [f"EPT12 {text.rights(journey.ept12.rights)}"] if journey.ept12.stop is None else []
+    shadow = journey.shadow
+    if shadow is not None and shadow.address is not None:
+        ends.append(f"EPT02 {text.rights(shadow.walk.rights)}")
+    return "   ".join(filter(None, (chain(journey, found), "  ".join(ends), found.agreement.value)))
+
+
+def chain(journey: Journey, found: Verdict) -> str:
+    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000"""
+    l1, host = journey.ept12.address, journey.host_physical
+    way = [f"L2 {journey.asked:#x}"]
+    way += [f"L1 {l1:#x}"] if l1 is not None else []
+    if host is not None:
+        way.append(f"host {host:#x}")
+    else:
+        way.append("?" if found.agreement is Agreement.UNREADABLE else "nothing")
+    return " -> ".join(way)
+
+
+def _sentence(found: Verdict) -> str:
+    return found.sentence[:1].upper() + found.sentence[1:] + "."
 
 
 #: Of the others, no way contradicts another.
@@ -61,19 +86,24 @@ STATUSES = {
 
 
 def _fault(found: Verdict) -> str:
-    """at fault: KVM: kvm_mmu_track_write() should have dropped its entry"""
+    """At fault: KVM: kvm_mmu_track_write() should have dropped its entry"""
     if found.fault is Fault.NOBODY:
         return ""
-    return f"at fault: {found.fault.value}" + (f": {found.why}" if found.why else "")
+    return f"At fault: {found.fault.value}" + (f": {found.why}" if found.why else "")
 
 
-def _lines(title: str, walk: Walk[Any, Any], space: str) -> str:
-    steps = [step_line(step, text.in_words(step.entry, step.leaf)) for step in walk.steps]
-    return "\n".join([title, *steps, end_line(walk, space)])
+def _own(journey: Journey) -> str:
+    steps = ept12_lines(journey.ept12, journey.cpu, journey.eptp)
+    title = "EPT12, L1's tables, in L1 physical memory:"
+    return "\n".join([title, *steps, end_line(journey.ept12, "L1 physical")])
+
+
+def ept12_lines(walk: Walk[Any, Any], cpu: Capabilities | None, eptp: Eptp) -> list[str]:
+    return [step_line(each, text.marks(each.entry, each.leaf, cpu, eptp)) for each in walk.steps]
 
 
 def step_line(step: Step[Any], words: str) -> str:
-    """PDE  0x0000103000[ 12]  0x0000000000104007  read, write, execute"""
+    """PDE  0x0000103000[ 12]  0x0000000000104007  RWX  A"""
     place = f"{text.address(step.table)}[{step.index:3}]"
     return f"  {LEVEL_NAMES[step.level]:5} {place}  {text.word(step.entry.value)}  {words}"
 
@@ -101,7 +131,7 @@ def _shadow(title: str, found: ShadowWalk | None, tables: bool) -> str:
     lines = [title]
     for step, spte, page in zip(found.walk.steps, found.sptes, found.pages):
         lines += [f"    table {step.table:#x}: {_page_in_words(page)}"] if tables else []
-        lines.append(step_line(step, spte_in_words(spte)))
+        lines.append(step_line(step, spte_marks(spte)))
     return "\n".join([*lines, end_line(found.walk, "host physical")])
 
 

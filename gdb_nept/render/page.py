@@ -16,8 +16,10 @@ Data = Union[None, bool, int, str, "list[Data]", "dict[str, Data]"]
 #: In place of data: what is made when its turn comes, and a list that is made item by item.
 LateData = Union[Data, Callable[[], Data], Iterator[Data]]
 
-#: No line of output is longer than this, except where one word of the target's own is.
-WIDTH = 100
+#: No line of output is longer than this, except where one word of the target's own is, or where a
+#: terminal is wider: there it may be as long as WIDEST.
+WIDTH = 80
+WIDEST = 132
 
 Cells = tuple[str, ...]
 Asked = TypeVar("Asked")

@@ -25,7 +25,6 @@ from gdb_nept.render import text
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
-from gdb_nept.walk.result import Step
 
 KINDS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "read-modify-write"}
 PLACES = {
@@ -34,23 +33,59 @@ PLACES = {
     Stage.PDPTE: "by a load of the PDPTE registers at",
 }
 WITH_BITS = (Outcome.VIOLATION, Outcome.VE)
+WHOLE = (1 << 64) - 1
+#: Of outcomes that are no exit for L1.
+SAID = {
+    Outcome.TRANSLATED: "goes through",
+    Outcome.VE: "#VE in L2, no exit",
+    Outcome.L0_INTERNAL: "a failure in L0 that L1 is not told of",
+    Outcome.PAGE_FAULT: "a page fault in L2, no exit",
+    Outcome.GENERAL_PROTECTION: "#GP in L2, no exit",
+    Outcome.SHUTDOWN: "L0 ends L1's VM",
+    Outcome.UNKNOWN: "not known",
+}
 
 
-def access_in_words(access: Access) -> str:
+def access_in_words(access: Access, space: str = "L2 physical") -> str:
     """'write of L2 physical 0x2004108, user mode'."""
-    parts = [f"{KINDS[access.op]} {PLACES[access.stage]} L2 physical {access.gpa:#x}"]
+    parts = [f"{KINDS[access.op]} {PLACES[access.stage]} {space} {access.gpa:#x}"]
     parts += ["user mode"] if access.user else []
     parts += ["by L0's emulator"] if access.emulated else []
     return ", ".join(parts)
 
 
-def prediction_page(access: Access, found: Prediction[L1Phys], by: Oracle) -> Page:
-    head = f"{access_in_words(access)}; model {by.model.name}"
+def prediction_page(
+    access: Access, found: Prediction[L1Phys], by: Oracle, every_bit: bool = False
+) -> Page:
+    """The outcome, why, and what would change it; then the exit's fields, and the entries.  With
+    `every_bit` also those of the qualification that are 0, and what each means."""
     data = prediction_data(access, found, by.model.name)
     data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    blocks = (head, *refused_in_words(by.refusal), *_blocks(found), *_notes(by.doubts))
+    head = _head(f"{access_in_words(access, 'L2')}", found)
+    blocks = (
+        *refused_in_words(by.refusal),
+        head,
+        *_fields(found, by.model.name, every_bit),
+        _steps(found, by),
+        *_notes(by.doubts),
+    )
     return Page(blocks, data, lambda: _status(found.outcome))
+
+
+def _head(asked: str, found: Prediction[L1Phys]) -> str:
+    lines = [f"{asked}: {outcome_in_words(found)}", f"because: {found.why}"]
+    lines += [f"remedy:  {found.change}"] if found.change else []
+    return "\n".join(lines)
+
+
+def outcome_in_words(found: Prediction[L1Phys]) -> str:
+    """EPT violation (exit 48), qualification 0x1aa"""
+    if found.reason is None:
+        leads = f", to L1 {found.hpa:#x}" if found.hpa is not None else ""
+        return SAID[found.outcome] + leads
+    name = f"{EXIT_REASONS[found.reason]} (exit {found.reason})"
+    return f"{name}, qualification {found.qualification:#x}" if found.mask else name
 
 
 def _status(outcome: Outcome) -> Status:
@@ -62,37 +97,56 @@ def _notes(doubts: tuple[str, ...]) -> list[str]:
 
 
 def linear_page(
-    asked: LinearAccess, found: LinearPrediction, registers: GuestRegisters, by: Oracle
+    asked: LinearAccess, registers: GuestRegisters, by: Oracle, every_bit: bool = False
 ) -> Page:
-    """The access at a linear address, the accesses before the one that decides, the registers."""
+    """The same of an access at a linear address; behind it the accesses before the one that
+    decides, and the registers."""
+    found = by.linear(asked, registers.paging)
     model = by.model.name
     lost = (f"not known: {each}" for each in registers.lost)
     doubts = (*by.doubts, *lost, *found.doubts)
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
-    head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}; model {model}"
-    blocks: list[str | Table] = [head, *refused_in_words(by.refusal), _registers(registers)]
-    if found.before:
-        blocks += ["Went through before:", "\n".join(_listed(found))]
+    head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}"
+    blocks: list[str | Table] = [*refused_in_words(by.refusal)]
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
-    if found.refused:
-        blocks.append(f"outcome: L2's own fault: {found.refused}")
-    elif found.fault is not None:
-        fault = found.fault
-        blocks.append(
-            f"outcome: L2's own page fault, error code {fault.code.value:#x}, CR2 "
-            f"{found.linear:#x}: {fault.why}"
-        )
-    elif found.access is not None and found.prediction is not None:
-        blocks += [f"Decides: {access_in_words(found.access)}", *_blocks(found.prediction)]
+    if found.access is not None and found.prediction is not None:
+        blocks.append(_head(head, found.prediction))
+        blocks.append(_decides(found, found.access))
+        blocks += _fields(found.prediction, model, every_bit)
+        blocks.append(_steps(found.prediction, by))
         data = prediction_data(found.access, found.prediction, model)
+    else:
+        blocks.append(f"{head}: {_own_fault(found)}\nby model {model}")
+        blocks.append(_before(found))
+    blocks.append(_registers(registers))
     data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](doubts)}
     data["entry_failure"] = by.refusal or None
+    blocks = [block for block in blocks if block]
     return Page((*blocks, *_notes(doubts)), data, lambda: _status(found.outcome))
 
 
-def _listed(found: LinearPrediction) -> list[str]:
-    return [f"  {access_in_words(access)}" for access in found.before]
+def _own_fault(found: LinearPrediction) -> str:
+    if found.fault is None:
+        return f"L2's own fault\nbecause: {found.refused}"
+    code, why = found.fault.code.value, found.fault.why
+    return f"L2's own page fault, error code {code:#x}, CR2 {found.linear:#x}\nbecause: {why}"
+
+
+def _decides(found: LinearPrediction, access: Access) -> str:
+    said = f"decided by the {access_in_words(access)}"
+    return f"{said}; {_before(found)}" if found.before else said
+
+
+def _before(found: LinearPrediction) -> str:
+    if not found.before:
+        return ""
+    places: dict[str, list[str]] = {}
+    for access in found.before:
+        said, _, place = access_in_words(access).partition(" L2 physical ")
+        places.setdefault(said, []).append(place)
+    listed = "; ".join(f"{said} L2 physical {', '.join(each)}" for said, each in places.items())
+    return f"went through before: {listed}"
 
 
 def _registers(registers: GuestRegisters) -> Table:
@@ -103,29 +157,28 @@ def _registers(registers: GuestRegisters) -> Table:
     return Table(("L2's", "value", "from"), rows, right=(1,))
 
 
-def _blocks(found: Prediction[L1Phys]) -> list[str | Table]:
-    blocks: list[str | Table] = [outcome_in_words(found)]
-    if found.outcome in WITH_BITS:
-        blocks.append(bits_table(found.qualification, found.mask))
-    blocks += [_steps(found.walk.steps), f"why: {found.why}"]
-    if found.change:
-        blocks.append(f"what would let it through: {found.change}")
-    if found.rules:
-        blocks.append(f"rules of this model that differ from the SDM: {', '.join(found.rules)}")
-    return blocks
+def _fields(found: Prediction[L1Phys], model: str, every_bit: bool) -> list[str | Table]:
+    """What L1 finds in its VMCS, and by whose rules."""
+    lines = []
+    if found.reason is not None:
+        lines.append(
+            f"guest-physical address {_field(found.gpa)}; guest-linear address {_field(found.gla)}"
+        )
+    if found.outcome in WITH_BITS and not every_bit:
+        lines.append(_bits_in_words(found))
+    rules = f", by its own rules {', '.join(found.rules)}" if found.rules else ""
+    lines.append(f"model {model}{rules}")
+    table = found.outcome in WITH_BITS and every_bit
+    return ["\n".join(lines), *([bits_table(found.qualification, found.mask)] if table else [])]
 
 
-def outcome_in_words(found: Prediction[L1Phys]) -> str:
-    """The outcome, and every field of the exit."""
-    if found.reason is None:
-        leads = f": L1 physical {found.hpa:#x}" if found.hpa is not None else ""
-        return f"outcome: {found.outcome.value}{leads}"
-    lines = [
-        f"outcome: {EXIT_REASONS[found.reason]} (exit reason {found.reason})",
-        f"exit qualification {found.qualification:#x}, defined bits {found.mask:#x}",
-        f"guest-physical address {_field(found.gpa)}, guest-linear address {_field(found.gla)}",
-    ]
-    return "\n".join(lines)
+def _bits_in_words(found: Prediction[L1Phys]) -> str:
+    """qualification 1 write, 3 readable, 5 executable, 7 linear_valid, 8 translated"""
+    fields = EptViolation.fields()
+    named = [f"{one.place} {one.name}" for one in fields if found.qualification & one.mask]
+    unknown = [one.place for one in fields if ~found.mask & one.mask]
+    told = f"bits set: {', '.join(named) or 'none'}"
+    return told + (f"; not defined: {', '.join(unknown)}" if unknown else "")
 
 
 def _field(number: int | None) -> str:
@@ -146,17 +199,20 @@ def bits_table(value: int, mask: int) -> Table:
     return Table(("bit", "name", "value", "meaning"), rows, right=(0, 2))
 
 
-def _steps(steps: tuple[Step[L1Phys], ...]) -> Table:
+def _steps(found: Prediction[L1Phys], by: Oracle) -> Table:
+    """The entries of EPT12; one that decides is marked."""
+    cpu, eptp = by.base.cpu, by.base.eptp
     rows = tuple(
         (
             LEVEL_NAMES[step.level],
             f"{text.address(step.table)}[{step.index:3}]",
             text.word(step.entry.value),
-            text.in_words(step.entry, step.leaf),
+            text.marks(step.entry, step.leaf, cpu, eptp)
+            + ("  <-" if f" at {step.address:#x}" in found.why else ""),
         )
-        for step in steps
+        for step in found.walk.steps
     )
-    return Table(("EPT12", "L1 physical", "entry", "says"), rows)
+    return Table(("EPT12", "L1 physical", "entry", "RWX  AD  type"), rows)
 
 
 def prediction_data(access: Access, found: Prediction[L1Phys], model: str) -> dict[str, Data]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from gdb_nept.kvm.spte import Spte, SpteKind
+from gdb_nept.render.text import columns, flags
 
 
 def spte_in_words(spte: Spte) -> str:
@@ -22,3 +23,20 @@ def spte_in_words(spte: Spte) -> str:
         spte.protection if spte.kind is SpteKind.LEAF else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def spte_marks(spte: Spte) -> str:
+    """RWX  AD  WB IPAT -- or why it is none of KVM's mappings."""
+    if spte.mmio is not None or not spte.present:
+        return spte_in_words(spte)
+    can = "".join(
+        letter if right else "-"
+        for letter, right in (("R", spte.read), ("W", spte.write), ("X", spte.execute))
+    )
+    used = flags(spte.accessed, spte.dirty if spte.leaf else None)
+    parts = [
+        spte.memory_type,
+        "access-tracked" if spte.kind is SpteKind.ACCESS_TRACKED else "",
+        spte.protection if spte.kind is SpteKind.LEAF else "",
+    ]
+    return columns(can, used, "; ".join(part for part in parts if part))

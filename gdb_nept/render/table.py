@@ -73,7 +73,7 @@ def _widths(rows: Sequence[Cells]) -> list[int]:
 def _room(rows: Sequence[Cells], width: int) -> int:
     """Columns left for the last cell."""
     others = _widths(rows)[:-1]
-    return max(20, width - sum(others) - len(GAP) * len(others))
+    return max(16, width - sum(others) - len(GAP) * len(others))
 
 
 def _wrapped(row: Cells, room: int) -> list[Cells]:

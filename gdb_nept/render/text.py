@@ -16,6 +16,7 @@ from gdb_nept.render.table import draw_rows
 CONTROL = re.compile(
     "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]"
 )
+LABEL = re.compile(r"because: |\w+:  +")
 UNITS = ((50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K"))
 
 
@@ -24,16 +25,16 @@ def draw(page: Page) -> str:
     return "".join(pieces(page))
 
 
-def pieces(page: Page, most: int | None = None) -> Iterator[str]:
-    """The same as it is made, whole lines at a time: an empty line parts its blocks, but a heading
-    ("...:") from what it heads.  At most about `most` rows of a table."""
+def pieces(page: Page, most: int | None = None, width: int = WIDTH) -> Iterator[str]:
+    """The same as it is made, whole lines at a time, in `width` columns: an empty line parts its
+    blocks, but a heading ("...:") from what it heads.  At most about `most` rows of a table."""
     last = ""
     for block in page.blocks:
         found = block() if callable(block) else block
         if isinstance(found, str):
-            parts = iter((paragraph(found),))
+            parts = iter((paragraph(found, width),))
         else:
-            parts = draw_rows(found, WIDTH, most)
+            parts = draw_rows(found, width, most)
         gap = "" if not last else "\n" if last.endswith(":") else "\n\n"
         for part in filter(None, parts):
             yield escaped(gap + part)
@@ -45,15 +46,17 @@ def escaped(drawn: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], drawn)
 
 
-def paragraph(text: str) -> str:
-    """Long lines broken at words; a broken line goes on two columns further in."""
+def paragraph(text: str, width: int = WIDTH) -> str:
+    """Long lines broken at words; a broken line goes on two columns further in, or below what
+    stands behind its label."""
     lines = []
     for line in text.splitlines():
-        indent = line[: len(line) - len(line.lstrip())]
+        label = LABEL.match(line)
+        indent = " " * (len(label[0]) if label else len(line) - len(line.lstrip()) + 2)
         lines += textwrap.wrap(
             line,
-            WIDTH,
-            subsequent_indent=indent + "  ",
+            width,
+            subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
         ) or [""]
@@ -160,3 +163,30 @@ def in_words(entry: EptEntry, leaf: bool, mbec: bool = False, flags: bool = True
     parts.append(", ".join(used) if flags or not used else f"[{', '.join(used)}]")
     parts.append(extras(entry) if leaf else "")
     return "; ".join(part for part in parts if part)
+
+
+def marks(
+    entry: EptEntry, leaf: bool, cpu: Capabilities | None = None, eptp: Eptp | None = None
+) -> str:
+    """RWX  AD  WB IPAT: the rights, the accessed and dirty flags, and of a leaf its memory type and
+    what is seldom set, in columns.  What `cpu` and `eptp` make the processor ignore stands in
+    brackets."""
+    mbec = bool(cpu and cpu.mbec)
+    if not entry.present(mbec=mbec):
+        return "not present"
+    used = flags(entry.accessed, entry.dirty if leaf else None)
+    if used.strip("-") and eptp is not None and not eptp.accessed_dirty:
+        used = f"[{used}]"
+    ignored = ignored_bits(cpu, eptp) if cpu and eptp else 0
+    kind = f"{memory_type(entry)} {extras(entry, ignored)}" if leaf else ""
+    return columns(rights(entry, mbec), used, kind)
+
+
+def flags(accessed: int, dirty: int | None) -> str:
+    """AD, A-, --; what references a table has no dirty flag."""
+    return ("A" if accessed else "-") + ("" if dirty is None else "D" if dirty else "-")
+
+
+def columns(rights: str, used: str, rest: str) -> str:
+    """What an entry says, below what its neighbours say."""
+    return f"{rights:3}  {used:2}  {rest}".rstrip()

@@ -12,23 +12,31 @@ L2's tables lead to a page), ept_rights, references, why (null, or why there is 
 from __future__ import annotations
 
 from gdb_nept.arch.paging import LEVEL_NAMES, PAGE_SHIFT, Entry
-from gdb_nept.nested.virtual import GuestEntry, VirtualWalk
+from gdb_nept.nested.verdict import verdict
+from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk
 from gdb_nept.render import text
-from gdb_nept.render.host import host_lines
-from gdb_nept.render.journey import end_line, journey_data, journey_page, step_line, walk_data
+from gdb_nept.render.host import entry_marks, host_lines
+from gdb_nept.render.journey import (
+    chain,
+    end_line,
+    ept12_lines,
+    journey_data,
+    journey_page,
+    walk_data,
+)
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.walk.guest_paging import GuestStep
 
 
 def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) -> Page:
-    """A line for each entry of L2's with EPT12's behind it, and then the journey."""
+    """The whole way in one line; a line for each entry of L2's with EPT12's behind it, and then the
+    journey."""
     journey = journey_page(found.journey, tables) if found.journey else None
-    masked = f" (translated as {found.linear:#x})" if found.linear != found.asked else ""
     mode = found.registers.paging.mode
     blocks = [
-        f"L2 linear {found.asked:#x}{masked} on VM {found.vm}, vCPU {found.vcpu}\n{found.nesting}",
-        _registers(found),
+        _headline(found),
+        f"VM {found.vm}, vCPU {found.vcpu}; {found.nesting}\n{_registers(found)}",
         _own_tables(found, brief)
         if mode
         else "L2 does not use paging: this is its L2 physical address",
@@ -36,8 +44,6 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
         f"memory references: {found.references} with nothing cached",
         *(f"warning: {each}" for each in found.warnings),
     ]
-    if found.why:
-        blocks.append(f"verdict: no page: {found.why}")
     landing = found.landing
     if landing is not None:
         slot = f"memslot {landing.slot.id}" if landing.slot else "in no memslot"
@@ -45,6 +51,22 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
     status = journey.status if journey else lambda: Status.DONE if landing else Status.NOT_FOUND
     after = journey.blocks if journey else ()
     return Page((*(block for block in blocks if block), *after), _data(found), status)
+
+
+def _headline(found: VirtualWalk) -> str:
+    """linear 0x1000 -> L2 0x1000 -> L1 0x1020000 -> host 0x6020000   agree"""
+    start = f"linear {found.asked:#x}"
+    if found.linear != found.asked:
+        start += f" (translated as {found.linear:#x})"
+    if found.journey is not None:
+        said = verdict(found.journey)
+        return f"{start} -> {chain(found.journey, said)}   {said.agreement.value}"
+    landing = found.landing
+    if landing is None:
+        return f"{start} -> nothing: {found.why}"
+    host = landing.host.physical if landing.host else None
+    end = f"host {host:#x}" if host is not None else "nothing"
+    return f"{start} -> L1 {landing.address:#x} -> {end}"
 
 
 def _registers(found: VirtualWalk) -> str:
@@ -62,13 +84,10 @@ def _own_tables(found: VirtualWalk, brief: bool) -> str:
     for entry in found.entries:
         way = entry.found_by
         if way is not None and not brief:
-            lines += [
-                "    " + step_line(step, text.in_words(step.entry, step.leaf)) for step in way.steps
-            ]
+            lines += _by_ept12(found, way)
         lines.append(_entry(entry))
     if found.hidden is not None:
-        steps = found.hidden.steps
-        lines += ["    " + step_line(step, text.in_words(step.entry, step.leaf)) for step in steps]
+        lines += _by_ept12(found, found.hidden)
         lines.append("    " + end_line(found.hidden, "L1 physical"))
     walk = found.walk
     if walk is not None and walk.gpa is not None:
@@ -79,6 +98,11 @@ def _own_tables(found: VirtualWalk, brief: bool) -> str:
     return "\n".join(lines)
 
 
+def _by_ept12(found: VirtualWalk, way: Found) -> list[str]:
+    assert found.ept12 is not None, "it found this way"
+    return [f"    {line}" for line in ept12_lines(way, found.ept12.cpu, found.ept12.eptp)]
+
+
 def _entry(entry: GuestEntry) -> str:
     step = entry.step
     name = LEVEL_NAMES[step.level]
@@ -86,7 +110,17 @@ def _entry(entry: GuestEntry) -> str:
     if step.gpa is not None:
         size = 8 if isinstance(step.entry, Entry) else 4
         place = f"{text.address(step.gpa - step.index * size)}[{step.index:3}]"
-    return f"  {name:5} {place}  {text.word(step.entry.value)}  {entry_in_words(step)}"
+    return f"  {name:5} {place}  {text.word(step.entry.value)}  {_marks(step)}"
+
+
+def _marks(step: GuestStep) -> str:
+    entry = step.entry
+    if step.gpa is None or not entry.present:
+        return entry_in_words(step)
+    if isinstance(entry, Entry):
+        return entry_marks(entry, step.leaf)
+    used = text.flags(entry.accessed, entry.dirty if step.leaf else None)
+    return text.columns("RWX" if entry.write else "R-X", used, "user" if entry.user else "")
 
 
 def entry_in_words(step: GuestStep) -> str:

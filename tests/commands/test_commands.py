@@ -140,11 +140,11 @@ def sample(context: object, args: argparse.Namespace) -> Page:
         raise NoGuest("no guest")
     if args.fail == "mistake":
         raise ZeroDivisionError("by zero")
-    return Page(("PML4E at 0x1000",), {"at": args.at, "range": list(args.range or ())})
+    return Page(("PML4E at 0x1000: not present",), {"at": args.at, "range": list(args.range or ())})
 
 
 def test_text_json_and_colour() -> None:
-    assert sample.answer(HERE, [], coloured=False) == "PML4E at 0x1000"
+    assert sample.answer(HERE, [], coloured=False) == "PML4E at 0x1000: not present"
     assert json.loads(sample.answer(HERE, ["--json", "--at", "4K", "1..0x10"], coloured=True)) == {
         "schema": "nept-sample/1",
         "at": 4096,

@@ -149,9 +149,9 @@ def test_registers_of_the_processor_are_not_taken_for_l2s(replay: Replay) -> Non
     refused, _, walked = (" ".join(each.split()) for each in in_gdb(replay, lines)[0])
     assert "$rsp: not of L2, but of the processor" in refused
     assert "L2's own rsp: 0x" in refused
-    assert "outcome:" not in refused
+    assert "because:" not in refused
     assert "of 1 byte at linear 0x2000" in walked
-    assert "outcome:" in walked
+    assert "because:" in walked
 
 
 def test_every_page_of_l2_is_where_l1_put_it(replay: Replay, plain_snapshot: Path) -> None:

@@ -299,13 +299,20 @@ class InLab:
 def test_the_commands_output(exit_snapshot: Path) -> None:
     context = InLab(exit_snapshot)
     text = predict_command.answer(context, ["0x2004108", "--write", "--user"], False)
-    assert "exit qualification 0x1aa" in text
-    assert "set W in the PTE at" in text
+    lines = text.splitlines()
+    head = "write of L2 0x2004108, user mode: EPT violation (exit 48), qualification 0x1aa"
+    assert lines[0] == head
+    assert lines[2].startswith("remedy:  set W in the PTE at")
+    assert len(lines) <= 14
+    assert lines[-1].endswith("  <-")
+    every = predict_command.answer(context, ["0x2004108", "--write", "--all"], False)
+    assert " 16  asynchronous" in every
     data = json.loads(predict_command.answer(context, ["0x2004108", "--write", "--json"], False))
     assert (data["exit_reason"], data["exit_qualification"]) == (48, "0x1aa")
     assert [row["bit"] for row in data["bits"]] == list(range(17))
     linear = ["0x500002004108", "--linear", "--write", "--user"]
-    assert "Went through before" in predict_command.answer(context, linear, False)
+    words = " ".join(predict_command.answer(context, linear, False).split())
+    assert "went through before: read of a guest paging-structure entry at L2 physical" in words
     refused = predict_command.answer(context, ["0x700000000000", "--linear", "--json"], False)
     assert json.loads(refused)["outcome"] == "page_fault"
     assert "verdict: agree" in check_command.answer(context, [], False)

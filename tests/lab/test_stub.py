@@ -240,8 +240,9 @@ def test_our_commands_show_what_they_show_over_qemu(live: Live, qemu: Replay, wa
     )
     for shown, port, name in ((ours, live.port, "bochs-bin"), (theirs, qemu.port, QEMU_NAME)):
         shown[0] = re.sub(r"process \d+", "process N", shown[0].replace(str(port), ""))
+        shown[0] = " ".join(shown[0].split())
         how = READERS[way].format(name)
-        assert f"memory:   {how}, 512 MiB of RAM and ROM" in shown[0]
+        assert f"memory: {how}, 512 MiB of RAM and ROM" in shown[0]
         shown[0] = shown[0].replace(how, "")
     assert ours == theirs
     assert "kvm_intel at 0x" in ours[0]

@@ -99,7 +99,7 @@ def test_brief_leaves_out_the_steps_of_ept12(exit_snapshot: Path) -> None:
         answered(exit_snapshot, "--virtual", *option, hex(CODE)) for option in ((), ("--brief",))
     )
     assert len(whole.splitlines()) == len(brief.splitlines()) + 3 * 4
-    assert "verdict: agree" in brief
+    assert brief.splitlines()[0].endswith("   agree")
     assert "memory references: 19" in brief
 
 

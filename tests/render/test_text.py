@@ -184,7 +184,7 @@ def test_json_keeps_order_and_writes_addresses_in_hexadecimal() -> None:
 
 SAMPLE = """\
 EPT12, L1's tables:
-  PML4E 0x0000dfc000[  0]  0x0000000000dfb107  read, write, execute; accessed
+  PML4E 0x0000dfc000[  0]  0x0000000000dfb107  RWX  A
   ----  ---
 0x1000  4K  R-X  WB
 verdict: stale: KVM's shadow leads elsewhere
@@ -200,10 +200,16 @@ def test_colour_changes_nothing_but_colour() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == SAMPLE
 
 
-@pytest.mark.parametrize("word", ["PML4E", "0x1000", "R-X", "stale", "agree"])
-def test_words_that_are_coloured(word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [("stale", 31), ("differ", 31), ("agree", 32), ("EPT violation", 33), ("not present", 33)],
+)
+def test_colour_says_what_the_word_says(word: str, code: int) -> None:
+    """Red what is wrong, green what agrees, yellow what makes an exit (ECMA-48, SGR)."""
     pytest.importorskip("pygments")
-    assert re.search(r"\x1b\[[0-9;]+m" + word + r"\x1b", colour.paint(SAMPLE))
+    painted = colour.paint(f"L2 0x1000: {word}, R-X\n")
+    assert f"\x1b[{code}m{word}\x1b[" in painted
+    assert painted.count("\x1b[") == 2
 
 
 def test_without_pygments_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
