@@ -39,7 +39,7 @@ class FaultLog:
     def _take_all(self, watching: Watch, count: int, until_mismatch: bool) -> str:
         for event in watching.events():
             self._take(event)
-            if until_mismatch and not event.agrees:
+            if until_mismatch and event.differs:
                 what = "could not be read" if isinstance(event, Unread) else "differs"
                 return f"stopped at the first that {what}"
             if self.tally.number == count:

@@ -36,6 +36,7 @@ class Finding(Enum):
     DIFFER = "differ"
     NOT_EPT = "not an EPT exit"
     NO_EXIT = "no exit by the tables as they stand"
+    UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Check:
     """`agreeing` are the accesses whose exit is the one that was told; `nearest` the closest of
     them all.  `explanations` name what would have made the difference; `processor` compares the
     same access with the SDM's processor, and `departures` name rules that KVM has not and by which
-    it would have told what that processor tells, where it told another thing."""
+    it would have told what that processor tells, where it told another thing.  `unknown` is why the
+    model cannot say what an access leads to, where it cannot."""
 
     model: str
     place: Place
@@ -57,6 +59,7 @@ class Check:
     departures: tuple[str, ...]
     kvm: KvmModel
     notes: tuple[str, ...]
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,13 @@ def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Chec
     nearest = min(ours, key=lambda each: each.distance, default=None)
     processor = case.by_processor(agreeing[0] if agreeing else nearest) if nearest else None
     departs = agreeing and not (processor and processor.agrees)
+    unknown = "" if ours or not ept else case.unknown(name)
     return Check(
         name,
         case.place,
         case.link,
         case.told,
-        _finding(case.told, ours, agreeing),
+        _finding(case.told, ours, agreeing, unknown),
         agreeing,
         nearest,
         () if agreeing or not ept else tuple(case.explanations()),
@@ -157,14 +161,17 @@ def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Chec
         tuple(case.departures(agreeing[0])) if departs else (),
         kvm,
         notes,
+        unknown,
     )
 
 
-def _finding(told: Told, ours: tuple[Comparison, ...], agreeing: tuple[Comparison, ...]) -> Finding:
+def _finding(
+    told: Told, ours: tuple[Comparison, ...], agreeing: tuple[Comparison, ...], unknown: str
+) -> Finding:
     if told.reason.basic not in EPT_EXITS:
         return Finding.NOT_EPT
     if not ours:
-        return Finding.NO_EXIT
+        return Finding.UNKNOWN if unknown else Finding.NO_EXIT
     return Finding.AGREE if agreeing else Finding.DIFFER
 
 

@@ -12,6 +12,7 @@ from gdb_nept.judge.foresight import Foreseen, Foresight
 from gdb_nept.judge.suspects import Suspect
 from gdb_nept.predict.access import Stage
 from gdb_nept.predict.case import SDM
+from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.recognise import impossible
 
 EMULATOR_ELSEWHERE = (
@@ -76,6 +77,11 @@ class Case:
         exits = (each for each in foreseen if each.prediction.reason is not None)
         return tuple(self.compare(each, page_alone) for each in exits)
 
+    def unknown(self, model: str) -> str:
+        """Why the model cannot say what one of the accesses leads to; '' if it can of all."""
+        outcomes = (each.prediction for each in self.foresight[model])
+        return next((each.why for each in outcomes if each.outcome is Outcome.UNKNOWN), "")
+
     def compare(self, foreseen: Foreseen, page_alone: bool = False) -> Comparison:
         """`page_alone`: by a model that loses the offset of the guest-physical address."""
         predicted, told = foreseen.prediction, self.told
@@ -91,8 +97,9 @@ class Case:
 
     def explanations(self) -> Iterator[str]:
         """The known bugs that lead to just what was told; whole releases only if no single rule
-        of KVM's does."""
+        of KVM's does.  What KVM does by all its rules is no bug of any."""
         fitting = self._fitting(emulated=False) or self._fitting(emulated=True)
+        fitting = [each for each in fitting if each.itself] or fitting
         names = {each.model.name for each in fitting}
         fitting = [each for each in fitting if each.unless not in names]
         yield from dict.fromkeys(each.says for each in fitting if each.says)

@@ -18,7 +18,7 @@ class Suspect:
     """A model that stands for a known bug: `says` names it, or `release` the Linux that had it.
     `later` is a rule that the model asked has not, and this one has.  `unless` is the name of a
     model that says the same better, where that fits, too.  `page_alone`: by it the guest-physical
-    address has lost its offset."""
+    address has lost its offset.  `itself`: KVM with every rule, where a processor was asked."""
 
     model: Model
     says: str = ""
@@ -26,12 +26,18 @@ class Suspect:
     later: Feature | None = None
     unless: str = ""
     page_alone: bool = False
+    itself: bool = False
+
+
+KVM_ITSELF = "KVM by its own rules, with none missing (choose model kvm, or a release)"
 
 
 def suspects_for(asked: Model) -> Iterator[Suspect]:
     """Models that stand for what kernels are known to have got wrong: `asked` with one rule taken
     away or added, the KVM of each release, the series of 2012, and each single mistake."""
     base = _as_kvm(asked)
+    if isinstance(asked, Processor):
+        yield Suspect(Reflecting(base), KVM_ITSELF, itself=True)
     for feature in Feature:
         had = feature in base
         name = f"{base.name}{'-' if had else '+'}{feature.name}"

@@ -64,6 +64,12 @@ class Kept:
         after KVM has put the page into EPT02."""
         return self.foreseen is None or self.foreseen.outcome in KEPT
 
+    @property
+    def differs(self) -> bool:
+        """The model says that L1 must see it."""
+        unknown = self.foreseen is not None and self.foreseen.outcome is Outcome.UNKNOWN
+        return not (self.agrees or unknown)
+
 
 def begin_following(
     session: Session, chosen: Chosen, call: Call, seen: Seen | None, model: str

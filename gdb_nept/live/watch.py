@@ -56,6 +56,10 @@ class Reflected:
     def agrees(self) -> bool:
         return self.check.finding is Finding.AGREE
 
+    @property
+    def differs(self) -> bool:
+        return not self.agrees and self.check.finding is not Finding.UNKNOWN
+
 
 @dataclass(frozen=True)
 class Unread:
@@ -65,6 +69,7 @@ class Unread:
     vcpu: int
     why: str
     agrees: bool = False
+    differs: bool = True
     seen: None = None
 
 

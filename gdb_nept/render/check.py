@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A check of the last reflected exit: what nept-check answers.
 
-JSON: finding ("agree", "differ", "not an EPT exit", "no exit by the tables as they stand"), model,
-verdict (a sentence), told [exit_reason, exit_qualification, guest_physical_address,
+JSON: finding ("agree", "differ", "not an EPT exit", "no exit by the tables as they stand", "not
+known"), model, verdict (a sentence), told [exit_reason, exit_qualification, guest_physical_address,
 guest_linear_address, guest_rip], link [lead, why], agreeing [accesses as in nept-predict], nearest
 (null, or a prediction as in nept-predict with differing_bits, reason_differs, physical_differs,
 linear_differs), explanations [text], processor (null, or exit_reason, exit_qualification and
@@ -47,6 +47,11 @@ def verdict(found: Check) -> str:
         return (
             f"{found.finding.value}: {found.told.reason.name}; the guest-physical address is of an "
             "older exit, and there is nothing to check"
+        )
+    if found.finding is Finding.UNKNOWN:
+        return (
+            f"{found.finding.value}: model {found.model} does not say what an access to "
+            f"{found.place.gpa:#x} leads to: {found.unknown}"
         )
     if found.finding is Finding.NO_EXIT or found.nearest is None:
         return (
@@ -135,7 +140,7 @@ def _explained(found: Check) -> str:
     causes = [f"  {text}" for text in found.explanations]
     if not causes:
         return "No bug known here leads to just that; L1 may have changed EPT12 since the exit."
-    return "\n".join(["Known bugs that can lead to just that:", *causes])
+    return "\n".join(["What is known to lead to just that:", *causes])
 
 
 def _processor(found: Check) -> list[str]:

@@ -111,11 +111,11 @@ def outcome_of(event: Event) -> str:
 def short_verdict(event: Event, names: tuple[str, ...]) -> str:
     if isinstance(event, Unread):
         return "not read"
+    if not event.agrees:
+        return "DIFFER" if event.differs else "not known"
     if isinstance(event, Kept):
-        return "kept" if event.agrees else "DIFFER"
-    if event.agrees:
-        return "agree, not SDM" if names else "agree"
-    return "DIFFER"
+        return "kept"
+    return "agree, not SDM" if names else "agree"
 
 
 def why_differs(event: Event) -> str:
@@ -123,6 +123,8 @@ def why_differs(event: Event) -> str:
         return event.why
     if isinstance(event, Kept):
         why = event.foreseen.why if event.foreseen else ""
+        if not event.differs:
+            return f"the model does not say whether L1 must see it: {why}"
         return f"L1 must see this fault, and KVM has not told it: {why}"
     check = event.check
     if check.finding is Finding.NOT_EPT:

@@ -71,7 +71,7 @@ class Tally:
         count.faults += 1
         count.agree += event.agrees
         count.unseen += event.agrees and event.seen is None
-        count.differ += not (event.agrees or isinstance(event, Unread))
+        count.differ += event.differs and not isinstance(event, Unread)
         count.as_sdm += event.agrees and (isinstance(event, Kept) or not names)
         told = [] if event.agrees else [why_differs(event)]
         for name in names:

@@ -25,10 +25,11 @@ from gdb_nept.judge.comparison import Case, Told
 from gdb_nept.judge.features import named_model
 from gdb_nept.judge.ground import ground
 from gdb_nept.judge.slips import Slip
-from gdb_nept.judge.suspects import suspects_for
+from gdb_nept.judge.suspects import KVM_ITSELF, suspects_for
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.kvm import Feature
+from gdb_nept.render.check import verdict
 from tests.overlay import opened
 
 pytestmark = pytest.mark.bochs
@@ -109,6 +110,19 @@ def test_a_known_bug_is_named_and_no_other(exit_snapshot: Path, name: str) -> No
     assert any(bug.says[0] in text for text in found.explanations)
     for text in found.explanations:
         assert any(says in text for says in bug.says), found.explanations
+
+
+def test_a_table_in_no_memory_is_kvms_rule_and_no_bug(exit_snapshot: Path) -> None:
+    """The manual's processor reads something there: only KVM makes a violation of it, with every
+    rule that it has."""
+    entries = {2: 0x40000107}
+    by_kvm = checked(exit_snapshot, {QUALIFICATION: 0x1BA}, entries)
+    assert by_kvm.finding is Finding.AGREE
+    by_sdm = checked(exit_snapshot, {QUALIFICATION: 0x1BA}, entries, "sdm")
+    assert by_sdm.finding is Finding.UNKNOWN
+    assert by_sdm.explanations == (KVM_ITSELF,)
+    assert "0x40000000" in by_sdm.unknown
+    assert "does not say what an access to 0x2004108 leads to" in verdict(by_sdm)
 
 
 def test_a_page_walk_told_as_a_read(exit_snapshot: Path) -> None:
