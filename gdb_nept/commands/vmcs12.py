@@ -24,6 +24,7 @@ def field_names(word: str) -> list[str]:
 
 @command(
     "nept-vmcs12",
+    argument("--all", action="store_true"),
     VM,
     VCPU,
     argument("fields", nargs="*", metavar="FIELD", complete=field_names),
@@ -31,7 +32,7 @@ def field_names(word: str) -> list[str]:
 def vmcs12(context: Context, args: Namespace) -> Page:
     """Show vmcs12, the VMCS that L1 made for L2, and what is stale.
 
-    Usage: nept-vmcs12 [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] [FIELD...]
+    Usage: nept-vmcs12 [--all] [--vm N] [--vcpu N] [--limit N] [--json] [--no-color] [FIELD...]
 
     FIELD is a field's name, KVM's (ept_pointer) or the SDM's ("EPT pointer", EPTP), the beginning
     of KVM's (guest_cr), or its encoding (0x201a).  Control words, EPTP and exit reason are then
@@ -40,9 +41,10 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
     the only one in VMX operation, is found without them.
 
-    Column "authority" says whether the value in KVM's cache is the true one just now; the reason
-    stands once, below, under its number.  Of L2's registers it follows the controls in force: EFER,
-    say, is L2's only if L1 has it loaded at VM entry or saved at an exit.
+    The fields of a group stand together by their authority: whether the value in KVM's cache is the
+    true one just now, and why.  Of L2's registers it follows the controls in force: EFER, say, is
+    L2's only if L1 has it loaded at VM entry or saved at an exit.  --all shows also those that
+    are 0.
 
     --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
     at are not enough; what was not looked at is told.
@@ -55,7 +57,7 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     """
     session = context.session()
     found = session.vmcs12(session.pick(args.vm, args.vcpu))
-    return vmcs12_page(found, chosen(found, args.fields) if args.fields else None)
+    return vmcs12_page(found, chosen(found, args.fields) if args.fields else None, args.all)
 
 
 def chosen(found: Vmcs12, wanted: Sequence[str]) -> tuple[Field, ...]:

@@ -27,18 +27,32 @@ from gdb_nept.render.prediction import access_data, access_in_words, prediction_
 
 
 def check_page(found: Check, refusal: str = "") -> Page:
-    """`refusal` is why VM entry refuses the EPTP."""
+    """The verdict, and why; then what vmcs12 keeps of the exit.  `refusal` is why VM entry refuses
+    the EPTP."""
     blocks: list[str | Table] = [
+        _head(found),
         *refused_in_words(refusal),
-        "The last exit that KVM reflected to L1, as vmcs12 keeps it:",
+        *_body(found),
+        "The exit that KVM reflected to L1 last, as vmcs12 keeps it:",
         _told(found),
-        f"verdict: {verdict(found)}",
     ]
-    blocks += _body(found)
     blocks += [f"note: {note}" for note in found.notes]
     status = Status.DIFFERS if found.finding is Finding.DIFFER else Status.DONE
     data = {**check_data(found), "entry_failure": refusal or None}
     return Page(tuple(blocks), data, lambda: status)
+
+
+def _head(found: Check) -> str:
+    """EPT violation (exit 48), qualification 0x1aa, at L2 0x2004108: agree"""
+    told = found.told
+    said = f"{told.reason.name} (exit {told.reason.basic})"
+    if found.finding is not Finding.NOT_EPT:
+        said += f", qualification {told.qualification:#x}, at L2 {found.place.gpa:#x}"
+    short, _, sentence = verdict(found).partition(": ")
+    sentence = sentence.removeprefix(f"{told.reason.name}; ")
+    lines = [f"{said}: {short}", sentence[:1].upper() + sentence[1:]]
+    nearest = found.agreeing[0] if found.agreeing else found.nearest
+    return "\n".join([*lines, f"because: {nearest.foreseen.prediction.why}"] if nearest else lines)
 
 
 def verdict(found: Check) -> str:
@@ -114,9 +128,7 @@ def _names(found: Check) -> str:
 def _body(found: Check) -> list[str]:
     if found.nearest is None:
         return [_explained(found)] if found.explanations else []
-    nearest = found.agreeing[0] if found.agreeing else found.nearest
-    blocks = [f"why the exit: {nearest.foreseen.prediction.why}"]
-    blocks.append(f"inferred: {_inferred(found)}")
+    blocks = [f"inferred: {_inferred(found)}"]
     if found.finding is Finding.DIFFER:
         blocks.append(_explained(found))
     blocks += _processor(found)

@@ -20,6 +20,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation, ExitReason
 from gdb_nept.arch.vmcs import Encoding
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
+from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 from gdb_nept.render.word import word_fields, word_table
@@ -48,24 +49,42 @@ WORDS: dict[str, type[Word]] = {
 }
 
 
-def vmcs12_page(vmcs12: Vmcs12, chosen: tuple[Field, ...] | None = None) -> Page:
-    """All fields in groups; or those `chosen`, words of bits decoded."""
+def vmcs12_page(
+    vmcs12: Vmcs12, chosen: tuple[Field, ...] | None = None, every: bool = False
+) -> Page:
+    """All fields in groups, of each group those of one authority together, and with `every` those
+    that are 0; or those `chosen`, words of bits decoded."""
     fields = vmcs12.fields if chosen is None else chosen
-    reasons = _reasons(fields)
     blocks: list[str | Table] = []
     if chosen is None:
         blocks.append(_head(vmcs12))
         for group in GROUPS:
             members = [field for field in fields if group_of(field) == group]
             members.sort(key=lambda field: field.encoding or 0)
-            if members:
-                blocks += [f"{group}:", _table(members, reasons)]
+            for authority in dict.fromkeys(map(_authority, members)):
+                alike = [field for field in members if _authority(field) == authority]
+                blocks += _alike(group, authority, alike, every)
     else:
-        blocks.append(_table(list(fields), reasons))
+        blocks.append(_table(list(fields), authority=True))
         blocks += [part for field in fields for part in _decoded(vmcs12, field)]
-    blocks.append("\n".join(f"[{number}] {text}" for text, number in reasons.items()))
     blocks += [f"problem: {problem}" for problem in vmcs12.problems]
     return Page(tuple(blocks), _data(vmcs12, fields))
+
+
+def _authority(field: Field) -> str:
+    return f"{field.authority.value}: {field.why}"
+
+
+def _alike(group: str, authority: str, fields: list[Field], every: bool) -> list[str | Table]:
+    """The fields of a group that one sentence is true of."""
+    shown = [field for field in fields if every or field.value]
+    zeros = len(fields) - len(shown)
+    named = f"{group}, {authority}"
+    if not shown:
+        names = ", ".join(field.name for field in fields)
+        return [f"{named}\n  all are 0: {names}"]
+    left = f" ({zeros} more: 0)" if zeros else ""
+    return [f"{named}{left}:", _table(shown)]
 
 
 def group_of(field: Field) -> str:
@@ -90,32 +109,29 @@ def word_of(vmcs12: Vmcs12, field: Field) -> Word | None:
 
 def _head(vmcs12: Vmcs12) -> str:
     where = "unknown" if vmcs12.pointer is None else f"{vmcs12.pointer:#x}"
-    cache = "" if vmcs12.address is None else f", cached by KVM at {vmcs12.address:#x}"
+    cache = "" if vmcs12.address is None else f"cached by KVM at {vmcs12.address:#x}; "
     runs = "L2 active" if vmcs12.situation.l2_active else "L1 runs"
     state = "launched" if vmcs12.launched else "not launched"
+    old = sum(field.authority not in CURRENT for field in vmcs12.fields)
     return (
-        f"vmcs12 at L1 physical {where}{cache}: {state}, {runs}\n"
-        f"revision {vmcs12.revision:#x}; layout: {vmcs12.layout.origin}"
+        f"vmcs12 at L1 physical {where}: {state}, {runs}; "
+        f"{old} of {len(vmcs12.fields)} fields may be old\n"
+        f"{cache}revision {vmcs12.revision:#x}; layout: {vmcs12.layout.origin}"
     )
 
 
-def _reasons(fields: tuple[Field, ...]) -> dict[str, int]:
-    """Each distinct reason once, numbered in the order of appearance."""
-    texts = dict.fromkeys(f"{field.authority.value}: {field.why}" for field in fields)
-    return {text: number for number, text in enumerate(texts, 1)}
-
-
-def _table(fields: list[Field], reasons: dict[str, int]) -> Table:
+def _table(fields: list[Field], authority: bool = False) -> Table:
     rows = tuple(
         (
             "-" if field.encoding is None else f"{field.encoding:#06x}",
             field.name,
             f"{field.value:#x}",
-            f"{field.authority.value} [{reasons[f'{field.authority.value}: {field.why}']}]",
+            *((_authority(field),) if authority else ()),
         )
         for field in fields
     )
-    return Table(("field", "name", "value", "authority"), rows, right=(2,))
+    headers = ("field", "name", "value", *(("authority",) if authority else ()))
+    return Table(headers, rows, right=(2,))
 
 
 def _decoded(vmcs12: Vmcs12, field: Field) -> list[str | Table]:

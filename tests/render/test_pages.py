@@ -22,6 +22,7 @@ from gdb_nept.kvm.vmcs12 import Situation, decode
 from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
 from gdb_nept.memory.transport import Refusal
+from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.listing import Listing, sptes
 from gdb_nept.render.ept import ept_page
@@ -324,19 +325,28 @@ VMCS12 = decode(DATA, Layout("a test", 52, PLACES), Situation(loaded=True, l2_ac
 
 
 def test_all_fields_stand_in_their_groups() -> None:
-    text = drawn(vmcs12_page(VMCS12))
-    assert [text.index(f"{group}:") for group in GROUPS] == sorted(
-        text.index(f"{group}:") for group in GROUPS
-    )
+    text = drawn(vmcs12_page(VMCS12, every=True))
+    places = [text.index(f"\n{group}, ") for group in GROUPS]
+    assert places == sorted(places)
     assert "layout: a test" in text
+    names = [field.name for field in VMCS12.fields]
+    assert all(text.count(f"  {name}  ") == 1 for name in names)
 
 
-def test_reasons_stand_once_under_their_number() -> None:
-    text = drawn(vmcs12_page(VMCS12))
-    row = next(line for line in text.splitlines() if "guest_rip" in line)
-    number = row.split()[-1]
-    assert row.split()[:4] == ["0x681e", "guest_rip", "0x1234", "stale"]
-    assert text.count(f"{number} stale: L2 runs") == 1
+def test_an_authority_stands_once_over_its_fields() -> None:
+    words = " ".join(drawn(vmcs12_page(VMCS12)).split())
+    before = words.partition("0x681e guest_rip 0x1234")[0]
+    heading = "Guest-state area, stale: L2 runs: the value is in vmcs02"
+    assert heading in before
+    assert words.count(heading) == 1
+
+
+def test_fields_that_are_0_are_counted_or_named() -> None:
+    zero = tuple(replace(field, value=0) for field in VMCS12.fields)
+    text = drawn(vmcs12_page(replace(VMCS12, fields=zero)))
+    assert "all are 0: ept_pointer" in " ".join(text.split())
+    assert "  guest_rip  " not in text
+    assert f"{sum(field.authority not in CURRENT for field in zero)} of {len(zero)} fields" in text
 
 
 def test_chosen_fields_are_decoded() -> None:
