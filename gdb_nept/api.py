@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.budget import Budget
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gdb_nept.kvm.memslots import Slot
     from gdb_nept.kvm.shadow_page import ShadowPages
     from gdb_nept.kvm.vmcs12 import Vmcs12
+    from gdb_nept.nested.registers import Registers
+    from gdb_nept.nested.virtual import VirtualWalk
     from gdb_nept.predict.access import Access
     from gdb_nept.predict.linear import LinearAccess, LinearPrediction
     from gdb_nept.predict.outcome import Prediction
@@ -134,6 +136,27 @@ class Vcpu:
 
         paging = guest_registers(self._session, self._chosen).paging
         return oracle(self._session, self._chosen, model).linear(access, paging)
+
+    def registers(self) -> Registers:
+        """L2's and L1's, each with where it is from, as nept-regs.  Raises NoGuest where L1 has
+        loaded no VMCS."""
+        from gdb_nept.nested.registers import registers
+
+        return registers(self._session, self._chosen)
+
+    def walk_virtual(self, address: L2Virt) -> VirtualWalk:
+        """From an L2 linear address, as nept-walk --virtual.  Raises BadInput for one that L2
+        cannot form in its mode, NoGuest."""
+        from gdb_nept.nested.virtual import virtual_walk
+
+        return virtual_walk(self._session, self._chosen, address)
+
+    def host_of(self, address: L2Virt) -> HostPhys:
+        """The host physical address behind an L2 linear address.  Raises NoMemory, which says where
+        the way ends."""
+        from gdb_nept.nested.at_hand import host_of_l2_linear
+
+        return host_of_l2_linear(self._session, self._chosen, address)
 
     def check(self, model: str = "kvm") -> Check:
         """As nept-check: the last EPT exit that L1 saw, held against the prediction."""

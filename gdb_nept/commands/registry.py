@@ -18,12 +18,14 @@ from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands
 from gdb_nept.commands.command import Command, door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
 from gdb_nept.commands.first_steps import in_gdb
+from gdb_nept.commands.functions import FUNCTIONS, QWORD, Ask, Asked
 from gdb_nept.commands.numbers import plain_number
 from gdb_nept.commands.output import ROWS, Sink, usable
 from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.settings import Kind, Setting, settings
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory.budget import Budget, within
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import near
 from gdb_nept.nested.session import Session
@@ -96,7 +98,7 @@ class GdbContext:
             value: Any = gdb.parse_and_eval(written)
             if value.type.strip_typedefs().code in (gdb.TYPE_CODE_FUNC, gdb.TYPE_CODE_ARRAY):
                 value = value.address
-            return int(value) & ((1 << 64) - 1)
+            return int(value) & QWORD
         except gdb.error as error:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
 
@@ -243,6 +245,35 @@ class NeptDump(gdb.Command):
         gdb.write(f"{found.attached if found else 'no dump'}\n")
 
 
+class NeptFunction(gdb.Function):
+    """A number about L2 in gdb's expressions, of the vCPU that a command would choose by itself."""
+
+    def __init__(self, name: str, manual: str, ask: Ask, context: GdbContext) -> None:
+        self.__doc__ = manual
+        super().__init__(name)
+        self.ask, self.context = ask, context
+
+    def invoke(self, *asked: gdb.Value) -> int:
+        try:
+            with door(), within(Budget()), self.context.target.command():
+                session = self.context.session()
+                return self.ask(session, session.pick(None, None), _asked(asked))
+        except NeptError as error:
+            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
+        finally:
+            self.context.warn()
+
+
+def _asked(values: Sequence[gdb.Value]) -> Asked:
+    """The one argument of a function: an address or a name."""
+    if len(values) != 1:
+        raise BadInput(f"{len(values)} arguments are given", "The function takes one.")
+    value = values[0]
+    if value.type.strip_typedefs().code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRING):
+        return value.string()
+    return int(value) & QWORD
+
+
 KINDS = {
     Kind.FLAG: gdb.PARAM_BOOLEAN,
     Kind.TEXT: gdb.PARAM_STRING,
@@ -338,6 +369,8 @@ def register() -> GdbContext:
     for one in all_commands():
         NeptCommand(one.name, one, context)
         NeptCommand("nept " + one.name[len(PREFIX) :], one, context)
+    for name, manual, ask in FUNCTIONS:
+        NeptFunction(name, manual, ask, context)
     NeptReload(context)
     NeptDump(context)
     return context

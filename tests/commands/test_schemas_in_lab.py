@@ -36,6 +36,8 @@ QUESTIONS = (
     ("predict", "0x2806000", "0x2012000", "--write"),
     ("predict", "--linear", "0x2000000", "0x7fffffff0000", "0x8000000000000000"),
     ("predict", "0x2000000", "--model", "sdm", "--stage", "walk"),
+    ("regs",),
+    ("regs", "--all"),
     ("check",),
     ("check", "--model", "sdm"),
     ("decode", "spte", "0x0600000006000bf7", "0"),

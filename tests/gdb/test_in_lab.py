@@ -143,6 +143,30 @@ def test_a_stub_that_answers_errors_for_a_while(replay: Replay, plain_snapshot: 
         assert "Traceback" not in output
 
 
+def test_functions_in_expressions(replay: Replay) -> None:
+    """Held against the commands; a number that fills 64 bits stays one."""
+    lines = (
+        'printf "%#lx\\n", $nept_vmcs12("vmcs_link_pointer")',
+        'printf "%#lx\\n", $nept_l2_reg("rax") >> 32',
+        'printf "%#lx\\n", $nept_l2p(0x2000123)',
+        'printf "%#lx\\n", $nept_l1(0x1020123)',
+        "print $nept_l2p(0x1000)",
+        'print $nept_l2_reg("ripp")',
+        "print $nept_l2v()",
+        "nept-walk 0x2000123",
+        "help function nept_l2v",
+    )
+    link, rax, l2, l1, hole, near, none, walk, manual = in_gdb(replay, lines)[0]
+    assert link.strip() == "0xffffffffffffffff"
+    assert rax.strip() == "0x4e455054"
+    assert l2 == l1
+    assert f"-> host {l2.strip()} " in walk
+    assert "EPT12 does not translate it" in " ".join(hole.split())
+    assert "Did you mean rip?" in near
+    assert "takes one" in none
+    assert "$nept_l2v(ADDRESS)" in manual
+
+
 def test_registers_of_the_processor_are_not_taken_for_l2s(replay: Replay) -> None:
     """L0 stands in an exit to the VMM; the replay's own processor has never run."""
     lines = ("nept-predict $rsp --linear", "set $a = 0x2000", "nept-predict $a --linear")

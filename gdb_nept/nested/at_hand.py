@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One number about L2, for an expression of a debugger's or a line of a script.
+
+Each function answers with a number or raises NeptError, which says where the way ends.
+"""
+
+from __future__ import annotations
+
+from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
+from gdb_nept.errors import BadInput, NoMemory
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.registers import named, registers
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.virtual import virtual_walk
+
+
+def host_of_l1(session: Session, chosen: Chosen, address: L1Phys) -> HostPhys:
+    """Where the memslots and the tables of the process behind them lead."""
+    slot = session.slots(chosen).find(address)
+    if slot is None:
+        raise NoMemory(address, 1, "no memslot holds this L1 physical address")
+    found = session.host_walk(chosen.owner, slot.host_virtual(address))
+    if found.physical is None:
+        raise NoMemory(address, 1, found.why)
+    return found.physical
+
+
+def host_of_l2(session: Session, chosen: Chosen, address: L2Phys) -> HostPhys:
+    """Where EPT12 leads, and from there as `host_of_l1`."""
+    journey = session.journey(chosen, address)
+    if journey.ept12.address is None:
+        why = journey.ept12.stop.why if journey.ept12.stop else "EPT12 leads nowhere"
+        raise NoMemory(address, 1, f"EPT12 does not translate it: {why}")
+    return host_of_l1(session, chosen, journey.ept12.address)
+
+
+def host_of_l2_linear(session: Session, chosen: Chosen, address: L2Virt) -> HostPhys:
+    """Where L2's own tables lead, and from there as `host_of_l2`; where L1 uses no EPT, as
+    `host_of_l1`."""
+    found = virtual_walk(session, chosen, address)
+    if found.landing is not None:
+        return host_of_l1(session, chosen, found.landing.address)
+    if found.walk is None or found.walk.gpa is None:
+        raise NoMemory(address, 1, f"L2's tables do not translate it: {found.why}")
+    return host_of_l2(session, chosen, found.walk.gpa)
+
+
+def vmcs12_field(session: Session, chosen: Chosen, name: str) -> int:
+    """By KVM's name, the SDM's, or the encoding."""
+    found = session.vmcs12(chosen).find(name)
+    if found is None:
+        raise BadInput(f"vmcs12 has no field '{name}'", "nept-vmcs12 shows all of them.")
+    return found.value
+
+
+def l2_register(session: Session, chosen: Chosen, name: str) -> int:
+    """As nept-regs has it."""
+    one = named(registers(session, chosen), [name])[0]
+    if one.l2 is None:
+        raise BadInput(f"L0 does not know L2's {one.name}", "nept-regs says of which it does.")
+    return one.l2.number
