@@ -28,7 +28,13 @@ class Deviation(Enum):
     RMW_WRITE_ONLY = "a read-modify-write reports bit 1 alone (translate_linear: BX_RW is a write)"
     EXECUTE_ONLY_ASSUMED = "X without R is never a misconfiguration (translate_guest_physical)"
     USER_EXECUTE_IN_BIT_13 = "with MBEC, XU is reported in bit 13 (translate_guest_physical)"
-    PML_CHECKED_ALWAYS = "the PML index is checked on every access (update_ept_access_dirty)"
+    PML_CHECKED_ALWAYS = (
+        "the PML index is checked on every access (vmexit.cc vmx_page_modification_logging)"
+    )
+    PML_OFFSET_LOGGED = (
+        "an entry of the page-modification log keeps bits 11:0 "
+        "(vmexit.cc vmx_page_modification_logging)"
+    )
     LARGE_BIT_12_IGNORED = (
         "bit 12 of a 2-MByte or 1-GByte leaf is cleared before the reserved bits are looked at "
         "(translate_guest_physical)"
@@ -55,11 +61,10 @@ _BOCHS_EPTP = EptpRule(
     unasked=EptVpidCap.build(walk_length_4=1, memory_type_uc=1, memory_type_wb=1),
     source="bochs/cpu/vmx.cc is_eptptr_valid()",
 )
-#: It has no mode-based execute control.
-BOCHS = Hardware(
-    "bochs-2.7", frozenset(Deviation) - {Deviation.USER_EXECUTE_IN_BIT_13}, _BOCHS_EPTP
-)
-BOCHS_3 = Hardware("bochs-3.0", frozenset(Deviation), _BOCHS_EPTP)
+_ONLY_2_7 = {Deviation.PML_OFFSET_LOGGED}
+_ONLY_3_0 = {Deviation.USER_EXECUTE_IN_BIT_13}  # 2.7 has no mode-based execute control
+BOCHS = Hardware("bochs-2.7", frozenset(Deviation) - _ONLY_3_0, _BOCHS_EPTP)
+BOCHS_3 = Hardware("bochs-3.0", frozenset(Deviation) - _ONLY_2_7, _BOCHS_EPTP)
 #: By the version.
 BOCHSES = {each.name.partition("-")[2]: each for each in (BOCHS, BOCHS_3)}
 

@@ -78,6 +78,7 @@ LOW_12 = 0xFFF
 LOW_8 = 0xFF
 NO_NAME = 0xFFFF_FFFF
 WIDEST = 52  # bits of the widest physical address
+EPT_FLAGS = 0x300  # which a case with features finds set
 LEAST_WIDTH = 40  # MAXPHYADDR of the processors that the cases are for
 SPREAD = 0.618  # of a group's length: the step that picks a part of it
 TABLE = P | GW | GU | GA  # what L1 puts into the entries of L2's that lead to a table
@@ -145,6 +146,7 @@ class Case:
     linear: int
     flags: int
     patches: tuple[Patch, ...]
+    features: int = 0  # tests/features/features.h; none in the cases of this file
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -152,10 +154,12 @@ class Case:
         change: dict[tuple[int, int, int], int] = {}
         for patch in self.patches:
             base = _found(patch, self.linear)
+            if self.features and patch.space != PATCH_GUEST:
+                base |= EPT_FLAGS
             value = base & patch.keep | patch.set | patch.beyond << LEAST_WIDTH
             if value != base:
                 change[patch.space, patch.level, patch.walk] = value
-        return self.op, self.linear, self.flags & ~PARK, frozenset(change.items())
+        return self.op, self.linear, self.flags & ~PARK, self.features, frozenset(change.items())
 
 
 def _found(patch: Patch, linear: int) -> int:
@@ -215,7 +219,7 @@ class Generated(Scenario):
             self.known_patches[case.patches] = len(self.patches)
             self.patches += [patch.pack() for patch in case.patches]
         first = self.known_patches.get(case.patches, 0)
-        numbers = (len(case.patches), case.op, flags, 0, 0)
+        numbers = (len(case.patches), case.op, flags, 0, case.features)
         self.cases.append(struct.pack("<QIIBBBBI", case.linear, NO_NAME, first, *numbers))
 
 

@@ -18,6 +18,8 @@ from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
+from tests.features.judge import judge as judge_features
+from tests.features.run import run as run_features
 from tests.proof.claims import OnProcessor, UnderKvm
 from tests.proof.lab import USUAL, run_bare, run_kvm
 from tests.proof.proof import UNEXPLAINED, Tally, changes, prove
@@ -26,8 +28,9 @@ TABLE = Path(__file__).resolve().parents[1] / "data" / "deviations.json"
 
 #: Cases of each set and oracle; None is all that are generated.
 SETS: dict[str, dict[str, int | None]] = {
-    "full": {"bare": None, "kvm": 120_000},
-    "ci": {"bare": 20_000, "kvm": 10_000},  # the count of "kvm" is that of every kernel
+    "full": {"bare": None, "features": None, "kvm": 120_000},
+    # the count of "kvm" is that of every kernel
+    "ci": {"bare": 20_000, "features": 5_000, "kvm": 10_000},
 }
 
 
@@ -37,6 +40,16 @@ def bare_tally(
     """The processor: Bochs' own exits."""
     claim = OnProcessor(BOCHSES[emulator.version])
     return prove(run_bare(count, progress, emulator), claim)
+
+
+def features_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
+    """The processor again, with features on that the other cases do without."""
+    found = run_features(count, progress, emulator)
+    tally = judge_features(found, BOCHSES[emulator.version])
+    tally.skipped = found.skipped
+    return tally
 
 
 def kvm_tally(
@@ -51,9 +64,11 @@ def kvm_tally(
     return prove(found.run, UnderKvm(model.kvm))
 
 
-#: By oracle: the processor, and each kernel's KVM.  The default kernel's is called "kvm".
+#: By oracle: the processor, with its features off and on, and each kernel's KVM.  The default
+#: kernel's is called "kvm".
 TALLIES: dict[str, Callable[..., Tally]] = {
     "bare": bare_tally,
+    "features": features_tally,
     "kvm": kvm_tally,
     **{
         f"kvm-{line}": partial(kvm_tally, line=line)
@@ -61,7 +76,7 @@ TALLIES: dict[str, Callable[..., Tally]] = {
         if line != kernels.DEFAULT
     },
 }
-ORACLES = ("bare", "kvm")  # asked if none is named
+ORACLES = ("bare", "features", "kvm")  # asked if none is named
 
 
 def named(oracle: str, emulator: Emulator) -> str:
@@ -126,6 +141,8 @@ def _print(oracle: str, tally: Tally, seconds: float) -> None:
         deviating = sum(groups[group] for groups in tally.deviations.values())
         print(f"{count:8} {tally.wrong[group]:6} {deviating:8}  {group}")
     print(f"{sum(tally.cases.values()):8} {sum(tally.wrong.values()):6}           in all")
+    if tally.skipped:
+        print(f"{tally.skipped:8}                  skipped: this processor does not offer it")
     for rule, groups in sorted(tally.deviations.items()):
         print(f"{sum(groups.values()):24}  {rule}")
 

@@ -3,20 +3,31 @@
 
 from __future__ import annotations
 
-from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION
+from typing import Protocol
+
+from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.ept import Eptp
+from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, SPP_EVENT
 from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome
 from tests.proof.log import TRANSLATED, CaseLine, Record
-from tests.proof.machine import Machine
 
 EXCEPTION = 0
-PAGE_FAULT = 14
+GENERAL_PROTECTION, PAGE_FAULT, VIRTUALIZATION = 13, 14, 20
 NOTHING = (1 << 64) - 1  # what a bare machine reads where nothing is
 FLAGS = 0x300  # accessed and dirty, which the processor sets behind our back
+PATHS = (EPT_VIOLATION, EPT_MISCONFIGURATION)  # that have an address to look at
 OUTCOMES = {
     EPT_VIOLATION: Outcome.VIOLATION,
     EPT_MISCONFIGURATION: Outcome.MISCONFIG,
+    PML_FULL: Outcome.PML_FULL,
+    SPP_EVENT: Outcome.SPP,
+}
+EXCEPTIONS = {
+    PAGE_FAULT: Outcome.PAGE_FAULT,
+    GENERAL_PROTECTION: Outcome.GENERAL_PROTECTION,
+    VIRTUALIZATION: Outcome.VE,
 }
 
 
@@ -25,8 +36,7 @@ def seen(record: Record) -> Outcome:
     if record.outcome == TRANSLATED:
         return Outcome.TRANSLATED
     if record.reason == EXCEPTION:
-        fault = record.value & 0xFF == PAGE_FAULT
-        return Outcome.PAGE_FAULT if fault else Outcome.GENERAL_PROTECTION
+        return EXCEPTIONS.get(record.value & 0xFF, Outcome.UNKNOWN)
     return OUTCOMES.get(record.reason, Outcome.UNKNOWN)
 
 
@@ -35,7 +45,7 @@ def differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
     outcome = seen(record)
     if outcome is not found.outcome:
         return (f"outcome {outcome.value} not {found.outcome.value}",)
-    if outcome is Outcome.TRANSLATED:
+    if outcome in (Outcome.TRANSLATED, Outcome.VE):  # of #VE there is no exit to compare
         return ()
     if found.fault is not None:
         return tuple(
@@ -60,7 +70,7 @@ def _exit_differences(record: Record, found: LinearPrediction) -> tuple[str, ...
         names.append("guest-physical address")
     if prediction.gla is not None and prediction.gla != record.gla:
         names.append("guest-linear address")
-    if not names and not _same_path(record, found):
+    if not names and record.reason in PATHS and not _same_path(record, found):
         names.append("entries of EPT12")
     return tuple(names)
 
@@ -89,8 +99,19 @@ def _same_path(record: Record, found: LinearPrediction) -> bool:
     return [one & ~FLAGS for one in used] == [one & ~FLAGS for one in record.entries]
 
 
+class Predicting(Protocol):
+    """A Machine, or another that knows what a case is made under."""
+
+    @property
+    def cpu(self) -> Capabilities: ...
+
+    def eptp_of(self, case: CaseLine) -> Eptp: ...
+
+    def predict(self, case: CaseLine, model: Model) -> LinearPrediction: ...
+
+
 def request(
-    machine: Machine, case: CaseLine, record: Record, model: Model, name: str
+    machine: Predicting, case: CaseLine, record: Record, model: Model, name: str
 ) -> dict[str, object]:
     """A request of predict/request.py for the access that decides, with what was seen instead."""
     found = machine.predict(case, model)

@@ -124,18 +124,19 @@ def _run(taken: Path, folder: Guests, groups: list[str], memory: Memory, kvm: bo
     log: dict[str, Any] = next(one["log"] for one in said if "log" in one)
     assert (log["dropped"], log["record"]) == (0, RECORD_SIZE), log
     place, size = int(log["address"], 16), log["count"] * RECORD_SIZE
-    machine = _machine(start, _fields(said), memory, kvm)
+    machine = machine_of(start, fields_of(said), memory, kvm)
     cases = case_lines((folder.folder / "scenarios.bin").read_bytes())
     return Run(machine, cases, groups, records(memory.read(L1Phys(place), size)))
 
 
-def _fields(said: list[dict[str, Any]]) -> dict[int, int]:
+def fields_of(said: list[dict[str, Any]]) -> dict[int, int]:
     """L1's last VMREADs."""
     vmcs = [one["vmcs"] for one in said if "vmcs" in one][-1]
     return {int(encoding, 16): int(text, 16) for encoding, text in vmcs.items()}
 
 
-def _machine(start: dict[str, Any], fields: dict[int, int], memory: Memory, kvm: bool) -> Machine:
+def machine_of(start: dict[str, Any], fields: dict[int, int], memory: Memory, kvm: bool) -> Machine:
+    """From L1's first line and its last VMREADs."""
     width = start["maxphyaddr"]
     paging = GuestPaging(Cr0(fields[CR0]), fields[CR3], Cr4(fields[CR4]), Efer(fields[EFER]), width)
     cpu = Capabilities(width, EptVpidCap(int(start["ept_vpid_cap"], 16)))

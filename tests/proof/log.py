@@ -12,7 +12,7 @@ _HEAD = struct.Struct("<8sQQQQ")
 _TABLE = struct.Struct("<II")
 _CASE = struct.Struct("<QIIBBBBI")
 _PATCH = struct.Struct("<QQBBBBI")
-_RECORD = struct.Struct("<IBBH5Q4Q")
+RECORD_FORM = struct.Struct("<IBBH5Q4Q")
 _CASES, _PATCHES = 3, 4  # places in the list of tables
 
 
@@ -32,6 +32,7 @@ class CaseLine:
     op: int
     flags: int
     patches: tuple[PatchLine, ...]
+    features: int = 0  # tests/features/features.h
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ def case_lines(file: bytes) -> list[CaseLine]:
     """All cases of a scenario file."""
     patches = [PatchLine(*line[:6]) for line in _lines(file, _PATCHES, _PATCH)]
     found = []
-    for linear, _, first, count, op, flags, _, _ in _lines(file, _CASES, _CASE):
-        found.append(CaseLine(linear, op, flags, tuple(patches[first : first + count])))
+    for linear, _, first, count, op, flags, _, features in _lines(file, _CASES, _CASE):
+        own = tuple(patches[first : first + count])
+        found.append(CaseLine(linear, op, flags, own, features))
     return found
 
 
@@ -64,12 +66,13 @@ def _lines(file: bytes, table: int, form: struct.Struct) -> Iterator[tuple[int, 
 
 def records(log: bytes) -> list[Record]:
     """The records of a log; its size is a multiple of theirs."""
-    return [_record(line) for line in _RECORD.iter_unpack(log)]
+    return [record_of(line) for line in RECORD_FORM.iter_unpack(log)]
 
 
-def _record(line: tuple[int, ...]) -> Record:
+def record_of(line: tuple[int, ...]) -> Record:
+    """From the numbers of a struct log_record."""
     number, outcome, entries, reason, qualification, gpa, gla, _, value, *path = line
     return Record(number, outcome, reason, qualification, gpa, gla, value, tuple(path[:entries]))
 
 
-RECORD_SIZE = _RECORD.size
+RECORD_SIZE = RECORD_FORM.size

@@ -21,7 +21,7 @@ from os import cpu_count
 from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.outcome import Outcome
 from tests.proof.claims import Claim
-from tests.proof.compare import differences, keeps, request
+from tests.proof.compare import Predicting, differences, keeps, request
 from tests.proof.lab import Run
 from tests.proof.log import CaseLine, Record
 
@@ -37,6 +37,7 @@ class Tally:
     wrong: Counter[str] = field(default_factory=Counter)  # by group: the model is not what ran
     requests: list[str] = field(default_factory=list)
     deviations: dict[str, Counter[str]] = field(default_factory=dict)  # by rule, by group
+    skipped: int = 0  # cases that ask for what this processor does not offer
 
     def add(self, other: Tally) -> None:
         self.cases.update(other.cases)
@@ -44,6 +45,9 @@ class Tally:
         self.requests += other.requests
         for rule, groups in other.deviations.items():
             self.deviations.setdefault(rule, Counter()).update(groups)
+
+    def count(self, rule: str, group: str) -> None:
+        self.deviations.setdefault(rule, Counter())[group] += 1
 
     @property
     def table(self) -> dict[str, object]:
@@ -88,17 +92,16 @@ def _judge(run: Run, claim: Claim, record: Record, case: CaseLine, tally: Tally)
             tally.requests.append(json.dumps(request(run.machine, case, record, claim.model, name)))
     promised = run.machine.predict(case, claim.reference)
     if differences(record, promised):
-        rule = UNEXPLAINED if wrong else _why(run, claim, case, promised)
-        tally.deviations.setdefault(rule, Counter())[group] += 1
+        tally.count(UNEXPLAINED if wrong else why(run.machine, claim, case, promised), group)
 
 
-def _why(run: Run, claim: Claim, case: CaseLine, promised: LinearPrediction) -> str:
+def why(machine: Predicting, claim: Claim, case: CaseLine, promised: LinearPrediction) -> str:
     """The fewest rules without which the model keeps what the SDM promises."""
     if promised.outcome is Outcome.UNKNOWN:
         return NO_MEMORY
     for count in range(1, MOST_RULES + 1):
         for names in combinations(claim.rules, count):
-            found = run.machine.predict(case, claim.without(frozenset(names)))
+            found = machine.predict(case, claim.without(frozenset(names)))
             if keeps(promised, found):
                 return " + ".join(names)
     return UNEXPLAINED

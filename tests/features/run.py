@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs of the cases with features, on bare Bochs, and what is recorded there."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bochs_lab import bare, cache, snapshot
+from bochs_lab.emulator import Emulator
+from bochs_lab.errors import LabError
+from bochs_lab.guests import Guests, compiler
+from bochs_lab.options import Timeouts
+from bochs_lab.progress import Progress, Silent
+
+from gdb_nept.address import L1Phys
+from tests.features.cases import build
+from tests.features.machine import FeatureMachine
+from tests.proof.lab import fields_of, machine_of
+from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
+from tests.proof.machine import Memory
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = Timeouts(park=3600)
+_MORE = struct.Struct("<4QQQ4Q5Q")
+SIZE = RECORD_FORM.size + _MORE.size
+USUAL_NUMBERS = 10  # of a struct log_record, before its `entry`
+
+
+@dataclass(frozen=True)
+class FeatureRecord:
+    """struct feature_record.  `written` is an L1 address, or all ones."""
+
+    usual: Record
+    path: tuple[int, ...]
+    written: int
+    pml_index: int
+    pml: tuple[int, ...]
+    ve: tuple[int, ...]
+
+    @property
+    def number(self) -> int:
+        return self.usual.number
+
+
+@dataclass(frozen=True)
+class FeatureRun:
+    machine: FeatureMachine
+    cases: list[CaseLine]
+    groups: list[str]
+    records: list[FeatureRecord]
+    skipped: int
+
+
+def run(
+    count: int | None, progress: Progress | None = None, emulator: Emulator | None = None
+) -> FeatureRun:
+    teller = progress or Silent()
+    folder, groups = _prepared(count)
+    options = bare.BareOptions(
+        folder,
+        image="features.elf",
+        emulator=emulator or Emulator(),
+        timeouts=PATIENCE,
+    )
+    taken = bare.ensure(options, teller)
+    memory = Memory(((0, (taken / snapshot.MEMORY).read_bytes()),), open_bus=True)
+    said = json.loads((taken / "facts.json").read_text())
+    start = next(one for one in said if "l1" in one)
+    log = next(one["log"] for one in said if "log" in one)
+    places = next(one["features"] for one in said if "features" in one)
+    assert (log["dropped"], log["record"]) == (0, SIZE), log
+    machine = FeatureMachine(
+        machine_of(start, fields_of(said), memory, kvm=False),
+        *(int(places[name], 16) for name in ("sppt", "pml5", "other_root")),
+    )
+    raw = memory.read(L1Phys(int(log["address"], 16)), log["count"] * SIZE)
+    records = [_record(raw[at : at + SIZE]) for at in range(0, len(raw), SIZE)]
+    lines = case_lines((folder.folder / "scenarios.bin").read_bytes())
+    return FeatureRun(machine, lines, groups, records, len(lines) - len(records))
+
+
+def _record(raw: bytes) -> FeatureRecord:
+    more = _MORE.unpack_from(raw, RECORD_FORM.size)
+    usual = record_of(RECORD_FORM.unpack_from(raw))
+    return FeatureRecord(usual, more[:4], more[4], more[5], more[6:10], more[10:])
+
+
+def _prepared(count: int | None) -> tuple[Guests, list[str]]:
+    """The image, and the generated scenario."""
+    scenario = build(count)
+    packed = scenario.pack()
+    sources = [HERE / name for name in ("Makefile", "features.c", "features.h", "stubs.S")]
+    guests = HERE.parent / "guests"
+    sources += [path for path in guests.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
+    key = cache.key_of([cache.files_key(sources, HERE.parent), compiler(), packed])
+
+    def make(folder: Path) -> None:
+        command = ["make", "-s", "-C", str(HERE), f"O={folder}"]
+        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"the L1 of the features does not build:\n{done.stderr.strip()}")
+        (folder / "scenarios.bin").write_bytes(packed)
+
+    folder = cache.artifact("features", key, make)
+    return Guests(folder, key), [case.group for case in scenario.chosen]
