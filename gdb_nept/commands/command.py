@@ -220,7 +220,23 @@ def parsed(
     parser.take(arguments)
     if HELP & set(words):
         return argparse.Namespace(help=True)
-    return parser.parse_args(list(words))
+    return parser.parse_args(_options_first(arguments, words))
+
+
+def _options_first(arguments: Sequence[Argument], words: Sequence[str]) -> list[str]:
+    """argparse takes no option between two values of one argument; a user writes them anywhere."""
+    valued = {flag: "action" not in one.options for one in arguments for flag in one.flags}
+    options: list[str] = []
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            return [*options, *others, *left] if others else [*options, word, *left]
+        known = word.startswith("--") and word.partition("=")[0] in valued
+        (options if known else others).append(word)
+        if known and valued[word.partition("=")[0]] and "=" not in word:
+            options += [value for value in [next(left, None)] if value is not None]
+    return [*options, *others]
 
 
 def command(name: str, *arguments: Argument) -> Callable[[Run], Command]:

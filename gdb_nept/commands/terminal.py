@@ -24,7 +24,9 @@ from gdb_nept.render.page import WIDTH, Status
 
 
 def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) -> Status:
-    """One command's whole answer; raises NeptError alone."""
+    """One command's whole answer; raises NeptError alone.  "x/8xg" is "x /8xg", as in gdb."""
+    name, slash, form = name.partition("/")
+    words = [slash + form, *words] if slash else words
     asked = _named(name)
     rows = ROWS if stream.isatty() else None
     sink = Sink(stream.write, coloured(stream), rows, meter(), width(stream))

@@ -33,6 +33,7 @@ CURRENT = (Authority.AUTHORITATIVE, Authority.LAST_EXIT)
 PDPTRS = 4
 INTERCEPTED = ("cr0", "cr4", "efer")  # KVM sees each change that paging hangs on (Vcpu.pae)
 ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
+CS_LONG, CS_DEFAULT_BIG = 1 << 13, 1 << 14  # of the access rights (table 27-2)
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,14 @@ def pdptes_in_memory(session: Session, chosen: Chosen, place: L2Phys) -> tuple[i
         return tuple(read_u64(memory, L1Phys(where + 8 * number)) for number in range(PDPTRS))
     except (NoGuest, MemoryUnreadable):
         return ()
+
+
+def code_bits(session: Session, chosen: Chosen) -> int:
+    """How wide L2's code is: 64, 32 or 16 bits, by EFER.LMA and CS.L and CS.D (SDM vol. 3, 5.2.1).
+    Raises NoGuest."""
+    vmcs12 = session.vmcs12(chosen)
+    rights = vmcs12.number("guest_cs_ar_bytes")
+    efer = _register(chosen.vcpu, vmcs12, "efer").number
+    if Efer(efer).long_mode_active and rights & CS_LONG:
+        return 64
+    return 32 if rights & CS_DEFAULT_BIG else 16

@@ -38,6 +38,8 @@ QUESTIONS = (
     ("predict", "0x2000000", "--model", "sdm", "--stage", "walk"),
     ("regs",),
     ("regs", "--all"),
+    ("x", "/8xg", "0x1000000"),
+    ("x", "/600xg", "--l2-physical", "0x2011000"),
     ("check",),
     ("check", "--model", "sdm"),
     ("decode", "spte", "0x0600000006000bf7", "0"),
