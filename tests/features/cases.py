@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from tests.guests.generate import (
+    LOW_12,
     RANK_AND_FILE,
+    SMALL_PAGE,
     TARGETS,
     WALK_ENTRIES,
     WALKED,
@@ -27,14 +29,17 @@ from tests.guests.scenarios import (
     FETCH,
     GA,
     GD,
+    PDE,
     PTE,
     READ,
     RWX,
     SUPPRESS_VE,
     USER,
     WRITE,
+    XU_BIT,
     Patch,
     R,
+    W,
     X,
     ept,
     paging,
@@ -47,6 +52,7 @@ PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
 A, D = 0x100, 0x200  # flags of EPT entries, which are all set if a case clears none
 SOME_RIGHTS = (RWX, R | X, R, X, 0)
+RIGHTS_MBEC = tuple(rights | user for rights, user in product(range(RWX + 1), (0, XU_BIT)))
 
 
 @dataclass
@@ -161,11 +167,68 @@ def ve_tables(s: Cases) -> None:
         s.each("ve-tables", VE, RANK_AND_FILE, WALKED, patches)
 
 
+# -- mode-based execute control -----------------------------------------------------------------
+
+
+def mbec(s: Cases) -> None:
+    """All four rights of leaf and directory, and of every other entry."""
+    for target, leaf, above in product(TARGETS, RIGHTS_MBEC, RIGHTS_MBEC):
+        patches = [
+            ept(target.leaf, RWX | XU_BIT, leaf),
+            ept(target.leaf + 1, RWX | XU_BIT, above),
+        ]
+        executing(s, f"mbec-{target.name}", MBEC, target, patches)
+    for target in TARGETS:
+        for level, bits, suppress in product(target.levels, RIGHTS_MBEC, (0, SUPPRESS_VE)):
+            patches = [ept(level, RWX | XU_BIT, bits | suppress)]
+            executing(s, f"mbec-{target.name}", MBEC | VE, target, patches)
+            executing(s, f"mbec-{target.name}", MBEC, target, patches, flags=0)
+
+
+def executing(
+    s: Cases, group: str, features: int, target: Target, patches: Sequence[Patch], flags: int = AD
+) -> None:
+    """Of supervisor and user, and a fetch by the supervisor from a page of the user's."""
+    s.each(group, features, RANK_AND_FILE, target, patches, flags)
+    s.each(group, features, RANK_AND_FILE, target, patches, flags, user=True)
+    where = target.address(FETCH, user=True)
+    s.put(Case(group, FETCH, where, flags, tuple(patches), features))
+
+
+def mbec_flags(s: Cases) -> None:
+    """With the flags of the path set and clear, and the log full."""
+    for target in TARGETS:
+        for state, bits in product(flag_states(target), (R | W | X, R | XU_BIT, R | X, XU_BIT)):
+            leaf = [one for one in state if one.level == target.leaf]
+            cleared = sum(EVERYTHING & ~one.keep for one in leaf)
+            patches = [one for one in state if one.level != target.leaf]
+            patches.append(ept(target.leaf, cleared | RWX | XU_BIT, bits))
+            executing(s, "mbec-flags", MBEC, target, patches)
+            executing(s, "mbec-flags", MBEC | PML | PML_FULL, target, patches)
+
+
+def mbec_tables(s: Cases) -> None:
+    """Of the entries that map L2's tables, which are never executed."""
+    for entry, bits, flags in product(WALK_ENTRIES, RIGHTS_MBEC, (0, AD)):
+        patches = [walk(entry, PTE, RWX | XU_BIT, bits)]
+        executing(s, "mbec-tables", MBEC, WALKED, patches, flags)
+        executing(s, "mbec-tables", MBEC | VE, WALKED, patches, flags)
+
+
+def mbec_low_bits(s: Cases) -> None:
+    """All low 12 bits of a small page's leaf, and of an entry above it."""
+    for level, value in product((PTE, PDE), range(1 << 12)):
+        patches = [ept(level, LOW_12, value | A | D)]
+        s.each("mbec-low-bits", MBEC, (READ, FETCH), SMALL_PAGE, patches)
+        s.each("mbec-low-bits", MBEC, (WRITE, FETCH), SMALL_PAGE, patches, user=True)
+
+
 Group = Callable[[Cases], None]
 #: By what they need; these two are all that Bochs 2.7 has.
 PML_GROUPS: tuple[Group, ...] = (pml, pml_tables)
 VE_GROUPS: tuple[Group, ...] = (ve, ve_defects, ve_tables)
-GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS)
+MBEC_GROUPS: tuple[Group, ...] = (mbec, mbec_flags, mbec_tables, mbec_low_bits)
+GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS)
 
 
 def build(count: int | None = None) -> Cases:

@@ -28,7 +28,7 @@ def differences(
     hardware: Hardware,
 ) -> tuple[str, ...]:
     """What the record says otherwise; the exit alone decides if it is another one."""
-    names = exit_differences(record.usual, found)
+    names = exit_differences(record.usual, found, entries=False)
     if names:
         return names
     used = machine.used(case, found)

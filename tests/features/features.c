@@ -2,8 +2,8 @@
 /*
  * The L1 of the second proof: as cases.c, but each case turns on features of VMX that the cases of
  * the first one do without, and the page-modification log, the #VE area and the path of the data in
- * EPT12 are recorded with the exit.  All entries of EPT12 have their accessed and dirty flags set
- * outside of a case, so what a case finds is what its patches say.
+ * EPT12 are recorded with the exit.  All entries of EPT12 have accessed and dirty flags and the right
+ * of user execution outside of a case, so what a case finds is what its patches say.
  */
 #define l1_run run_usual_cases
 #include "cases.c"
@@ -18,7 +18,7 @@
 #define ENTRY_LOAD_CET		BIT(20)
 #define EPT_CAP_SSS		BIT(23)
 #define EPTP_SSS		BIT(7)
-#define EPT_FLAGS		0x300ull
+#define EPT_OPEN		0x700ull	/* accessed, dirty, user execute */
 #define EPT_LARGE_BIT		BIT(7)
 #define CR4_LA57		BIT(12)
 #define CR4_CET			BIT(23)
@@ -54,16 +54,16 @@ static u64 kept_count;
 
 /* ---- what lies in memory before the first case ---- */
 
-static void flags_set(u64 table, u32 level)
+static void open_up(u64 table, u32 level)
 {
 	u64 *entries = (u64 *)table;
 
 	for (u32 i = 0; i < 512; i++) {
 		if (!(entries[i] & EPT_RIGHTS))
 			continue;
-		entries[i] |= EPT_FLAGS;
+		entries[i] |= EPT_OPEN;
 		if (level > 1 && !(entries[i] & EPT_LARGE_BIT))
-			flags_set(entries[i] & FRAME, level - 1);
+			open_up(entries[i] & FRAME, level - 1);
 	}
 }
 
@@ -109,7 +109,7 @@ static void features_build(void)
 	eptp_list = new_page();
 	memcpy((void *)(file->home + (l2_code_end - l2_code)), f_code, f_code_end - f_code);
 	pml5_build();
-	flags_set(ept_pointer(false) & FRAME, EPT_TOP_LEVEL);
+	open_up(ept_pointer(false) & FRAME, EPT_TOP_LEVEL);
 	other_root_build();
 	kept = (void *)records;
 }

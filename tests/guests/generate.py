@@ -78,7 +78,7 @@ LOW_12 = 0xFFF
 LOW_8 = 0xFF
 NO_NAME = 0xFFFF_FFFF
 WIDEST = 52  # bits of the widest physical address
-EPT_FLAGS = 0x300  # which a case with features finds set
+EPT_OPEN = 0x700  # accessed, dirty, user execute, which a case with features finds set
 LEAST_WIDTH = 40  # MAXPHYADDR of the processors that the cases are for
 SPREAD = 0.618  # of a group's length: the step that picks a part of it
 TABLE = P | GW | GU | GA  # what L1 puts into the entries of L2's that lead to a table
@@ -155,7 +155,7 @@ class Case:
         for patch in self.patches:
             base = _found(patch, self.linear)
             if self.features and patch.space != PATCH_GUEST:
-                base |= EPT_FLAGS
+                base |= EPT_OPEN
             value = base & patch.keep | patch.set | patch.beyond << LEAST_WIDTH
             if value != base:
                 change[patch.space, patch.level, patch.walk] = value

@@ -40,8 +40,11 @@ def seen(record: Record) -> Outcome:
     return OUTCOMES.get(record.reason, Outcome.UNKNOWN)
 
 
-def differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
-    """What the record says otherwise: names of fields, of the qualification with the bits."""
+def differences(record: Record, found: LinearPrediction, entries: bool = True) -> tuple[str, ...]:
+    """What the record says otherwise: names of fields, of the qualification with the bits.
+
+    With `entries`, those that L1 found on the path are compared, too.
+    """
     outcome = seen(record)
     if outcome is not found.outcome:
         return (f"outcome {outcome.value} not {found.outcome.value}",)
@@ -56,7 +59,10 @@ def differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
             )
             if one != other
         )
-    return _exit_differences(record, found)
+    names = _exit_differences(record, found)
+    if entries and not names and record.reason in PATHS and not _same_path(record, found):
+        return ("entries of EPT12",)
+    return names
 
 
 def _exit_differences(record: Record, found: LinearPrediction) -> tuple[str, ...]:
@@ -70,8 +76,6 @@ def _exit_differences(record: Record, found: LinearPrediction) -> tuple[str, ...
         names.append("guest-physical address")
     if prediction.gla is not None and prediction.gla != record.gla:
         names.append("guest-linear address")
-    if not names and record.reason in PATHS and not _same_path(record, found):
-        names.append("entries of EPT12")
     return tuple(names)
 
 
