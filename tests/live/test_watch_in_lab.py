@@ -54,7 +54,8 @@ EVERY_COMMAND = (
     *("nept-walk 0x2000000", "nept-predict 0x2002000 --write", "nept-check", "nept-diff"),
     *("nept-diff --json", "nept-decode eptp 0x101e", "nept-walk", "nept-walk --vm 9 0"),
     *("nept-predict --model none 0", "nept-watch --vm 9 --vcpu 0", "nept-watch --json-lines /"),
-    *("nept-scan 0x1000", "nept-compare 0x2000000+4K"),
+    *("nept-scan 0x1000", "nept-compare 0x2000000+4K", "nept-export --l2 --output /"),
+    *("nept-regs --all", "nept-x 0x2000000"),
 )
 
 
@@ -239,8 +240,11 @@ def test_each_agrees(watched: Watched) -> None:
     # what KVM passes on of the processor's own bits is taken from the exit that was seen, so that
     # model kvm need not know that L0 runs on Bochs
     by_kvm = [fault for fault in faults if fault["model"] == "kvm"]
-    assert len(by_kvm) > 300
     assert all(fault["agrees"] for fault in by_kvm)
+    by_sdm = [fault for fault in faults if fault["model"] == "sdm"]
+    assert len(by_kvm) + len(by_sdm) > 300
+    if not watched.differs_from_sdm:  # else the first of them may be one that does
+        assert all(fault["agrees"] or fault["finding"] == "not known" for fault in by_sdm)
 
 
 def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
