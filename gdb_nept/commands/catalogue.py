@@ -13,7 +13,7 @@ PREFIX = "nept-"
 #: Each is the function of that name in the file of that name.
 NAMES = (
     *("target", "vms", "vmcs12", "ept", "walk"),
-    *("predict", "check", "watch", "diff", "regs", "x", "decode", "scan", "compare"),
+    *("predict", "check", "watch", "diff", "regs", "x", "who", "decode", "scan", "compare"),
     "export",
 )
 

@@ -45,7 +45,9 @@ FUNCTIONS: tuple[tuple[str, str, Ask], ...] = (
     (
         "nept_l1",
         "$nept_l1(ADDRESS): the host physical address behind an L1 physical address.",
-        lambda session, chosen, asked: at_hand.host_of_l1(session, chosen, L1Phys(_number(asked))),
+        lambda session, chosen, asked: at_hand.host_of_vcpu(
+            session, chosen, L1Phys(_number(asked))
+        ),
     ),
     (
         "nept_vmcs12",

@@ -6,40 +6,52 @@ Each function answers with a number or raises NeptError, which says where the wa
 
 from __future__ import annotations
 
-from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
+from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys, L2Virt
 from gdb_nept.errors import BadInput, NoMemory
+from gdb_nept.kvm.memslots import MemSlots
+from gdb_nept.kvm.vm import Vm
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.registers import named, registers
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.virtual import virtual_walk
 
 
-def host_of_l1(session: Session, chosen: Chosen, address: L1Phys) -> HostPhys:
-    """Where the memslots and the tables of the process behind them lead."""
-    slot = session.slots(chosen).find(address)
-    if slot is None:
-        raise NoMemory(address, 1, "no memslot holds this L1 physical address")
-    found = session.host_walk(chosen.owner, slot.host_virtual(address))
+def host_of_vmm(session: Session, owner: Vm, address: HostVirt) -> HostPhys:
+    """Where the tables of the process that runs the VM lead."""
+    found = session.host_walk(owner, address)
     if found.physical is None:
         raise NoMemory(address, 1, found.why)
     return found.physical
 
 
+def host_of_l1(session: Session, owner: Vm, slots: MemSlots, address: L1Phys) -> HostPhys:
+    """Where the memslots and the tables of the process behind them lead."""
+    slot = slots.find(address)
+    if slot is None:
+        raise NoMemory(address, 1, "no memslot holds this L1 physical address")
+    return host_of_vmm(session, owner, slot.host_virtual(address))
+
+
+def host_of_vcpu(session: Session, chosen: Chosen, address: L1Phys) -> HostPhys:
+    """The same in the address space that the vCPU is in (SMM has its own)."""
+    return host_of_l1(session, chosen.owner, session.slots(chosen), address)
+
+
 def host_of_l2(session: Session, chosen: Chosen, address: L2Phys) -> HostPhys:
-    """Where EPT12 leads, and from there as `host_of_l1`."""
+    """Where EPT12 leads, and from there as `host_of_vcpu`."""
     journey = session.journey(chosen, address)
     if journey.ept12.address is None:
         why = journey.ept12.stop.why if journey.ept12.stop else "EPT12 leads nowhere"
         raise NoMemory(address, 1, f"EPT12 does not translate it: {why}")
-    return host_of_l1(session, chosen, journey.ept12.address)
+    return host_of_vcpu(session, chosen, journey.ept12.address)
 
 
 def host_of_l2_linear(session: Session, chosen: Chosen, address: L2Virt) -> HostPhys:
     """Where L2's own tables lead, and from there as `host_of_l2`; where L1 uses no EPT, as
-    `host_of_l1`."""
+    `host_of_vcpu`."""
     found = virtual_walk(session, chosen, address)
     if found.landing is not None:
-        return host_of_l1(session, chosen, found.landing.address)
+        return host_of_vcpu(session, chosen, found.landing.address)
     if found.walk is None or found.walk.gpa is None:
         raise NoMemory(address, 1, f"L2's tables do not translate it: {found.why}")
     return host_of_l2(session, chosen, found.walk.gpa)

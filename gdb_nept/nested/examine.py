@@ -17,7 +17,7 @@ from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.budget import charge
 from gdb_nept.memory.reader import PAGE_SIZE
-from gdb_nept.nested.at_hand import host_of_l1, host_of_l2, host_of_l2_linear
+from gdb_nept.nested.at_hand import host_of_l2, host_of_l2_linear, host_of_vcpu
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 
@@ -85,6 +85,6 @@ def _host(session: Session, chosen: Chosen, address: int) -> HostPhys:
 HOST: dict[Space, Callable[[Session, Chosen, int], HostPhys]] = {
     Space.L2_LINEAR: lambda session, chosen, at: host_of_l2_linear(session, chosen, L2Virt(at)),
     Space.L2_PHYSICAL: lambda session, chosen, at: host_of_l2(session, chosen, L2Phys(at)),
-    Space.L1_PHYSICAL: lambda session, chosen, at: host_of_l1(session, chosen, L1Phys(at)),
+    Space.L1_PHYSICAL: lambda session, chosen, at: host_of_vcpu(session, chosen, L1Phys(at)),
     Space.HOST_PHYSICAL: _host,
 }

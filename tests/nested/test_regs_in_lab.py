@@ -98,7 +98,7 @@ def test_numbers_for_expressions(plain_snapshot: Path) -> None:
     journey = session.journey(chosen, L2Phys(PAGE + 0x123))
     assert journey.ept12.address is not None
     assert at_hand.host_of_l2(session, chosen, L2Phys(PAGE + 0x123)) == journey.shadowed
-    assert at_hand.host_of_l1(session, chosen, journey.ept12.address) == journey.shadowed
+    assert at_hand.host_of_vcpu(session, chosen, journey.ept12.address) == journey.shadowed
     linear = at_hand.host_of_l2_linear(session, chosen, L2Virt(CODE))
     assert linear == session.journey(chosen, L2Phys(CODE)).shadowed
     assert at_hand.vmcs12_field(session, chosen, "ept_pointer") == journey.eptp.value
@@ -106,7 +106,7 @@ def test_numbers_for_expressions(plain_snapshot: Path) -> None:
     with pytest.raises(NoMemory, match="EPT12 does not translate"):
         at_hand.host_of_l2(session, chosen, L2Phys(0x1000))
     with pytest.raises(NoMemory, match="no memslot"):
-        at_hand.host_of_l1(session, chosen, L1Phys(1 << 40))
+        at_hand.host_of_vcpu(session, chosen, L1Phys(1 << 40))
     with pytest.raises(NoMemory, match="canonical"):
         at_hand.host_of_l2_linear(session, chosen, L2Virt(1 << 60))
 
