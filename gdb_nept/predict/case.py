@@ -31,6 +31,10 @@ class Deviation(Enum):
     PML_CHECKED_ALWAYS = (
         "the PML index is checked on every access (vmexit.cc vmx_page_modification_logging)"
     )
+    SPP_NEEDS_READ = (
+        "a write is not eligible for sub-page permissions where R is clear as well "
+        "(translate_guest_physical)"
+    )
     PML_OFFSET_LOGGED = (
         "an entry of the page-modification log keeps bits 11:0 "
         "(vmexit.cc vmx_page_modification_logging)"
@@ -62,7 +66,8 @@ _BOCHS_EPTP = EptpRule(
     source="bochs/cpu/vmx.cc is_eptptr_valid()",
 )
 _ONLY_2_7 = {Deviation.PML_OFFSET_LOGGED}
-_ONLY_3_0 = {Deviation.USER_EXECUTE_IN_BIT_13}  # 2.7 has no mode-based execute control
+#: 2.7 has no mode-based execute control; its sub-page permissions are other ones, and not run.
+_ONLY_3_0 = {Deviation.USER_EXECUTE_IN_BIT_13, Deviation.SPP_NEEDS_READ}
 BOCHS = Hardware("bochs-2.7", frozenset(Deviation) - _ONLY_3_0, _BOCHS_EPTP)
 BOCHS_3 = Hardware("bochs-3.0", frozenset(Deviation) - _ONLY_2_7, _BOCHS_EPTP)
 #: By the version.

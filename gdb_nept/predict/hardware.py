@@ -55,7 +55,10 @@ def predict(
         return _stopped(case, walk.stop)
     lacking = case.needed & ~case.allowed
     if lacking == WRITE and _has_sub_pages(case):
-        return _sub_page(case, memory)
+        if Deviation.SPP_NEEDS_READ not in hardware or case.allowed & READ:
+            return _sub_page(case, memory)
+        refused = _violation(case, *explain(case, lacking))
+        return replace(refused, rules=(*refused.rules, Deviation.SPP_NEEDS_READ.name))
     if lacking or case.unverified:
         return _violation(case, *explain(case, lacking))
     if _log_is_full(case):

@@ -20,18 +20,23 @@ from tests.guests.generate import (
     Case,
     Generated,
     Target,
+    cross_address,
     landscape,
 )
 from tests.guests.scenarios import (
     AD,
+    CROSS_DATA,
     DEFECTS,
     EVERYTHING,
     FETCH,
     GA,
     GD,
+    PAGE,
+    PATCH_NEXT,
     PDE,
     PTE,
     READ,
+    RMW,
     RWX,
     SUPPRESS_VE,
     USER,
@@ -51,6 +56,11 @@ PATCH_SPPT, PATCH_OTHER = 4, 5
 PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
 A, D = 0x100, 0x200  # flags of EPT entries, which are all set if a case clears none
+SPP_BIT = 1 << 61
+SUB_PAGE = 128
+SUB_PAGE_OFFSETS = (0, 64, 120, 124)  # the last is a write over the end of a sub-page
+EVEN = 0x5555_5555_5555_5555  # one bit a sub-page
+RESERVED_IN_SPPT = (*range(1, 12), *range(40, 64))
 SOME_RIGHTS = (RWX, R | X, R, X, 0)
 RIGHTS_MBEC = tuple(rights | user for rights, user in product(range(RWX + 1), (0, XU_BIT)))
 
@@ -223,12 +233,92 @@ def mbec_low_bits(s: Cases) -> None:
         s.each("mbec-low-bits", MBEC, (WRITE, FETCH), SMALL_PAGE, patches, user=True)
 
 
+# -- sub-page write permissions ------------------------------------------------------------------
+
+
+def spp(s: Cases) -> None:
+    """Eligible or not, by rights and bit 61 of the leaf, and what the vector says."""
+    vectors = (0, 1, 1 << 4, 1 << 62, EVEN, EVEN & ~(1 << 4), 2, EVEN | 1 << 63)
+    for rights, above, marked, vector in product(
+        range(RWX + 1), (RWX, R | X, R, X), (0, SPP_BIT), vectors
+    ):
+        patches = [
+            ept(PTE, RWX, rights | marked),
+            ept(PDE, RWX, above),
+            Patch(0, vector, PATCH_SPPT, PTE),
+        ]
+        ops = RANK_AND_FILE if vector == EVEN else (WRITE, RMW)
+        s.each("spp", SPP, ops, SMALL_PAGE, patches)
+        s.each("spp", SPP, (WRITE,), SMALL_PAGE, patches, flags=0, user=True)
+        s.each("spp", SPP | VE, (WRITE,), SMALL_PAGE, patches)
+
+
+def spp_places(s: Cases) -> None:
+    """Writes all over the page, over the end of a sub-page among them, with each bit alone set and
+    alone clear."""
+    for number, alone in product(range(32), (False, True)):
+        vector = 1 << 2 * number if alone else EVEN & ~(1 << 2 * number)
+        patches = (ept(PTE, W, SPP_BIT), Patch(0, vector, PATCH_SPPT, PTE))
+        for near, offset in product((-1, 0, 1), SUB_PAGE_OFFSETS):
+            where = SMALL_PAGE.linear + (number + near) % 32 * SUB_PAGE + offset
+            if where % PAGE in range(16, PAGE - 16):  # not over the signature, nor over code
+                s.put(Case("spp-places", WRITE, where, AD, patches, SPP))
+
+
+def spp_ends(s: Cases) -> None:
+    """Over the end of the page into one that may not be written: the first page is judged first."""
+    where = cross_address(0, 0, False) + CROSS_DATA
+    for vector, first, second in product((0, EVEN, 1 << 62, EVEN - (1 << 62)), (R, RWX), (R, 0)):
+        patches = (
+            ept(PTE, RWX, first | SPP_BIT),
+            Patch(EVERYTHING & ~RWX, second, PATCH_NEXT, PTE),
+            Patch(0, vector, PATCH_SPPT, PTE),
+        )
+        for op, flags in product((WRITE, RMW), (0, AD)):
+            s.put(Case("spp-ends", op, where, flags, patches, SPP))
+
+
+def spp_tables(s: Cases) -> None:
+    """Each level of the SPP table: absent, and with each reserved bit."""
+    for level in range(4, PTE, -1):
+        for bits in (0, *(1 << place for place in RESERVED_IN_SPPT)):
+            if bits:
+                entry = Patch(EVERYTHING, bits, PATCH_SPPT, level)
+            else:
+                entry = Patch(EVERYTHING & ~1, 0, PATCH_SPPT, level)
+            for rights, features in product((R, R | X, X, RWX), (SPP, SPP | VE)):
+                patches = [ept(PTE, RWX, rights | SPP_BIT), entry, Patch(0, EVEN, PATCH_SPPT, PTE)]
+                s.each("spp-tables", features, (WRITE, RMW), SMALL_PAGE, patches)
+    for place in range(64):
+        patches = [ept(PTE, W, SPP_BIT), Patch(0, EVEN | 1 << place, PATCH_SPPT, PTE)]
+        s.each("spp-tables", SPP, (WRITE,), SMALL_PAGE, patches)
+
+
+def spp_flags(s: Cases) -> None:
+    """With flags of EPT clear, and the log in force: an allowed write is one as any other."""
+    for full, state, vector in product((0, PML_FULL), flag_states(SMALL_PAGE), (EVEN, 0)):
+        leaf = [one for one in state if one.level == PTE]
+        cleared = sum(EVERYTHING & ~one.keep for one in leaf)
+        patches = [one for one in state if one.level != PTE]
+        patches += [ept(PTE, cleared | W, SPP_BIT), Patch(0, vector, PATCH_SPPT, PTE)]
+        s.each("spp-flags", SPP | PML | full, (READ, WRITE, RMW), SMALL_PAGE, patches)
+    # bit 61 of a large leaf, and of L2's tables, means nothing
+    for target in TARGETS[1:]:
+        patches = [ept(target.leaf, W, SPP_BIT), Patch(0, EVEN, PATCH_SPPT, PTE)]
+        s.each("spp-flags", SPP, RANK_AND_FILE, target, patches)
+    for entry, clear in product(WALK_ENTRIES, (0, GA)):
+        patches = [walk(entry, PTE, W, SPP_BIT), *([paging(entry, clear)] if clear else [])]
+        s.each("spp-flags", SPP, RANK_AND_FILE, WALKED, patches)
+        s.each("spp-flags", SPP, RANK_AND_FILE, WALKED, patches, flags=0)
+
+
 Group = Callable[[Cases], None]
 #: By what they need; these two are all that Bochs 2.7 has.
 PML_GROUPS: tuple[Group, ...] = (pml, pml_tables)
 VE_GROUPS: tuple[Group, ...] = (ve, ve_defects, ve_tables)
 MBEC_GROUPS: tuple[Group, ...] = (mbec, mbec_flags, mbec_tables, mbec_low_bits)
-GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS)
+SPP_GROUPS: tuple[Group, ...] = (spp, spp_places, spp_ends, spp_tables, spp_flags)
+GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS)
 
 
 def build(count: int | None = None) -> Cases:
