@@ -35,6 +35,10 @@ class Deviation(Enum):
         "a write is not eligible for sub-page permissions where R is clear as well "
         "(translate_guest_physical)"
     )
+    EPTP_INDEX_KEPT = (
+        "the EPTP index of a #VE is that of the last VMFUNC, whatever the VMCS has at VM entry "
+        "(vmfunc.cc vmfunc_eptp_switching)"
+    )
     PML_OFFSET_LOGGED = (
         "an entry of the page-modification log keeps bits 11:0 "
         "(vmexit.cc vmx_page_modification_logging)"

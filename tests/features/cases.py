@@ -31,9 +31,11 @@ from tests.guests.scenarios import (
     FETCH,
     GA,
     GD,
+    GW,
     PAGE,
     PATCH_NEXT,
     PDE,
+    PML4E,
     PTE,
     READ,
     RMW,
@@ -56,7 +58,7 @@ PATCH_SPPT, PATCH_OTHER = 4, 5
 PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
 A, D = 0x100, 0x200  # flags of EPT entries, which are all set if a case clears none
-SPP_BIT = 1 << 61
+SSS_BIT, SPP_BIT = 1 << 60, 1 << 61
 SUB_PAGE = 128
 SUB_PAGE_OFFSETS = (0, 64, 120, 124)  # the last is a write over the end of a sub-page
 EVEN = 0x5555_5555_5555_5555  # one bit a sub-page
@@ -312,13 +314,94 @@ def spp_flags(s: Cases) -> None:
         s.each("spp-flags", SPP, RANK_AND_FILE, WALKED, patches, flags=0)
 
 
+# -- EPTP switching -----------------------------------------------------------------------------
+
+
+def switching(s: Cases) -> None:
+    """VMFUNC to an EPT whose PML4E is another one, right before the access."""
+    for target, other, leaf in product(TARGETS, range(RWX + 1), SOME_RIGHTS):
+        patches = [Patch(EVERYTHING & ~RWX, other, PATCH_OTHER, PML4E), ept(target.leaf, RWX, leaf)]
+        for features in (SWITCH, SWITCH | VE, SWITCH | PML, SWITCH | PML | PML_FULL):
+            switched(s, features, target, patches)
+        switched(s, SWITCH, target, patches, flags=0)
+        switched(s, SWITCH, target, patches, user=True)
+    for place in (3, 5, 7, 11, *range(40, 64)):  # reserved, and ignored
+        patches = [Patch(EVERYTHING, 1 << place, PATCH_OTHER, PML4E)]
+        switched(s, SWITCH, SMALL_PAGE, patches)
+    for level, one in product(range(1, 4), DEFECTS):
+        # what the EPT switched from refuses at its own PML4E does not count
+        patches = [ept(PML4E, RWX), ept(level, *one[1:])]
+        switched(s, SWITCH, SMALL_PAGE, patches)
+        switched(s, SWITCH | VE, SMALL_PAGE, patches)
+
+
+def switched(
+    s: Cases,
+    features: int,
+    target: Target,
+    patches: Sequence[Patch],
+    flags: int = AD,
+    user: bool = False,
+) -> None:
+    s.each("switching", features, (READ, WRITE, FETCH), target, patches, flags, user)
+
+
+# -- supervisor shadow stacks -------------------------------------------------------------------
+
+#: L2's own leaf of a shadow-stack page: read-only and dirty.
+SHADOW = paging(PTE, GW)
+
+
+def shadow_stacks(s: Cases) -> None:
+    """EPTP bit 7 in force: bit 60 of the leaf, its rights, and those of the entry above."""
+    for target, leaf, above, marked in product(
+        TARGETS, range(RWX + 1), (RWX, R | X, X, RWX & ~X, 0), (0, SSS_BIT)
+    ):
+        patches = [ept(target.leaf, RWX, leaf | marked), ept(target.leaf + 1, RWX, above)]
+        shadow_and_others(s, SSS, target, patches)
+        shadow_and_others(s, SSS, target, patches, flags=0)
+        shadow_and_others(s, SSS | VE, target, patches)
+    for level, one in product(range(PML4E, 0, -1), DEFECTS):
+        patches = [ept(level, one[1], one[2] | (SSS_BIT if level == PTE else 0), one[3])]
+        if level > PTE:
+            patches.append(ept(PTE, 0, SSS_BIT))
+        shadow_and_others(s, SSS, SMALL_PAGE, patches)
+
+
+def shadow_and_others(
+    s: Cases, features: int, target: Target, patches: Sequence[Patch], flags: int = AD
+) -> None:
+    """A read and a write of the shadow stack, and accesses that are none."""
+    stack = [*patches, SHADOW]
+    s.each("shadow-stacks", features | SHADOW_STACK, (READ, WRITE), target, stack, flags)
+    s.each("shadow-stacks", features, RANK_AND_FILE, target, patches, flags)
+    s.each("shadow-stacks", features, (READ, WRITE), target, patches, flags, user=True)
+
+
+def shadow_flags(s: Cases) -> None:
+    """Flags on the path of a shadow stack, and the log."""
+    for full, target in product((0, PML_FULL), TARGETS):
+        for state, leaf in product(flag_states(target), (RWX, R)):
+            lost = [one for one in state if one.level == target.leaf]
+            cleared = sum(EVERYTHING & ~one.keep for one in lost)
+            patches = [one for one in state if one.level != target.leaf]
+            patches.append(ept(target.leaf, cleared | RWX, leaf | SSS_BIT))
+            features = SSS | SHADOW_STACK | PML | full
+            s.each("shadow-flags", features, (READ, WRITE), target, [*patches, SHADOW])
+    for entry, rights, suppress in product(WALK_ENTRIES, range(RWX + 1), (0, SUPPRESS_VE)):
+        patches = [walk(entry, PTE, RWX, rights | suppress), SHADOW]
+        for features, flags in product((SSS, SSS | VE), (0, AD)):
+            s.each("shadow-flags", features | SHADOW_STACK, (READ, WRITE), WALKED, patches, flags)
+
+
 Group = Callable[[Cases], None]
 #: By what they need; these two are all that Bochs 2.7 has.
 PML_GROUPS: tuple[Group, ...] = (pml, pml_tables)
 VE_GROUPS: tuple[Group, ...] = (ve, ve_defects, ve_tables)
 MBEC_GROUPS: tuple[Group, ...] = (mbec, mbec_flags, mbec_tables, mbec_low_bits)
 SPP_GROUPS: tuple[Group, ...] = (spp, spp_places, spp_ends, spp_tables, spp_flags)
-GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS)
+OTHER_GROUPS: tuple[Group, ...] = (switching, shadow_stacks, shadow_flags)
+GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS, *OTHER_GROUPS)
 
 
 def build(count: int | None = None) -> Cases:

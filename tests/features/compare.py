@@ -39,7 +39,7 @@ def differences(
     if case.features & cases.PML:
         names += _log(case, record, used.logged, hardware)
     if found.outcome is Outcome.VE:
-        names += _area(case, record, found, hardware)
+        names += _area(machine, case, record, found, hardware)
     return names
 
 
@@ -76,12 +76,18 @@ def _log(
 
 
 def _area(
-    case: CaseLine, record: FeatureRecord, found: LinearPrediction, hardware: Hardware
+    machine: FeatureMachine,
+    case: CaseLine,
+    record: FeatureRecord,
+    found: LinearPrediction,
+    hardware: Hardware,
 ) -> tuple[str, ...]:
     """The virtualization-exception information area (SDM 28.5.8.2)."""
     prediction = found.prediction
     assert prediction is not None
     switched = bool(case.features & cases.SWITCH)
+    if Deviation.EPTP_INDEX_KEPT in hardware:
+        switched = record.number >= machine.first_switch
     start, qualification, linear, physical, number = record.ve
     names = []
     if start != BUSY << 32 | EPT_VIOLATION:

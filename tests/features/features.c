@@ -171,6 +171,8 @@ static void areas_clear(u32 features)
 		memset(&pml[PML_LAST + 1 - PML_SHOWN], 0, PML_SHOWN * sizeof(*pml));
 		vmwrite(GUEST_PML_INDEX, features & FEATURE_PML_FULL ? 0xffff : PML_LAST);
 	}
+	if (features & FEATURE_VE)
+		vmwrite(EPTP_INDEX, 0);
 	memset(ve_area, 0, VE_WORDS * sizeof(*ve_area));
 	if (features & FEATURE_VE_BUSY)
 		ve_area[0] = 0xffffffffull << 32;

@@ -33,6 +33,7 @@ class FeatureMachine:
     sppt: int
     pml5: int
     other_root: int
+    first_switch: int  # the first case that was run with VMFUNC
 
     @property
     def cpu(self) -> Capabilities:

@@ -18,7 +18,7 @@ from bochs_lab.options import Timeouts
 from bochs_lab.progress import Progress, Silent
 
 from gdb_nept.address import L1Phys
-from tests.features.cases import build
+from tests.features.cases import SWITCH, build
 from tests.features.machine import FeatureMachine
 from tests.proof.lab import fields_of, machine_of
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
@@ -74,13 +74,18 @@ def run(
     log = next(one["log"] for one in said if "log" in one)
     places = next(one["features"] for one in said if "features" in one)
     assert (log["dropped"], log["record"]) == (0, SIZE), log
-    machine = FeatureMachine(
-        machine_of(start, fields_of(said), memory, kvm=False),
-        *(int(places[name], 16) for name in ("sppt", "pml5", "other_root")),
-    )
     raw = memory.read(L1Phys(int(log["address"], 16)), log["count"] * SIZE)
     records = [_record(raw[at : at + SIZE]) for at in range(0, len(raw), SIZE)]
     lines = case_lines((folder.folder / "scenarios.bin").read_bytes())
+    switches = [one.number for one in records if lines[one.number].features & SWITCH]
+    sppt, pml5, other_root = (int(places[name], 16) for name in ("sppt", "pml5", "other_root"))
+    machine = FeatureMachine(
+        machine_of(start, fields_of(said), memory, kvm=False),
+        sppt,
+        pml5,
+        other_root,
+        first_switch=min(switches, default=len(lines)),
+    )
     return FeatureRun(machine, lines, groups, records, len(lines) - len(records))
 
 
