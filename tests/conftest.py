@@ -28,6 +28,7 @@ from bochs_lab.replay import Replay
 from tests.matrix import Matrix
 
 TOOLS = {
+    "browser": ("chromium",),
     "gdb": ("gdb",),
     "makedumpfile": ("makedumpfile",),
     "qemu": ("qemu-system-x86_64",),

@@ -14,7 +14,7 @@ PREFIX = "nept-"
 NAMES = (
     *("target", "vms", "vmcs12", "ept", "walk"),
     *("predict", "check", "watch", "diff", "regs", "x", "who", "decode", "scan", "compare"),
-    "export",
+    *("map", "export"),
 )
 
 

@@ -38,6 +38,8 @@ QUESTIONS = (
     ("predict", "0x2000000", "--model", "sdm", "--stage", "walk"),
     ("regs",),
     ("regs", "--all"),
+    ("map",),
+    ("map", "0x2000000+2M"),
     ("who", "0x6020000"),
     ("who", "0x1000", "--limit", "1000"),
     ("x", "/8xg", "0x1000000"),

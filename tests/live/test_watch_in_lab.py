@@ -55,7 +55,7 @@ EVERY_COMMAND = (
     *("nept-diff --json", "nept-decode eptp 0x101e", "nept-walk", "nept-walk --vm 9 0"),
     *("nept-predict --model none 0", "nept-watch --vm 9 --vcpu 0", "nept-watch --json-lines /"),
     *("nept-scan 0x1000", "nept-compare 0x2000000+4K", "nept-export --l2 --output /"),
-    *("nept-regs --all", "nept-x 0x2000000", "nept-who 0x6020000"),
+    *("nept-regs --all", "nept-x 0x2000000", "nept-who 0x6020000", "nept-map"),
 )
 
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nept-map"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.nested.space_map import space_map
+from gdb_nept.render.map_html import MOST, write_picture
+from gdb_nept.render.map_text import map_page
+from gdb_nept.render.page import Page
+
+
+@command(
+    "nept-map",
+    argument("--output", type=Path, metavar="FILE"),
+    argument("--force", action="store_true"),
+    VM,
+    VCPU,
+    argument("range", nargs="?", type="range", metavar="RANGE"),
+)
+def map(context: Context, args: Namespace) -> Page:
+    """Draw L2's guest-physical space: EPT12 above EPT02.
+
+    Usage: nept-map [--output FILE [--force]] [--limit N] [--vm N] [--vcpu N] [--json]
+                    [--no-color] [RANGE]
+
+    In the terminal each region of the space is a strip a table, a sign a stretch: its rights, what
+    is misconfigured, and what is not there.  Where the holes between regions are wide they are left
+    out.  RANGE, of L2 physical addresses, is LOW..HIGH (HIGH not included), LOW+SIZE, or one
+    address for its page; without it all is drawn.
+
+    --output FILE writes a picture for a browser, one HTML file that needs nothing else: to zoom
+    and pan with the mouse or with keys, with memory types, leaf sizes and memslots.  FILE must not
+    be there yet; --force replaces it.
+
+    --limit N looks at N entries of tables at most; what was not looked at is told.
+
+    --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
+
+    Examples:
+      (gdb) nept-map
+      (gdb) nept-map --output l2.html
+
+    See also: nept-ept, nept-compare, nept-walk
+    """
+    session = context.session()
+    low, high = args.range or (0, None)
+    found = space_map(session, session.pick(args.vm, args.vcpu), low, high)
+    if args.output is None:
+        return map_page(found)
+    write_picture(found.coarse(MOST), args.output, args.force, session.kernel.release)
+    return map_page(found, str(args.output))

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest-physical space of an L2 as a map: what EPT12 and EPT02 make of each stretch.
+
+Both EPTs are read once, in step.  A stretch is as long as nothing on it changes: the rights, memory
+type and leaf size of EPT12, the rights of EPT02, and the memslot that EPT12 leads to.  Where there
+are more stretches than a picture can hold, neighbours become one that says that it is of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from gdb_nept.address import L1Phys
+from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry
+from gdb_nept.errors import NeptError
+from gdb_nept.kvm.memslots import MemSlots
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
+
+PAGE = 4096
+MOST_REGIONS = 12
+END = 1 << 60  # behind all memslots
+RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
+
+
+class Ept12(NamedTuple):
+    """`rights` in bits 2:0; `wrong` is why the entries are misconfigured, `unread` why nobody knows
+    what is there; of a hole all is empty."""
+
+    rights: int = 0
+    memory_type: str = ""
+    page_size: int = 0
+    wrong: str = ""
+    unread: str = ""
+    slot: int | None = None  # None: it leads to no memslot
+    mapped: bool = False
+
+
+class Stretch(NamedTuple):
+    """`start` up to `end`, L2 physical; `l1` is where it leads; `ept02` the rights there, None
+    where EPT02 has nothing.  `several`: of this many unlike stretches, the largest tells."""
+
+    start: int
+    end: int
+    ept12: Ept12
+    l1: int | None
+    ept02: int | None
+    several: int = 1
+
+
+@dataclass(frozen=True)
+class SpaceMap:
+    vm: int
+    vcpu: int
+    stretches: tuple[Stretch, ...]  # without holes
+    complete: bool
+    notes: tuple[str, ...]
+
+    @property
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """Where there is anything, (low, high): parted at the widest holes, each of which would
+        leave no room for what is mapped."""
+        if not self.stretches:
+            return ()
+        pairs = zip(self.stretches, self.stretches[1:])
+        holes = [(other.start - one.end, one.end, other.start) for one, other in pairs]
+        mapped = sum(one.end - one.start for one in self.stretches)
+        wide = [hole for hole in holes if hole[0] > mapped // 64]
+        cuts = sorted(hole[1:] for hole in sorted(wide, reverse=True)[: MOST_REGIONS - 1])
+        lows = [self.stretches[0].start, *(start for _, start in cuts)]
+        highs = [*(end for end, _ in cuts), self.stretches[-1].end]
+        return tuple(zip(lows, highs))
+
+    def coarse(self, most: int) -> SpaceMap:
+        """Of at most about `most` stretches."""
+        grain, found = PAGE, self.stretches
+        while len(found) > most:
+            grain *= 2
+            found = tuple(_joined(found, grain))
+        return replace(self, stretches=found)
+
+
+def space_map(session: Session, chosen: Chosen, low: int = 0, high: int | None = None) -> SpaceMap:
+    """Raises NoGuest where L1 uses no EPT."""
+    notes: list[str] = []
+    ept12 = session.ept(chosen, Which.L1)
+    end = ept12.eptp.reach if high is None else min(high, ept12.eptp.reach)
+    notes += ept12.caveats
+    own = with_holes(session.scan(ept12, low, end).found(), low, end)
+    try:
+        shadow = session.scan(session.ept(chosen, Which.SHADOW), low, end).found()
+    except NeptError as error:
+        shadow = iter(())
+        notes.append(f"EPT02: {error.message}")
+    slots = session.slots(chosen)
+    complete = True
+    found = []
+    for one in _merged(_own(own, slots), list(_rights(shadow))):
+        complete = complete and "not looked at" not in one.ept12.unread
+        found.append(one)
+    return SpaceMap(chosen.vm, chosen.place, tuple(found), complete, tuple(notes))
+
+
+def _own(rows: Iterable[object], slots: MemSlots) -> Iterator[Stretch]:
+    """EPT12's, cut where another memslot begins."""
+    for row in rows:
+        if isinstance(row, Hole):
+            yield Stretch(row.start, row.end, Ept12(), None, None)
+        elif isinstance(row, Unread):
+            yield Stretch(row.start, row.end, Ept12(unread=row.why), None, None)
+        elif isinstance(row, Run):
+            kind = Ept12(
+                row.path & RIGHTS,
+                MEMORY_TYPES.get(row.entry.memory_type, f"type {row.entry.memory_type}"),
+                row.page_size,
+                row.stop.why if row.stop else "",
+                mapped=row.stop is None,
+            )
+            if row.stop is not None:
+                yield Stretch(row.at, row.end, kind, None, None)
+            else:
+                yield from _cut(Stretch(row.at, row.end, kind, row.address, None), slots)
+
+
+def _cut(one: Stretch, slots: MemSlots) -> Iterator[Stretch]:
+    place = one.start
+    while place < one.end:
+        l1 = (one.l1 or 0) + (place - one.start)
+        slot = slots.find(L1Phys(l1))
+        if slot is not None:
+            stop = int(slot.end)
+        else:
+            stop = min((int(each.start) for each in slots.slots if each.start > l1), default=END)
+        end = min(one.end, place + (stop - l1))
+        kind = one.ept12._replace(slot=slot.id if slot else None)
+        yield Stretch(place, end, kind, l1, None)
+        place = end
+
+
+def _rights(rows: Iterable[object]) -> Iterator[tuple[int, int, int]]:
+    for row in rows:
+        if isinstance(row, Run) and row.stop is None:
+            yield row.at, row.end, row.path & RIGHTS
+
+
+def _merged(own: Iterable[Stretch], shadow: list[tuple[int, int, int]]) -> Iterator[Stretch]:
+    """EPT12's stretches cut by EPT02's, neighbours that are alike as one, and no holes of both."""
+    last: Stretch | None = None
+    number = 0
+    for one in own:
+        place = one.start
+        while place < one.end:
+            while number < len(shadow) and shadow[number][1] <= place:
+                number += 1
+            rights, end = None, one.end
+            if number < len(shadow):
+                start, stop, granted = shadow[number]
+                rights = granted if start <= place else None
+                end = min(end, stop if start <= place else start)
+            l1 = None if one.l1 is None else one.l1 + (place - one.start)
+            piece = Stretch(place, end, one.ept12, l1, rights)
+            place = end
+            if last is not None and _alike(last, piece):
+                last = last._replace(end=piece.end)
+                continue
+            if last is not None and _told(last):
+                yield last
+            last = piece
+    if last is not None and _told(last):
+        yield last
+
+
+def _alike(one: Stretch, other: Stretch) -> bool:
+    """Where they lead to has no part in it: a picture shows what, and not where."""
+    return one.end == other.start and one.ept12 == other.ept12 and one.ept02 == other.ept02
+
+
+def _told(one: Stretch) -> bool:
+    return one.ept12 != Ept12() or one.ept02 is not None
+
+
+def _joined(found: Iterable[Stretch], grain: int) -> Iterator[Stretch]:
+    group: list[Stretch] = []
+    for one in found:
+        if group and one.start // grain != group[0].start // grain:
+            yield _as_one(group)
+            group = []
+        group.append(one)
+    if group:
+        yield _as_one(group)
+
+
+def _as_one(group: list[Stretch]) -> Stretch:
+    if len(group) == 1:
+        return group[0]
+    largest = max(group, key=lambda one: one.end - one.start)
+    count = sum(one.several for one in group)
+    return largest._replace(start=group[0].start, end=group[-1].end, several=count)

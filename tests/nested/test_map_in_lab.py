@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The map of a real L2's space, against walks of single addresses."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import L2Phys
+from gdb_nept.memory.budget import Budget, within
+from gdb_nept.nested.space_map import RIGHTS, space_map
+from tests.nested.test_lab import opened
+
+pytestmark = pytest.mark.bochs
+
+
+def test_each_stretch_is_what_a_walk_says(snapshot: Path) -> None:
+    session, chosen = opened(snapshot)
+    found = space_map(session, chosen)
+    assert found.complete
+    dice = random.Random(5)
+    seen = set()
+    for one in found.stretches:
+        for address in {one.start, one.end - 1, dice.randrange(one.start, one.end)}:
+            journey = session.journey(chosen, L2Phys(address))
+            walk, kind = journey.ept12, one.ept12
+            assert (walk.address is not None) == kind.mapped
+            if kind.mapped:
+                assert walk.rights.value & RIGHTS == kind.rights
+                assert walk.size == kind.page_size
+                assert (journey.slot.id if journey.slot else None) == kind.slot
+            elif walk.stop is not None:
+                assert bool(kind.wrong) == (walk.stop.cause.value == "misconfigured")
+            shadow = journey.shadow.walk if journey.shadow else None
+            leads = shadow is not None and shadow.address is not None
+            assert leads == (one.ept02 is not None)
+            seen.add((kind.mapped, bool(kind.wrong), leads))
+        if one.l1 is not None:
+            assert session.journey(chosen, L2Phys(one.start)).ept12.address == one.l1
+    assert {(True, False, True), (True, False, False), (False, True, False)} <= seen
+    for one, other in zip(found.stretches, found.stretches[1:]):
+        assert one.end <= other.start
+        if one.end < other.start:
+            walk = session.journey(chosen, L2Phys(one.end)).ept12
+            assert walk.address is None
+
+
+def test_a_range_and_what_was_not_looked_at(plain_snapshot: Path) -> None:
+    session, chosen = opened(plain_snapshot)
+    part = space_map(session, chosen, 0x2000000, 0x2020000)
+    assert part.stretches[0].start == 0x2000000
+    assert part.stretches[-1].end <= 0x2020000
+    with within(Budget(1024)):
+        assert not space_map(session, chosen).complete
