@@ -18,6 +18,7 @@ from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import BOCHS, BOCHS_3, SDM, Deviation, Hardware
 from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
+from gdb_nept.predict.never_run import with_never_run
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.predict.reflected import reflect
 from gdb_nept.predict.sub_page import pointer_problem
@@ -62,7 +63,8 @@ class Processor:
         cpu: Capabilities,
         controls: Controls,
     ) -> Prediction[Out]:
-        return predict(memory, eptp, access, cpu, controls, self.hardware)
+        found = predict(memory, eptp, access, cpu, controls, self.hardware)
+        return with_never_run(found, access, eptp, cpu)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         pointer = controls.sppt_pointer or 0
@@ -92,7 +94,8 @@ class Reflecting:
         cpu: Capabilities,
         controls: Controls,
     ) -> Prediction[Out]:
-        return reflect(memory, eptp, access, cpu, controls, self.kvm)
+        found = reflect(memory, eptp, access, cpu, controls, self.kvm)
+        return with_never_run(found, access, eptp, cpu)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         return self.kvm.refuses(eptp, cpu, controls)
@@ -116,7 +119,8 @@ class ReflectingXen:
         cpu: Capabilities,
         controls: Controls,
     ) -> Prediction[Out]:
-        return reflect_by_xen(memory, eptp, access, cpu, self.xen, controls.apic)
+        found = reflect_by_xen(memory, eptp, access, cpu, self.xen, controls.apic)
+        return with_never_run(found, access, eptp, cpu)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         return self.xen.refuses(eptp, cpu, controls)
@@ -136,7 +140,8 @@ class NeptV2:
         cpu: Capabilities,
         controls: Controls,
     ) -> Prediction[Out]:
-        return nept_v2.inject(memory, eptp, access, cpu, controls)
+        found = nept_v2.inject(memory, eptp, access, cpu, controls)
+        return with_never_run(found, access, eptp, cpu)
 
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         return nept_v2.KVM.refuses(eptp, cpu, controls)

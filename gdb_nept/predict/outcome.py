@@ -64,6 +64,7 @@ class Prediction(Generic[Out]):
     gla: L2Virt | None = None
     change: str = ""  # the single change that would let the access through
     rules: tuple[str, ...] = ()
+    never_run: tuple[str, ...] = ()  # rules that decide, from the manual alone (never_run.py)
 
     @property
     def reason(self) -> int | None:

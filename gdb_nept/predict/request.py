@@ -159,6 +159,7 @@ def as_json(found: Prediction[L1Phys]) -> dict[str, object]:
         "why": found.why,
         "change": found.change,
         "rules": found.rules,
+        "never_run": found.never_run,
     }
 
 

@@ -4,11 +4,11 @@
 JSON: model, access [gpa, op, user, stage, gla, emulated], outcome, exit_reason (number or null),
 exit_qualification, qualification_mask, guest_physical_address, guest_linear_address (null where
 undefined), l1_physical (null unless translated), entry_failure (null, or why VM entry refuses the
-EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps
-[level, address, index, entry], why, change, rules, doubts [text].  Of a linear address besides:
-linear, size, before [accesses that went through], page_fault (null, or error_code, cr2, why),
-not_canonical (null, or why the processor refuses the address), registers [name, value, origin,
-doubt].
+EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps [level,
+address, index, entry], why, change, rules, never_run [rules that decide, from the manual alone],
+doubts [text]. Of a linear address besides: linear, size, before [accesses that went through],
+page_fault (null, or error_code, cr2, why), not_canonical (null, or why the processor refuses the
+address), registers [name, value, origin, doubt].
 """
 
 from __future__ import annotations
@@ -168,6 +168,7 @@ def _fields(found: Prediction[L1Phys], model: str, every_bit: bool) -> list[str 
         lines.append(_bits_in_words(found))
     rules = f", by its own rules {', '.join(found.rules)}" if found.rules else ""
     lines.append(f"model {model}{rules}")
+    lines += [f"from the manual, never run: {each}" for each in found.never_run]
     table = found.outcome in WITH_BITS and every_bit
     return ["\n".join(lines), *([bits_table(found.qualification, found.mask)] if table else [])]
 
@@ -240,6 +241,7 @@ def prediction_data(access: Access, found: Prediction[L1Phys], model: str) -> di
         "why": found.why,
         "change": found.change or None,
         "rules": list[Data](found.rules),
+        "never_run": list[Data](found.never_run),
     }
 
 

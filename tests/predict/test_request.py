@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 KEYS = (
     "id", "outcome", "exit_reason", "exit_qualification", "qualification_mask",
     "guest_physical_address", "guest_linear_address", "hpa", "steps", "why", "change", "rules",
+    "never_run",
     "entry_failure", "ignored",
 )  # fmt: skip
 
