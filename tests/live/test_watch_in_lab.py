@@ -243,8 +243,9 @@ def test_each_agrees(watched: Watched) -> None:
     assert all(fault["agrees"] for fault in by_kvm)
     by_sdm = [fault for fault in faults if fault["model"] == "sdm"]
     assert len(by_kvm) + len(by_sdm) > 300
-    if not watched.differs_from_sdm:  # else the first of them may be one that does
-        assert all(fault["agrees"] or fault["finding"] == "not known" for fault in by_sdm)
+    # L0's processor is Bochs, which is not the SDM's either: the first that differs ends the watch
+    differing = [one for one in by_sdm if not (one["agrees"] or one["finding"] == "not known")]
+    assert len(differing) <= 1
 
 
 def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
@@ -254,7 +255,8 @@ def test_the_first_mismatch_stops_the_watch(watched: Watched) -> None:
         return
     assert "stopped at the first that differs" in screen
     assert screen.count("DIFFER") == 1
-    assert "differ: no access to" in watched.screens["check"], "vmcs12 is as KVM has written it"
+    first = watched.screens["check"].splitlines()[0]
+    assert first.endswith(": differ"), "vmcs12 is as KVM has written it"
 
 
 def test_nept_diff_compares_with_the_stop_before_the_watch(watched: Watched) -> None:
