@@ -26,13 +26,16 @@ from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
 
 import gdb_nept
-from gdb_nept.address import HostPhys, L1Phys, L2Phys
-from gdb_nept.errors import NoGuest
+from gdb_nept.address import HostPhys, KernelVirt, L1Phys, L2Phys, L2Virt
+from gdb_nept.errors import MemoryUnreadable, NoGuest
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.examine import Space, examine
 from gdb_nept.nested.session import Ept, Session, Which
 from gdb_nept.nested.spaces import l1_of_vcpu
 from gdb_nept.nested.verdict import Agreement, Fault, verdict
+from gdb_nept.nested.virtual import virtual_walk
+from gdb_nept.target.kallsyms import SymbolTable
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.runs import Run, Unread
 from gdb_nept.walk.scan import Scan
@@ -48,6 +51,7 @@ FAULTS, FAULTS_BY_SDM = 1000, 200
 #: What is among those faults at least: the access, and what its address is.
 KINDS = {("read", "final"), ("write", "final"), ("fetch", "final"), ("rmw", "walk")}
 WALKS = 50
+SYMBOLS = 1000
 SEED = 9
 RAM = 96 << 20  # of L2, as in tests/linux_l1/l2linux.c
 DEVICES = 0xFEC00000, 0xFEE00000  # I/O APIC, local APIC
@@ -206,6 +210,38 @@ def test_l2s_kernel_is_found_in_the_memory_of_l1s_vm(views: Views) -> None:
     assert innermost.kernel.release == views.outer.kernel.release
     with pytest.raises(NoGuest):
         innermost.vms()
+
+
+def test_a_thousand_addresses_of_l2s_kernel_lead_where_it_has_them(views: Views) -> None:
+    """By CR3 and EPT12 from L0, and by L2's own kernel: its symbols, found in its memory, and its
+    init_top_pgt, read through L1's memslots and L1's page tables, in which EPT12 has no part."""
+    innermost = inside(views.inner, views.l2).kernel
+    symbols: Any = innermost.symbols
+    table = symbols.vmlinux
+    assert isinstance(table, SymbolTable)
+    places = sorted({address for address in table.addresses if address >> 63})
+    through_ept12 = 0
+    for place in random.Random(SEED).sample(places, SYMBOLS):
+        found = virtual_walk(views.outer, views.l1, L2Virt(place))
+        assert found.walk is not None, found.why
+        try:
+            wanted_gpa = innermost.to_physical(KernelVirt(place))
+        except MemoryUnreadable:  # freed since: L2's init code
+            assert found.walk.gpa is None, hex(place)
+            continue
+        assert found.walk.gpa is not None
+        assert int(found.walk.gpa) == int(wanted_gpa), hex(place)
+        seen = examine(views.outer, views.l1, Space.L2_LINEAR, place, 16)
+        if seen.ends is None:
+            wanted = innermost.physical.read(HostPhys(found.walk.gpa), 16)
+            assert seen.data == wanted, hex(place)
+            through_ept12 += 1
+        else:
+            assert "EPT12 does not translate it" in seen.ends.why, "L1 has not mapped it yet"
+    assert through_ept12 > SYMBOLS // 2
+    banner = innermost.symbols.address("linux_banner")
+    told = examine(views.outer, views.l1, Space.L2_LINEAR, banner, 100).data
+    assert told.startswith(f"Linux version {innermost.release} ".encode())
 
 
 def walked(views: Views) -> list[L2Phys]:
