@@ -13,9 +13,9 @@ from tests.features.run import FeatureRecord
 from tests.guests.scenarios import FETCH, PAGE, READ, WRITE
 from tests.proof.compare import differences as exit_differences
 from tests.proof.log import CaseLine
+from tests.proof.machine import SIGNATURE
 
 NOWHERE = (1 << 64) - 1
-SIGNATURE = 0x4E45_5054 << 32  # tests/guests/page.c
 ADDRESS = (1 << 64) - PAGE
 BUSY = 0xFFFF_FFFF
 

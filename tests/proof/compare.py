@@ -12,8 +12,10 @@ from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome
 from tests.proof.log import TRANSLATED, CaseLine, Record
+from tests.proof.machine import SIGNATURE, Machine
 
 EXCEPTION = 0
+OVERWRITTEN = SIGNATURE | 0x1122_3344  # cases.c VALUE_WRITTEN
 GENERAL_PROTECTION, PAGE_FAULT, VIRTUALIZATION = 13, 14, 20
 NOTHING = (1 << 64) - 1  # what a bare machine reads where nothing is
 FLAGS = 0x300  # accessed and dirty, which the processor sets behind our back
@@ -77,6 +79,19 @@ def _exit_differences(record: Record, found: LinearPrediction) -> tuple[str, ...
     if prediction.gla is not None and prediction.gla != record.gla:
         names.append("guest-linear address")
     return tuple(names)
+
+
+def elsewhere(
+    machine: Machine, case: CaseLine, record: Record, found: LinearPrediction
+) -> tuple[str, ...]:
+    """Whether an access that went through went to another page than predicted: its signature
+    tells, until a write over the end of the page before takes the half that differs."""
+    if found.outcome is not Outcome.TRANSLATED:
+        return ()
+    value = machine.value_read(case, found)
+    if value in (None, record.value) or record.value == OVERWRITTEN:
+        return ()
+    return (f"value read {record.value:#x}, not {value:#x}",)
 
 
 def keeps(promised: LinearPrediction, found: LinearPrediction) -> bool:

@@ -13,6 +13,7 @@ from gdb_nept.predict.access import Controls, Op
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import Model
 from gdb_nept.walk.paging import GuestPaging
+from tests.guests.generate import OFFSETS, SIGNED
 from tests.guests.scenarios import (
     AD,
     CROSS_CODE,
@@ -41,6 +42,7 @@ OPS = {
     INS: Op.WRITE,
 }
 SIZES = {READ: 8, WRITE: 8, RMW: 8, FETCH: 1, OUTS: 1, INS: 1}
+SIGNATURE = 0x4E45_5054 << 32  # page.c page_signature()
 CROSSING_CODE = 10  # bytes of the instruction over the end of a page
 EPTP_AD = 1 << 6
 NO_CONTROLS = Controls()
@@ -115,6 +117,19 @@ class Machine:
         )
         eptp, memory = self.eptp_of(case), self.during(case)
         return predict_linear(memory, eptp, access, self.paging, self.cpu, NO_CONTROLS, model)
+
+    def value_read(self, case: CaseLine, found: LinearPrediction) -> int | None:
+        """What L2 must find where the access goes: the signature of the page, or its half as code.
+        None where it finds none: it writes, goes over the end of a page, or to a page of L1's."""
+        prediction = found.prediction
+        if prediction is None or prediction.hpa is None or found.linear != case.linear:
+            return None
+        page = prediction.hpa & ADDRESS
+        if page not in SIGNED or prediction.hpa - page != OFFSETS[case.op]:
+            return None
+        if case.op in (READ, RMW):
+            return SIGNATURE | page // PAGE
+        return page // PAGE if case.op == FETCH else None
 
     # -- where a patch goes: cases.c patched_entry() --------------------------------------------
 

@@ -21,7 +21,7 @@ from os import cpu_count
 from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.outcome import Outcome
 from tests.proof.claims import Claim
-from tests.proof.compare import Predicting, differences, keeps, request
+from tests.proof.compare import Predicting, differences, elsewhere, keeps, request
 from tests.proof.lab import Run
 from tests.proof.log import CaseLine, Record
 
@@ -84,7 +84,8 @@ def _judge_all(run: Run, claim: Claim, numbers: Iterable[int]) -> Tally:
 def _judge(run: Run, claim: Claim, record: Record, case: CaseLine, tally: Tally) -> None:
     group = run.groups[record.number]
     tally.cases[group] += 1
-    wrong = differences(record, run.machine.predict(case, claim.model))
+    found = run.machine.predict(case, claim.model)
+    wrong = differences(record, found) or elsewhere(run.machine, case, record, found)
     if wrong:
         tally.wrong[group] += 1
         if len(tally.requests) < SHOWN:

@@ -13,9 +13,10 @@ from gdb_nept.predict.case import BOCHS, Deviation, Hardware
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.request import answer
+from tests.guests.scenarios import FETCH, READ
 from tests.proof.claims import OnProcessor
 from tests.proof.cli import ORACLES, SETS, TALLIES, failures, named
-from tests.proof.compare import differences, request, seen
+from tests.proof.compare import differences, elsewhere, request, seen
 from tests.proof.lab import Run, run_bare
 from tests.proof.log import Record
 from tests.proof.proof import UNEXPLAINED, prove
@@ -79,6 +80,18 @@ def test_a_record_that_says_something_else_is_noticed(
         other = replace(record, **{field: getattr(record, field) ^ 1})
     found = bare.machine.predict(bare.cases[record.number], OnProcessor().model)
     assert differences(other, found)
+
+
+@pytest.mark.parametrize("op", [READ, FETCH])
+def test_another_page_that_was_reached_is_noticed(bare: Run, op: int) -> None:
+    model = OnProcessor().model
+    for record in bare.records:
+        case = bare.cases[record.number]
+        found = bare.machine.predict(case, model)
+        if case.op == op and bare.machine.value_read(case, found) == record.value:
+            break
+    assert not elsewhere(bare.machine, case, record, found)
+    assert elsewhere(bare.machine, case, replace(record, value=record.value ^ 1), found)
 
 
 @pytest.mark.parametrize("field", ["value", "qualification", "outcome"])
