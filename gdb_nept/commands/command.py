@@ -72,8 +72,8 @@ class Context(Protocol):
         """The target, to be let run; raises NeptError where it cannot."""
         ...
 
-    def tell(self, line: str) -> None:
-        """Show a line at once, before the answer."""
+    def tell(self, line: str, plain: bool = False) -> None:
+        """Show a line at once, before the answer; `plain`: in no colour."""
         ...
 
     def doubt(self) -> None:

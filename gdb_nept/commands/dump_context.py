@@ -126,5 +126,5 @@ class DumpContext:
         if self._session is not None:
             self._session.drop()
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, plain: bool = False) -> None:
         print(line, flush=True)

@@ -12,22 +12,25 @@ from typing import TextIO
 from gdb_nept.commands.command import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.live.watch import Event, Unread, Watch
+from gdb_nept.render import text
 from gdb_nept.render.watch import Tally, heading
 
 NO_LIMIT = 0
 
 
 class FaultLog:
-    """`context` is told each line, if it is given; `file` gets each fault as JSON."""
+    """`context` is told each line, if it is given, uncoloured if `plain`; `file` gets each fault as
+    JSON."""
 
-    def __init__(self, context: Context | None, file: TextIO | None) -> None:
+    def __init__(self, context: Context | None, file: TextIO | None, plain: bool = False) -> None:
         self.tally = Tally(keep=context is None)
         self._context = context
         self._file = file
+        self._plain = plain
 
     def follow(self, watching: Watch, count: int, until_mismatch: bool) -> str:
         """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
-        self._tell(heading(watching.points, watching.model))
+        self._tell(heading(watching.points, watching.model, watching.area))
         try:
             ended = self._take_all(watching, count, until_mismatch)
         except KeyboardInterrupt:  # while we read or predicted, and not the target ran
@@ -57,7 +60,7 @@ class FaultLog:
 
     def _tell(self, line: str) -> None:
         if self._context is not None:
-            self._context.tell(line)
+            self._context.tell(text.escaped(line), self._plain)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from gdb_nept.memory.budget import Budget, within
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import near
 from gdb_nept.nested.session import Session
-from gdb_nept.render import text
+from gdb_nept.render import colour, text
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.gdb import GdbEvents, GdbRemote, GdbRunner, core_file, selected_processor
 from gdb_nept.target.live import LiveTarget
@@ -45,6 +45,7 @@ class GdbContext:
         self.events = GdbEvents(self.target, self.stops.ran, self._stopped, self._exits)
         self.dump = DumpInGdb(core_file)
         self._session: Session | None = None
+        self.painted = False  # what the command that runs shows
         self._warned = False
         self._runs = False  # from one of our own stops to the next
 
@@ -84,8 +85,9 @@ class GdbContext:
     def doubt(self) -> None:
         self.target.doubt()
 
-    def tell(self, line: str) -> None:
-        gdb.write(line + "\n")
+    def tell(self, line: str, plain: bool = False) -> None:
+        painted = self.painted and not plain
+        gdb.write((colour.paint(line) if painted else line) + "\n")
         gdb.flush()
 
     def number(self, written: str) -> int:
@@ -156,7 +158,7 @@ class NeptCommand(gdb.Command):
         words = gdb.string_to_argv(line)
         try:
             with self.context.target.command():
-                painted = coloured()
+                painted = self.context.painted = from_tty and coloured()
                 rows = ROWS if os.isatty(1) else None
                 sink = Sink(gdb.write, painted, rows, meter(), usable(width()))
                 self.declared.write_answer(self.context, words, sink)
@@ -330,7 +332,8 @@ class NeptSettings(gdb.Command):
 
 
 def coloured() -> bool:
-    """Colour on a terminal only, and where the user did not switch it off."""
+    """Colour on a terminal only, and where the user did not switch it off.  (What a script takes
+    with gdb.execute() is no terminal's: gdb says so by `from_tty`.)"""
     if "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return bool(gdb.parameter("style enabled")) and os.isatty(1)

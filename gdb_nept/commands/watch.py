@@ -18,6 +18,7 @@ from gdb_nept.render.watch import watch_page
     argument("--count", type="count", metavar="N"),
     argument("--until-mismatch", action="store_true"),
     argument("--follow", action="store_true"),
+    argument("--gpa", type="range", metavar="RANGE"),
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
     argument("--json-lines", metavar="FILE"),
     VM,
@@ -26,8 +27,8 @@ from gdb_nept.render.watch import watch_page
 def watch(context: Context, args: Namespace) -> Page:
     """Run the target, and hold each EPT exit against the prediction.
 
-    Usage: nept-watch [--count N] [--until-mismatch] [--follow] [--model M] [--json-lines FILE]
-                      [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
+    Usage: nept-watch [--count N] [--until-mismatch] [--follow] [--gpa RANGE] [--model M]
+                      [--json-lines FILE] [--vm N] [--vcpu N] [--limit N] [--json] [--no-color]
 
     The target runs until Ctrl-C, until another breakpoint of yours, or as the options say.  Where
     KVM is about to make an EPT exit for L1 it stops for a moment: there the exit is predicted from
@@ -47,6 +48,9 @@ def watch(context: Context, args: Namespace) -> Page:
     (shadow entry made, write tracking, MMIO), and why L1 never sees them; it stops at each EPT
     fault of L1, too, and is slower.
 
+    --gpa RANGE shows the faults at these L2 physical addresses alone: LOW..HIGH (HIGH not
+    included), LOW+SIZE, or one address for its page.
+
     --model is that of nept-predict; the default is the attached kernel.  --json-lines FILE writes
     each fault as a line of JSON.  --vm N and --vcpu N (both) watch that vCPU alone.
 
@@ -59,6 +63,7 @@ def watch(context: Context, args: Namespace) -> Page:
     Examples:
       (gdb) nept-watch
       (gdb) nept-watch --until-mismatch --model sdm
+      (gdb) nept-watch --gpa 0x2000000+2M
 
     See also: nept-check, nept-predict, nept-diff
     """
@@ -66,8 +71,8 @@ def watch(context: Context, args: Namespace) -> Page:
     if args.vm is not None or args.vcpu is not None:
         only = context.session().pick(args.vm, args.vcpu).vcpu.address
     with context.running() as machine, written(args.json_lines) as file:
-        watching = Watch(context.session, machine, args.model, only, args.follow)
+        watching = Watch(context.session, machine, args.model, only, args.follow, args.gpa)
         watching.prepare()
-        log = FaultLog(None if args.json else context, file)
+        log = FaultLog(None if args.json else context, file, args.no_color)
         ended = log.follow(watching, args.count or NO_LIMIT, args.until_mismatch)
-    return watch_page(log.tally, watching.points, args.model, ended)
+    return watch_page(log.tally, watching.points, args.model, ended, watching.passed)

@@ -90,13 +90,16 @@ class Pending:
 @dataclass
 class Watch:
     """`attach` gives the session on the target as it stands now.  `only` is the struct kvm_vcpu of
-    the vCPU to watch, None for all; `follow`: also the faults of L2 that L0 deals with alone."""
+    the vCPU to watch, None for all; `follow`: also the faults of L2 that L0 deals with alone.
+    `area`: L2 physical addresses (low, high not included); faults elsewhere are let `passed`."""
 
     attach: Callable[[], Session]
     machine: Running
     model: str
     only: KernelVirt | None = None
     follow: bool = False
+    area: tuple[int, int] | None = None
+    passed: int = 0
     points: tuple[Point, ...] = ()
     _begun: dict[tuple[KernelVirt, int], Pending | Following | Unread] = field(default_factory=dict)
     #: vCPUs in a page fault that L1 has not been told of yet, and where they faulted.
@@ -156,14 +159,22 @@ class Watch:
             begun = Unread(*_numbers(session, call.vcpu), f"not predicted: {error.message}")
         if begun is not None:
             self._begun[call.end] = begun
+        else:
+            self._begun.pop(call.end, None)
 
-    def _injects(self, session: Session, call: Call) -> Pending:
+    def _within(self, gpa: L2Phys) -> bool:
+        return self.area is None or self.area[0] <= gpa < self.area[1]
+
+    def _injects(self, session: Session, call: Call) -> Pending | None:
         gpa = self._faulting.pop(call.vcpu, None)
         chosen = session.at(call.vcpu)
         seen = seen_access(chosen)
         base, asked = ground(session, chosen), named_model(session, chosen, self.model)
         if gpa is None or seen is None or not _exits(base, seen.at(gpa), asked):
             gpa = faulting_address(session.kernel, call)
+        if not self._within(gpa):
+            self.passed += 1
+            return None
         place = Place(gpa, None)
         foretold = foretell(session, chosen, base, place, model=asked, seen=seen)
         return Pending(call, gpa, seen, foretold)
@@ -184,6 +195,9 @@ class Watch:
             if isinstance(begun, Pending):
                 return _reflected(session, begun)
             if self._faulting.pop(vcpu, None) is None:
+                return None
+            if not self._within(begun.before.asked):
+                self.passed += 1
                 return None
             return end_following(session, begun, returned)
         except TargetGone:

@@ -14,10 +14,12 @@ BAD = (
     r"VM entry refuses|gave up|missing|a mistake in gdb_nept)\b"
 )
 EXIT = (
-    r"\b(EPT violation|EPT misconfiguration|violation|misconfiguration|misconfigured|"
+    r"\b(EPT violation|EPT misconfiguration|violation|misconfiguration|misconfigured|misconfig|"
     r"page-modification log full|not mapped|no memslot|hidden memslot|not present|"
     r"APIC access|triple fault)\b"
 )
+#: What is not in question.
+QUIET = r"\b(hole|holes|none: L0 alone|kept)\b"
 HEADING = r"^[A-Za-z][^\n]*:$"
 RULE = r"^[- ]*--[- ]*$"
 
@@ -45,6 +47,7 @@ def _painter() -> Callable[[str], str]:
                 (GOOD, token.Generic.Inserted),
                 (BAD, token.Generic.Deleted),
                 (EXIT, token.Generic.Emph),
+                (QUIET, token.Comment),
                 (r"\w+", token.Text),
                 (r"[^\w\n]", token.Text),
                 (r"\n", token.Text),

@@ -17,6 +17,7 @@ from gdb_nept.render import text
 from gdb_nept.render.fault import (
     HEADERS,
     INDENT,
+    UNNAMED,
     WIDTHS,
     causes_of,
     cells_of,
@@ -30,10 +31,11 @@ from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 
 
-def heading(points: tuple[Point, ...], model: str) -> str:
+def heading(points: tuple[Point, ...], model: str, area: tuple[int, int] | None = None) -> str:
     """What is watched, and two lines above the first fault."""
     stops = [f"stops at {point.name} ({point.address:#x}, {point.how})" for point in points]
-    said = "; ".join([*stops, f"model {model}", "Ctrl-C ends it"])
+    where = [f"faults from L2 {area[0]:#x} to below {area[1]:#x}"] if area else []
+    said = "; ".join([*stops, *where, f"model {model}", "Ctrl-C ends it"])
     rule = columns(tuple("-" * width for width in WIDTHS))
     return f"{text.paragraph(said)}\n{columns(HEADERS)}  verdict\n{rule}  -------"
 
@@ -51,8 +53,9 @@ class Count:
 
 @dataclass
 class Tally:
-    """What was watched so far.  A cause is told in full once, and by its letter from then on.
-    `keep`: the data of every fault, not of the last alone."""
+    """What was watched so far.  A cause is told in full once, and by its letter from then on; so is
+    in what a fault differs, where a cause is named for it.  `keep`: the data of every fault, not of
+    the last alone."""
 
     keep: bool = False
     number: int = 0
@@ -73,7 +76,8 @@ class Tally:
         count.unseen += event.agrees and event.seen is None
         count.differ += event.differs and not isinstance(event, Unread)
         count.as_sdm += event.agrees and (isinstance(event, Kept) or not names)
-        told = [] if event.agrees else [why_differs(event)]
+        new = not names or UNNAMED in names or any(name not in self.causes for name in names)
+        told = [why_differs(event)] if new and not event.agrees else []
         for name in names:
             if name not in self.causes:
                 told.append(f"[{self.letter(name)}] {name}")
@@ -88,7 +92,10 @@ class Tally:
         return ascii_letters[place : place + 1] or "?"
 
 
-def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> Page:
+def watch_page(
+    tally: Tally, points: tuple[Point, ...], model: str, ended: str, passed: int = 0
+) -> Page:
+    """The verdict over all of them first.  `passed`: faults outside the range asked for."""
     rows = [
         (
             name,
@@ -96,7 +103,7 @@ def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) 
         )
         for name, one in tally.counts.items()
     ]
-    blocks: list[str | Table] = [f"{text.count(tally.number, 'fault')} watched; {ended}"]
+    blocks: list[str | Table] = [_head(tally, ended, passed)]
     if rows:
         headers = ("exit made for L1", "faults", "agree", "as the SDM", "access not seen", "differ")
         table = tuple((*row, "") for row in rows)
@@ -105,6 +112,21 @@ def watch_page(tally: Tally, points: tuple[Point, ...], model: str, ended: str) 
         causes = [(f"[{tally.letter(name)}]", str(n), name) for name, n in tally.causes.items()]
         blocks.append(Table(("", "faults", "cause"), tuple(causes), right=(1,)))
     return Page(tuple(blocks), _data(tally, points, model, ended))
+
+
+def _head(tally: Tally, ended: str, passed: int) -> str:
+    """130 faults watched, 2 differ; interrupted"""
+    counts = tally.counts.values()
+    differ, agree = sum(one.differ for one in counts), sum(one.agree for one in counts)
+    found = ""
+    if differ:
+        found = f", {differ} {'differs' if differ == 1 else 'differ'}"
+    elif tally.number and agree == tally.number:
+        found = " and agrees" if agree == 1 else ", all agree"
+    elif tally.number:
+        found = f", {tally.number - agree} not known"
+    outside = f"; {text.count(passed, 'fault')} outside the range not looked at" if passed else ""
+    return f"{text.count(tally.number, 'fault')} watched{found}; {ended}{outside}"
 
 
 def _data(tally: Tally, points: tuple[Point, ...], model: str, ended: str) -> dict[str, Data]:

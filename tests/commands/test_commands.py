@@ -54,7 +54,7 @@ class NoTarget:
     def doubt(self) -> None:
         pass
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, plain: bool = False) -> None:
         raise AssertionError("nothing to tell")
 
 

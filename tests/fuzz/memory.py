@@ -111,7 +111,7 @@ class Here:
     def doubt(self) -> None:
         pass
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, plain: bool = False) -> None:
         pass
 
     def selected(self) -> Selected:

@@ -286,7 +286,7 @@ class InLab:
     def doubt(self) -> None:
         pass
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, plain: bool = False) -> None:
         raise NotImplementedError
 
     def selected(self) -> Selected:

@@ -28,7 +28,9 @@ from gdb_nept.live.watch import Event, Reflected, Unread, Watch
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Op, Stage
+from gdb_nept.render.check import verdict
 from gdb_nept.render.fault import causes_of, fault_data
+from gdb_nept.render.watch import Tally, watch_page
 from gdb_nept.target.running import Halt, NotInserted, Running
 from tests.overlay import Overlay, opened
 from tests.schemas import hold
@@ -375,6 +377,45 @@ def test_ctrl_c_in_a_prediction_loses_no_fault(
 def test_another_vcpu_is_left_alone(scene: Scene) -> None:
     begins = (scene.inject, scene.call(STACK), scene.poison)
     assert scene.watch(scene.debugger(begins), KernelVirt(scene.chosen.vcpu.address + 64)) == []
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_faults_outside_the_range_are_let_pass(scene: Scene, inside: bool) -> None:
+    gpa = scene.vmcs12.field("guest_physical_address").value
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    watching = scene.watching(scene.debugger(begins, scene.left(STACK)))
+    watching.area = (gpa, gpa + 1) if inside else (gpa + 1, gpa + 0x1000)
+    events = list(watching.events())
+    assert (len(events), watching.passed) == ((1, 0) if inside else (0, 1))
+    assert list(watching.unfinished()) == []
+    last = watch_page(Tally(), watching.points, "kvm", "ended", watching.passed).blocks[-1]
+    assert str(last).endswith("1 fault outside the range not looked at") == (not inside)
+
+
+def test_in_what_a_fault_differs_is_told_once_a_cause(scene: Scene) -> None:
+    scene.see(0x182)
+    place, registers, _ = scene.left(STACK)
+    one = scene.vmcs12.field("exit_qualification")
+
+    def written() -> None:
+        scene.written()
+        scene.place((scene.vmcs12.address or 0) + one.offset, one.size, 0x182)
+
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    (event,) = scene.watch(scene.debugger(begins, (place, registers, written)))
+    tally = Tally()
+    first, second = tally.take(event), tally.take(event)
+    assert "DIFFER [a]" in first
+    assert " ".join(verdict_words(event).split()) in " ".join(first.split())
+    assert second.endswith("DIFFER [a]")
+    assert len(second.splitlines()) == 1
+    page = watch_page(tally, (), "kvm", "ended")
+    assert page.blocks[0] == "2 faults watched, 2 differ; ended"
+
+
+def verdict_words(event: Event) -> str:
+    assert isinstance(event, Reflected)
+    return verdict(event.check)
 
 
 def test_what_cannot_be_read_is_an_event_of_its_own(scene: Scene) -> None:

@@ -287,13 +287,13 @@ def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
     assert len(watched.seconds_to_prompt) == INTERRUPTIONS
     assert max(watched.seconds_to_prompt) < SOON
     for turn in range(INTERRUPTIONS):
-        assert "watched; interrupted" in watched.screens[f"interrupted-{turn}"]
+        assert "; interrupted" in watched.screens[f"interrupted-{turn}"]
         assert 'received: "0"' in watched.screens[f"mode-{turn}"]
     assert "No breakpoints" in watched.screens["breakpoints"]
 
 
 def test_without_hardware_breakpoints_software_ones_do(watched: Watched) -> None:
-    assert "7 faults watched; stopped after as many" in watched.screens["software"]
+    assert "7 faults watched, all agree; stopped after as many" in watched.screens["software"]
     assert watched.without_hardware == {"Z1,", "Z0,"}
 
 
