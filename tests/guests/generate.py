@@ -491,6 +491,18 @@ def build(count: int | None = None) -> Generated:
     return s
 
 
+def build_pairs(ad: int, count: int | None = None) -> Generated:
+    """A scenario of its own: all low 8 bits of a PDE with all low 8 bits of the PTE under it, EPT's
+    flags on (AD) or off.  They are so many that they would crowd the others out of a sample."""
+    s = Generated()
+    landscape(s)
+    for above, leaf in product(range(LOW_8 + 1), repeat=2):
+        patches = [ept(PDE, LOW_8, above), ept(PTE, LOW_8, leaf)]
+        s.add("pairs", (READ, WRITE, FETCH), SMALL_PAGE, patches, ad=(ad,))
+    s.finish(count)
+    return s
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Writes a generated scenario for L1.")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE")

@@ -20,6 +20,8 @@ from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
 from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
+from tests.guests.generate import build, build_pairs
+from tests.guests.scenarios import AD
 from tests.proof.claims import OnProcessor, UnderKvm
 from tests.proof.lab import USUAL, run_bare, run_kvm
 from tests.proof.proof import UNEXPLAINED, Tally, changes, prove
@@ -28,9 +30,9 @@ TABLE = Path(__file__).resolve().parents[1] / "data" / "deviations.json"
 
 #: Cases of each set and oracle; None is all that are generated.
 SETS: dict[str, dict[str, int | None]] = {
-    "full": {"bare": None, "features": None, "kvm": 120_000},
+    "full": {"bare": None, "pairs": None, "features": None, "kvm": 120_000},
     # the count of "kvm" is that of every kernel
-    "ci": {"bare": 20_000, "features": 5_000, "kvm": 10_000},
+    "ci": {"bare": 20_000, "pairs": 10_000, "features": 5_000, "kvm": 10_000},
 }
 
 
@@ -39,7 +41,18 @@ def bare_tally(
 ) -> Tally:
     """The processor: Bochs' own exits."""
     claim = OnProcessor(BOCHSES[emulator.version])
-    return prove(run_bare(count, progress, emulator), claim)
+    return prove(run_bare(build(count), progress, emulator), claim)
+
+
+def pairs_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
+    """The processor, and two entries of a path with all their low bits; asked by name only."""
+    claim, total = OnProcessor(BOCHSES[emulator.version]), Tally()
+    for ad in (0, AD):
+        half = None if count is None else count // 2
+        total.add(prove(run_bare(build_pairs(ad, half), progress, emulator), claim))
+    return total
 
 
 def features_tally(
@@ -68,6 +81,7 @@ def kvm_tally(
 #: kernel's is called "kvm".
 TALLIES: dict[str, Callable[..., Tally]] = {
     "bare": bare_tally,
+    "pairs": pairs_tally,
     "features": features_tally,
     "kvm": kvm_tally,
     **{

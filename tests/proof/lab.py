@@ -46,10 +46,10 @@ class Run:
 
 
 def run_bare(
-    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+    scenario: generate.Generated, progress: Progress | None = None, emulator: Emulator = USUAL
 ) -> Run:
     teller = progress or Silent()
-    folder, groups = _prepared(count, teller)
+    folder, groups = _prepared(scenario, teller)
     taken = bare.ensure(bare.BareOptions(folder, emulator=emulator, timeouts=PATIENCE), teller)
     memory = Memory(((0, (taken / snapshot.MEMORY).read_bytes()),), open_bus=True)
     return _run(taken, folder, groups, memory, kvm=False)
@@ -70,7 +70,7 @@ def run_kvm(
 ) -> KvmRun:
     """Under the KVM of the lab's kernel `line`."""
     teller = progress or Silent()
-    folder, groups = _prepared(count, teller)
+    folder, groups = _prepared(generate.build(count), teller)
     options = LabOptions(
         kernel=line,
         guests=folder.folder,
@@ -87,9 +87,8 @@ def run_kvm(
     return KvmRun(_run(taken, folder, groups, memory, kvm=True), session, chosen)
 
 
-def _prepared(count: int | None, progress: Progress) -> tuple[Guests, list[str]]:
+def _prepared(scenario: generate.Generated, progress: Progress) -> tuple[Guests, list[str]]:
     """The built guests with a generated scenario in place of their own."""
-    scenario = generate.build(count)
     packed, built = scenario.pack(), guests(None, progress)
     key = cache.key_of([built.key, packed])
 

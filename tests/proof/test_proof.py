@@ -13,6 +13,7 @@ from gdb_nept.predict.case import BOCHS, Deviation, Hardware
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.predict.request import answer
+from tests.guests.generate import build
 from tests.guests.scenarios import FETCH, READ
 from tests.proof.claims import OnProcessor
 from tests.proof.cli import ORACLES, SETS, TALLIES, failures, named
@@ -58,7 +59,7 @@ def test_every_exit_on_a_host_that_tells_more_is_as_predicted(oracle: str, cpu: 
 
 @pytest.fixture(scope="module")
 def bare() -> Run:
-    return run_bare(SETS["ci"]["bare"])
+    return run_bare(build(SETS["ci"]["bare"]))
 
 
 def some(run: Run, outcome: Outcome) -> Record:
