@@ -83,13 +83,14 @@ def _take(options: BareOptions, target: Path, progress: Progress) -> None:
 
 
 def _powered_on(folder: Path, options: BareOptions, progress: Progress) -> Bochs:
-    iso = _make_iso(folder, options)
+    iso = make_iso(folder, options)
     text = options.emulator.template.format(memory=options.memory, iso=iso)
     command = options.emulator.command(progress)
     return Bochs(command, text, folder, options.memory, options.timeouts.command)
 
 
-def _make_iso(folder: Path, options: BareOptions) -> Path:
+def make_iso(folder: Path, options: BareOptions) -> Path:
+    """A CD that boots L1 with its scenario, in `folder`."""
     tree, iso = folder / "tree", folder / "bare.iso"
     (tree / "boot" / "grub").mkdir(parents=True)
     for name in options.files:

@@ -18,7 +18,7 @@ from bochs_lab.options import Timeouts
 from bochs_lab.progress import Progress, Silent
 
 from gdb_nept.address import L1Phys
-from tests.features.cases import SWITCH, build
+from tests.features.cases import SWITCH, Cases
 from tests.features.machine import FeatureMachine
 from tests.proof.lab import fields_of, machine_of
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
@@ -57,10 +57,10 @@ class FeatureRun:
 
 
 def run(
-    count: int | None, progress: Progress | None = None, emulator: Emulator | None = None
+    scenario: Cases, progress: Progress | None = None, emulator: Emulator | None = None
 ) -> FeatureRun:
     teller = progress or Silent()
-    folder, groups = _prepared(count)
+    folder = prepared(scenario)
     options = bare.BareOptions(
         folder,
         image="features.elf",
@@ -86,6 +86,7 @@ def run(
         other_root,
         first_switch=min(switches, default=len(lines)),
     )
+    groups = [case.group for case in scenario.chosen]
     return FeatureRun(machine, lines, groups, records, len(lines) - len(records))
 
 
@@ -95,9 +96,8 @@ def _record(raw: bytes) -> FeatureRecord:
     return FeatureRecord(usual, more[:4], more[4], more[5], more[6:10], more[10:])
 
 
-def _prepared(count: int | None) -> tuple[Guests, list[str]]:
-    """The image, and the generated scenario."""
-    scenario = build(count)
+def prepared(scenario: Cases) -> Guests:
+    """The image, and the scenario."""
     packed = scenario.pack()
     sources = [HERE / name for name in ("Makefile", "features.c", "features.h", "stubs.S")]
     guests = HERE.parent / "guests"
@@ -113,4 +113,4 @@ def _prepared(count: int | None) -> tuple[Guests, list[str]]:
         (folder / "scenarios.bin").write_bytes(packed)
 
     folder = cache.artifact("features", key, make)
-    return Guests(folder, key), [case.group for case in scenario.chosen]
+    return Guests(folder, key)

@@ -45,7 +45,7 @@ def test_every_exit_is_as_predicted(emulator: Emulator) -> None:
 
 @pytest.fixture(scope="module")
 def bare() -> FeatureRun:
-    return run(COUNT)
+    return run(cases.build(COUNT))
 
 
 def some(bare: FeatureRun, outcome: Outcome, features: int, op: int) -> FeatureRecord:

@@ -18,6 +18,7 @@ from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
+from tests.features.cases import build as build_features
 from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
 from tests.guests.generate import build, build_pairs
@@ -59,7 +60,7 @@ def features_tally(
     count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
 ) -> Tally:
     """The processor again, with features on that the other cases do without."""
-    found = run_features(count, progress, emulator)
+    found = run_features(build_features(count), progress, emulator)
     tally = judge_features(found, BOCHSES[emulator.version])
     tally.skipped = found.skipped
     return tally
