@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an instruction's access at a linear address must lead to.
 
-An address that is not canonical is refused before anything is looked up (walk/linear_address.py).
+An address that is not canonical, or that LASS keeps apart, is refused before anything is looked up
+(walk/linear_address.py).
 The processor reads L2's paging-structure entries through EPT, checks L2's own rights, sets
 accessed and dirty flags through EPT, and only then makes the access itself (SDM vol. 3, June 2026,
 31.3.3.2 and 31.3.3.3).  The first of these accesses that does not go through decides.
@@ -20,7 +21,7 @@ from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.walk.linear_address import not_canonical, too_wide, unmasked, wrapped
+from gdb_nept.walk.linear_address import lass_violation, not_canonical, too_wide, unmasked, wrapped
 from gdb_nept.walk.paging import (
     Fault,
     GuestPaging,
@@ -111,7 +112,8 @@ def predict_linear(
         )
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
     for end in (access.linear, _last_byte(paging, access)):
-        if refused := not_canonical(paging, end):
+        refused = not_canonical(paging, end) or lass_violation(paging, _reference(access, end))
+        if refused:
             return LinearPrediction(end, None, None, None, (), refused)
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
@@ -141,14 +143,17 @@ def _last_byte(paging: GuestPaging, access: LinearAccess) -> L2Virt:
     return wrapped(paging, access.linear + max(access.size, 1) - 1)
 
 
+def _reference(whole: LinearAccess, linear: L2Virt) -> Reference:
+    writes = whole.op in (Op.WRITE, Op.RMW)
+    return Reference(
+        *(linear, writes, whole.op is Op.FETCH, whole.user), whole.implicit, whole.shadow_stack
+    )
+
+
 def _translate(
     eyes: Eyes, whole: LinearAccess, linear: L2Virt, before: list[Access]
 ) -> LinearPrediction:
-    writes = whole.op in (Op.WRITE, Op.RMW)
-    reference = Reference(
-        *(linear, writes, whole.op is Op.FETCH, whole.user), whole.implicit, whole.shadow_stack
-    )
-    walker = walk_linear(eyes.paging, reference)
+    walker = walk_linear(eyes.paging, _reference(whole, linear))
     sent: int | None = None
     while True:
         try:

@@ -51,6 +51,7 @@ class Cr4(Word):
     user_keys = bit(22, "protection keys for user pages", "PKE")
     cet = bit(23, "control-flow enforcement: shadow stacks", "CET")
     supervisor_keys = bit(24, "protection keys for supervisor pages", "PKS")
+    lass = bit(27, "linear-address-space separation by bit 63", "LASS")
     lam_supervisor = bit(28, "linear-address masking of supervisor pointers", "LAM_SUP")
 
 

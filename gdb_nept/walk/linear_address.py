@@ -5,13 +5,17 @@ Canonical addresses: SDM vol. 1, 3.3.7.1.  Linear-address masking (LAM): bits of
 not translated are replaced by its highest translated one, but for bit 63, which tells a user
 pointer from a supervisor one.  KVM does the same for its emulator: vmx/vmx.c,
 vmx_get_untagged_addr(), 6.8 (whose rules for what it applies to are the ones here).
+
+Linear-address-space separation (LASS): in IA-32e mode bit 63 tells supervisor addresses from user
+ones, whatever the tables say; an access to the other half is refused.  Up to 7.2 KVM lets no guest
+set CR4.LASS.
 """
 
 from __future__ import annotations
 
 from gdb_nept.address import L2Virt
 from gdb_nept.arch.paging import PAGING_5, Cr3
-from gdb_nept.walk.paging import GuestPaging
+from gdb_nept.walk.paging import GuestPaging, Reference
 
 WIDE, NARROW = 64, 32  # bits of a linear address in IA-32e mode, and outside
 TOP = 1 << 63
@@ -49,6 +53,29 @@ def not_canonical(paging: GuestPaging, linear: L2Virt) -> str:
     return (
         f"{linear:#x} is not canonical with L2's {mode.name} paging: a general-protection fault in "
         "L2 (a stack fault for an access to its stack), before any table is walked"
+    )
+
+
+def lass_violation(paging: GuestPaging, access: Reference) -> str:
+    """Why LASS refuses the access, at the address that is translated; '' if it does not.  SMAP and
+    RFLAGS.AC decide on a supervisor's data accesses, but not on its fetches."""
+    if not (paging.cr4.lass and paging.efer.long_mode_active):
+        return ""
+    of_supervisor = bool(access.linear & TOP)
+    if access.user_mode:
+        if not of_supervisor:
+            return ""
+        what = "a user-mode access to a supervisor address"
+    else:
+        guarded = paging.cr4.smap and (access.implicit or not paging.ac)
+        if of_supervisor or not (access.fetch or guarded):
+            return ""
+        kind = "fetch from" if access.fetch else "data access to"
+        what = f"a supervisor-mode {kind} a user address"
+    return (
+        f"{access.linear:#x}: {what}, which LASS (CR4 bit 27) refuses by bit 63: a "
+        "general-protection fault in L2 (a stack fault for an access to its stack), before any "
+        "table is walked"
     )
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gdb_nept.address import L1Phys, L2Virt
@@ -74,6 +76,17 @@ def test_a_tagged_pointer_is_translated_without_its_tag() -> None:
     assert found.prediction is not None
     assert found.prediction.hpa == 0x1234
     assert predicted(tag | 0x1234, op=Op.FETCH, paging=masking).refused
+
+
+def test_what_lass_refuses_is_refused_before_any_walk() -> None:
+    """Of an access over the end of a half, the byte that lies in the other one."""
+    lass = replace(LONG, cr4=Cr4(LONG.cr4.value | 1 << 27))
+    found = predicted(0x1234, op=Op.FETCH, paging=lass)
+    assert (found.outcome, found.steps) == (Outcome.GENERAL_PROTECTION, ())
+    assert "LASS" in found.refused
+    assert predicted(0x1234, paging=lass).outcome is Outcome.TRANSLATED  # without SMAP
+    over = predicted((1 << 64) - 4, size=8, op=Op.FETCH, paging=lass)
+    assert (over.outcome, over.linear) == (Outcome.GENERAL_PROTECTION, 3)
 
 
 def test_no_address_beyond_4_gib_outside_ia_32e_mode() -> None:

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gdb_nept.address import L2Virt
-from gdb_nept.walk.linear_address import not_canonical, too_wide, unmasked, wrapped
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.linear_address import (
+    lass_violation,
+    not_canonical,
+    too_wide,
+    unmasked,
+    wrapped,
+)
+from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging, Reference
 
 PG, PAE, LA57, LAM_SUP, LMA = 1 << 31, 1 << 5, 1 << 12, 1 << 28, 1 << 10
 LAM_U57, LAM_U48 = 1 << 61, 1 << 62
@@ -79,3 +87,37 @@ TAG = 0x2A << 57  # bits 62:57
 def test_lam(paging: GuestPaging, linear: int, translated: int) -> None:
     assert unmasked(paging, L2Virt(linear), fetch=False) == translated
     assert unmasked(paging, L2Virt(linear), fetch=True) == linear
+
+
+LASS, SMAP = 1 << 27, 1 << 21
+LOW, HIGH = L2Virt(0x1000), L2Virt(0xFFFF_8000_0000_1000)
+
+
+@pytest.mark.parametrize(
+    ("access", "cr4", "ac", "refused"),
+    [
+        # user-mode accesses: bit 63 alone decides
+        (Reference(HIGH, write=False, user=True), LASS, False, True),
+        (Reference(HIGH, write=True, user=True), LASS, True, True),
+        (Reference(HIGH, write=False, fetch=True, user=True), LASS, False, True),
+        (Reference(LOW, write=True, user=True), LASS | SMAP, False, False),
+        # one that CPL 3 makes to a system structure is a supervisor's
+        (Reference(HIGH, write=False, user=True, implicit=True), LASS | SMAP, False, False),
+        (Reference(LOW, write=False, user=True, implicit=True), LASS | SMAP, True, True),
+        (Reference(LOW, write=False, implicit=True), LASS, False, False),
+        # a supervisor's data accesses: only with SMAP, and not while AC lifts it
+        (Reference(LOW, write=False), LASS | SMAP, False, True),
+        (Reference(LOW, write=False), LASS | SMAP, True, False),
+        (Reference(LOW, write=True), LASS, False, False),
+        (Reference(HIGH, write=True), LASS | SMAP, False, False),
+        # its fetches: whatever SMAP and AC are
+        (Reference(LOW, write=False, fetch=True), LASS, True, True),
+        (Reference(HIGH, write=False, fetch=True), LASS, True, False),
+        (Reference(LOW, write=False, fetch=True), SMAP, False, False),
+    ],
+)
+def test_lass(access: Reference, cr4: int, ac: bool, refused: bool) -> None:
+    paging = replace(with_lam(FOUR, cr4=cr4), ac=ac)
+    assert bool(lass_violation(paging, access)) is refused
+    outside = replace(paging, efer=Efer(0))
+    assert lass_violation(outside, access) == ""
