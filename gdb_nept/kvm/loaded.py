@@ -8,6 +8,7 @@ from gdb_nept.kvm.variables import variable_address
 from gdb_nept.target.ports import Kernel, object_at
 
 VMX = 5  # X86_FEATURE_VMX is bit 5 of word 4 (asm/cpufeatures.h)
+GBPAGES = 26  # X86_FEATURE_GBPAGES is bit 26 of word 1
 
 
 def require_intel(kernel: Kernel) -> None:
@@ -39,13 +40,24 @@ def require_intel(kernel: Kernel) -> None:
 
 
 def has_vmx(kernel: Kernel) -> bool | None:
-    """Whether the boot processor has VMX that the kernel may use (word 4 is
-    CPUID.1:ECX); None if the kernel does not tell."""
+    """Whether the boot processor has VMX that the kernel may use (word 4 is CPUID.1:ECX); None if
+    the kernel does not tell."""
+    return _has(kernel, 4, VMX)
+
+
+def has_pages_1g(kernel: Kernel) -> bool | None:
+    """Whether the boot processor has 1-GByte pages (word 1 is CPUID.80000001H:EDX); None as above.
+    With EPT it walks L2's tables itself, so that this holds for L2 whatever CPUID its guest is
+    shown: mmu/mmu.c, guest_can_use_gbpages()."""
+    return _has(kernel, 1, GBPAGES)
+
+
+def _has(kernel: Kernel, word: int, place: int) -> bool | None:
     address = variable_address(kernel, "boot_cpu_data", "kvm")
     if address is None:
         return None
     try:
         words = object_at(kernel, address, "cpuinfo_x86").member("x86_capability")
-        return bool(words.index(4).number() >> VMX & 1)
+        return bool(words.index(word).number() >> place & 1)
     except (MemberMissing, MemoryUnreadable, TypeMissing):
         return None

@@ -14,6 +14,7 @@ from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.paging import PAGING_PAE
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.guest_state import holds, kept
+from gdb_nept.kvm.loaded import has_pages_1g
 from gdb_nept.kvm.vcpu import Vcpu, pdptrs_cached
 from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
 from gdb_nept.memory.reader import read_u64
@@ -86,6 +87,7 @@ def guest_registers(session: Session, chosen: Chosen) -> GuestRegisters:
         vcpu.capabilities.maxphyaddr,
         _pdptrs(vcpu, vmcs12),
         bool(found["rflags"].number & ALIGNMENT_CHECK),
+        pages_1g=has_pages_1g(session.kernel) is not False,
     )
     loaded = _loaded(session, chosen, paging)
     if loaded is not None:

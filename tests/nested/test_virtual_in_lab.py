@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 
-from gdb_nept.address import L2Virt
+from gdb_nept.address import HostPhys, KernelVirt, L2Virt
 from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.errors import BadInput
+from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.segments import linear_of
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.virtual import virtual_walk
 from gdb_nept.predict.outcome import Outcome
-from tests.overlay import opened
+from gdb_nept.target.linux import attach
+from gdb_nept.target.ports import object_at
+from tests.conftest import kernel_cache
+from tests.overlay import Overlay, opened
 from tests.schemas import hold
 
 pytestmark = pytest.mark.bochs
@@ -101,6 +106,32 @@ def test_brief_leaves_out_the_steps_of_ept12(exit_snapshot: Path) -> None:
     assert len(whole.splitlines()) == len(brief.splitlines()) + 3 * 4
     assert brief.splitlines()[0].endswith("   agree")
     assert "memory references: 19" in brief
+
+
+def test_pages_of_1_gib_are_as_the_hosts_processor_has_them(exit_snapshot: Path) -> None:
+    """The processor walks L2's tables, so that bit 7 of a PDPTE is reserved or not by it."""
+    session, chosen = opened(exit_snapshot)
+    way = virtual_walk(session, chosen, L2Virt(CODE)).entries[1].found_by
+    assert way is not None
+    assert way.address is not None
+    symbols = session.kernel.symbols
+    feature = object_at(session.kernel, symbols.address("boot_cpu_data"), "cpuinfo_x86")
+    word = feature.member("x86_capability").index(1)
+    raw: RawMemory[HostPhys] = RawMemory(exit_snapshot / "memory.raw")
+    for offered in (True, False):
+        memory = Overlay(raw)
+        memory.put(session.l1_memory(chosen).host_physical(way.address), 0x87, 8)
+        number = word.number() | 1 << 26
+        place = session.kernel.to_physical(KernelVirt(word.address))
+        memory.put(place, number if offered else number ^ 1 << 26, 4)
+        other = Session(attach(memory, ram=raw.size, cache=kernel_cache()))
+        found = virtual_walk(other, other.pick(None, None), L2Virt(CODE))
+        assert found.walk is not None
+        if offered:
+            assert (found.walk.gpa, found.walk.page_size) == (CODE, 1 << 30)
+        else:
+            assert found.walk.fault is not None
+            assert found.walk.fault.code.reserved
 
 
 def test_segments(exit_snapshot: Path) -> None:
