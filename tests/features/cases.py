@@ -394,6 +394,34 @@ def shadow_flags(s: Cases) -> None:
             s.each("shadow-flags", features | SHADOW_STACK, (READ, WRITE), WALKED, patches, flags)
 
 
+# -- five levels of L2's own paging -------------------------------------------------------------
+
+
+def la57(s: Cases) -> None:
+    """L2 walks one table more: of the data, of each of its tables, and of the fifth level's."""
+    for target, leaf, above in product(TARGETS, range(RWX + 1), range(RWX + 1)):
+        patches = [ept(target.leaf, RWX, leaf), ept(target.leaf + 1, RWX, above)]
+        for features, flags in ((LA57, AD), (LA57, 0), (LA57 | VE, AD), (LA57 | MBEC, AD)):
+            s.each("la57", features, RANK_AND_FILE, target, patches, flags)
+            s.each("la57", features, (WRITE, FETCH), target, patches, flags, user=True)
+    for entry, rights, flags in product(WALK_ENTRIES, range(RWX + 1), (0, AD)):
+        for features, clear in product((LA57, LA57 | VE), (0, GA)):
+            patches = [walk(entry, PTE, RWX, rights), *([paging(entry, clear)] if clear else [])]
+            s.each("la57-tables", features, RANK_AND_FILE, WALKED, patches, flags)
+            s.each("la57-tables", features, (READ, FETCH), WALKED, patches, flags, user=True)
+
+
+def la57_top(s: Cases) -> None:
+    """All low bits of the leaf that maps L2's PML5, which only a fetch gets as far as."""
+    for value, features, flags in product(range(1 << 12), (LA57, LA57 | VE), (0, AD)):
+        patches = [walk(PML5E, PTE, LOW_12, value)]
+        s.each("la57-top", features, (FETCH,), SMALL_PAGE, patches, flags)
+        s.each("la57-top", features, (FETCH,), WALKED, patches, flags, user=True)
+    for target, value, full in product(TARGETS, (0, A, D, A | D), (0, PML_FULL)):
+        patches = [walk(PML5E, PTE, value)] if value else []
+        s.each("la57-top", LA57 | PML | full, RANK_AND_FILE, target, patches)
+
+
 Group = Callable[[Cases], None]
 #: By what they need; these two are all that Bochs 2.7 has.
 PML_GROUPS: tuple[Group, ...] = (pml, pml_tables)
@@ -404,11 +432,15 @@ OTHER_GROUPS: tuple[Group, ...] = (switching, shadow_stacks, shadow_flags)
 GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS, *OTHER_GROUPS)
 
 
-def build(count: int | None = None) -> Cases:
+#: A scenario of their own: L1 then has five levels, too.
+LA57_GROUPS: tuple[Group, ...] = (la57, la57_top)
+
+
+def build(count: int | None = None, groups: Sequence[Group] = GROUPS) -> Cases:
     """The scenario with `count` cases (None: all there are), in the order in which L1 runs them."""
     s = Cases()
     landscape(s)
-    for group in GROUPS:
+    for group in groups:
         group(s)
     s.finish(count)
     return s

@@ -4,6 +4,9 @@
  * the first one do without, and the page-modification log, the #VE area and the path of the data in
  * EPT12 are recorded with the exit.  All entries of EPT12 have accessed and dirty flags and the right
  * of user execution outside of a case, so what a case finds is what its patches say.
+ *
+ * Words of the command line: la57=1 (L1, and so every L2, has five levels of paging), unlike=1 (an
+ * L2 may have them where L1 has not).
  */
 #define l1_run run_usual_cases
 #include "cases.c"
@@ -45,6 +48,7 @@ enum more_fields {
 extern const char f_code[], f_code_end[];
 extern const char f_switch_read[], f_switch_write[], f_switch_fetch[];
 extern const char f_shadow_write[], f_shadow_read[];
+void l1_la57(void);
 
 static u64 *pml, *ve_area, *sppt, *eptp_list, *other_root;
 static u32 in_force = ~0u;
@@ -108,7 +112,6 @@ static void features_build(void)
 	sppt = new_page();
 	eptp_list = new_page();
 	memcpy((void *)(file->home + (l2_code_end - l2_code)), f_code, f_code_end - f_code);
-	pml5_build();
 	open_up(ept_pointer(false) & FRAME, EPT_TOP_LEVEL);
 	other_root_build();
 	kept = (void *)records;
@@ -129,6 +132,10 @@ static bool offered(u32 features)
 	u64 cr4 = (features & FEATURE_SSS ? CR4_CET : 0) | (features & FEATURE_LA57 ? CR4_LA57 : 0);
 
 	if (!controls_offered(CPU_CONTROLS_2, controls_of(features)))
+		return false;
+	/* Bochs ends if L2's LA57 is not L1's. */
+	if (!(features & FEATURE_LA57) == !!(read_cr4() & CR4_LA57)
+	    && !word_on_command_line("unlike=1"))
 		return false;
 	if (features & FEATURE_SSS && !(ept_vpid_cap() & EPT_CAP_SSS))
 		return false;
@@ -309,11 +316,16 @@ void l1_run(bool vmm)
 {
 	const struct case_options given = { .vmm = vmm, .quiet = true };
 
+	if (word_on_command_line("la57=1"))
+		l1_la57();
 	landscape_build(module_start(), module_size(), &given);
+	pml5_build();
+	if (read_cr4() & CR4_LA57)
+		vmwrite(GUEST_CR3, pml5);
 	pages_sign();
 	features_build();
-	say("{'features': {'sppt': '%x', 'pml5': '%x', 'other_root': '%x'}}\n", (u64)sppt, pml5,
-	    (u64)other_root);
+	say("{'features': {'sppt': '%x', 'pml5': '%x', 'other_root': '%x', 'pml4': '%x'}}\n",
+	    (u64)sppt, pml5, (u64)other_root, guest_cr3());
 	say_vmcs("features");
 	for (u32 i = 0; i < file->cases.count; i++)
 		run_feature_case(i);

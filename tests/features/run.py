@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bochs_lab import bare, cache, snapshot
@@ -18,8 +18,9 @@ from bochs_lab.options import Timeouts
 from bochs_lab.progress import Progress, Silent
 
 from gdb_nept.address import L1Phys
+from gdb_nept.walk.paging import Cr4
 from tests.features.cases import SWITCH, Cases
-from tests.features.machine import FeatureMachine
+from tests.features.machine import CR4_LA57, FeatureMachine
 from tests.proof.lab import fields_of, machine_of
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
 from tests.proof.machine import Memory
@@ -57,12 +58,17 @@ class FeatureRun:
 
 
 def run(
-    scenario: Cases, progress: Progress | None = None, emulator: Emulator | None = None
+    scenario: Cases,
+    progress: Progress | None = None,
+    emulator: Emulator | None = None,
+    words: str = "",
 ) -> FeatureRun:
+    """`words` are more of L1's command line: features.c has them."""
     teller = progress or Silent()
     folder = prepared(scenario)
     options = bare.BareOptions(
         folder,
+        words=f"quiet=1 {words}".rstrip(),
         image="features.elf",
         emulator=emulator or Emulator(),
         timeouts=PATIENCE,
@@ -79,8 +85,11 @@ def run(
     lines = case_lines((folder.folder / "scenarios.bin").read_bytes())
     switches = [one.number for one in records if lines[one.number].features & SWITCH]
     sppt, pml5, other_root = (int(places[name], 16) for name in ("sppt", "pml5", "other_root"))
+    usual = machine_of(start, fields_of(said), memory, kvm=False)
+    cr4 = Cr4(usual.paging.cr4.value & ~CR4_LA57)
+    usual.paging = replace(usual.paging, cr3=int(places["pml4"], 16), cr4=cr4)
     machine = FeatureMachine(
-        machine_of(start, fields_of(said), memory, kvm=False),
+        usual,
         sppt,
         pml5,
         other_root,
@@ -99,7 +108,9 @@ def _record(raw: bytes) -> FeatureRecord:
 def prepared(scenario: Cases) -> Guests:
     """The image, and the scenario."""
     packed = scenario.pack()
-    sources = [HERE / name for name in ("Makefile", "features.c", "features.h", "stubs.S")]
+    sources = [
+        HERE / name for name in ("Makefile", "features.c", "features.h", "la57.S", "stubs.S")
+    ]
     guests = HERE.parent / "guests"
     sources += [path for path in guests.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
     key = cache.key_of([cache.files_key(sources, HERE.parent), compiler(), packed])

@@ -16,7 +16,7 @@ from tests.features.judge import judge
 from tests.features.run import FeatureRecord, FeatureRun, run
 from tests.guests.scenarios import READ, WRITE
 from tests.proof.claims import OnProcessor
-from tests.proof.cli import SETS, TALLIES, failures, named
+from tests.proof.cli import LA57_CPU, SETS, TALLIES, failures, named
 
 COUNT = SETS["ci"]["features"]
 
@@ -31,7 +31,7 @@ def test_the_cases_are_all_different_and_a_part_has_every_group() -> None:
 @pytest.mark.bochs
 @pytest.mark.parametrize(
     "emulator",
-    [Emulator(), Emulator("3.0", "tigerlake")],
+    [Emulator(), Emulator("3.0", "tigerlake"), Emulator("3.0", LA57_CPU)],
     ids=lambda emulator: f"{emulator.version}-{emulator.cpu}",
 )
 def test_every_exit_is_as_predicted(emulator: Emulator) -> None:

@@ -18,6 +18,7 @@ from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
+from tests.features.cases import LA57_GROUPS
 from tests.features.cases import build as build_features
 from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
@@ -28,6 +29,8 @@ from tests.proof.lab import USUAL, run_bare, run_kvm
 from tests.proof.proof import UNEXPLAINED, Tally, changes, prove
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "deviations.json"
+
+LA57_CPU = "sapphire_rapids"  # of Bochs' processors, the one with five levels of paging
 
 #: Cases of each set and oracle; None is all that are generated.
 SETS: dict[str, dict[str, int | None]] = {
@@ -59,8 +62,13 @@ def pairs_tally(
 def features_tally(
     count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
 ) -> Tally:
-    """The processor again, with features on that the other cases do without."""
-    found = run_features(build_features(count), progress, emulator)
+    """The processor again, with features on that the other cases do without; or, if it can have
+    them, with five levels of L2's and L1's own paging."""
+    if emulator.cpu == LA57_CPU:
+        scenario, words = build_features(count, LA57_GROUPS), "la57=1"
+    else:
+        scenario, words = build_features(count), ""
+    found = run_features(scenario, progress, emulator, words)
     tally = judge_features(found, BOCHSES[emulator.version])
     tally.skipped = found.skipped
     return tally
