@@ -30,7 +30,7 @@ def compare(context: Context, args: Namespace) -> Page:
     its page.  Without it all is compared that EPT12 can translate.
 
     Each page has the verdict that nept-walk gives it, and neighbours of one verdict are a row.  Of
-    rows that are stale or broken, what nept-walk says of the first page stands behind.
+    rows that are stale or broken, what nept-walk says of the first page stands below.
 
     --limit N looks at N entries of tables at most; what was not looked at is told.  On a terminal
     200 rows are shown; --all shows all of them.  --json-lines writes an object for each row, and

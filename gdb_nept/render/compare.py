@@ -18,7 +18,7 @@ from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Status, Table
 
-HEADERS = ("from", "to", "size", "verdict", "at fault", "why, of the first page")
+HEADERS = ("from", "to", "size", "verdict", "at fault", "why")
 WRONG = (Agreement.STALE, Agreement.BROKEN)
 MOST_WHYS = 1000  # verdicts in full: each costs a walk by three ways
 
@@ -32,6 +32,7 @@ def compare_page(asked: Comparison, low: int, high: int | None) -> Page:
             f"EPT12 against EPT02 of VM {vm}, vCPU {vcpu}, by L2 physical address",
             Table(HEADERS, rows.cells(), right=(2,), rest=rows.rest),
             rows.totals,
+            rows.reasons,
         ),
         {
             "vm": vm,
@@ -53,7 +54,7 @@ class _Rows:
     found: Iterator[Compared]
     complete: bool = True
     counts: dict[tuple[Agreement, Fault], tuple[int, int]] = field(default_factory=dict)
-    whys: int = 0
+    whys: list[str] = field(default_factory=list)
 
     def _each(self) -> Iterator[Compared]:
         for one in self.found:
@@ -71,10 +72,10 @@ class _Rows:
     def _why(self, one: Compared) -> str:
         if not isinstance(one, Stretch):
             return one.why
-        if one.agreement not in WRONG or self.whys >= MOST_WHYS:
+        if one.agreement not in WRONG or len(self.whys) >= MOST_WHYS:
             return ""
-        self.whys += 1
-        return self.asked.verdict(L2Phys(one.start)).sentence
+        self.whys.append(self.asked.verdict(L2Phys(one.start)).sentence)
+        return self.whys[-1]
 
     def cells(self) -> Iterator[Cells]:
         for one in self._each():
@@ -83,7 +84,10 @@ class _Rows:
                 verdict = one.agreement.value
                 fault = "" if one.fault is Fault.NOBODY else one.fault.value
             bounds = text.address(one.start), text.address(one.end - 1)
-            yield (*bounds, text.size(one.end - one.start), verdict, fault, self._why(one))
+            why = self._why(one)
+            if why and isinstance(one, Stretch):
+                why = f"({len(self.whys)})"
+            yield (*bounds, text.size(one.end - one.start), verdict, fault, why)
 
     def data(self) -> Iterator[Data]:
         for one in self._each():
@@ -109,6 +113,10 @@ class _Rows:
             for (kind, fault), (size, count) in self.counts.items()
         ]
         return Table(("verdict", "at fault", "in all", "rows"), rows, right=(2, 3))
+
+    def reasons(self) -> str:
+        """Those that rows refer to; each is of the row's first page."""
+        return "\n".join(f"({number}) {why}" for number, why in enumerate(self.whys, 1))
 
     def status(self) -> Status:
         kinds = {kind for kind, _ in self.counts}

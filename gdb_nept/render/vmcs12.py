@@ -52,8 +52,8 @@ WORDS: dict[str, type[Word]] = {
 def vmcs12_page(
     vmcs12: Vmcs12, chosen: tuple[Field, ...] | None = None, every: bool = False
 ) -> Page:
-    """All fields in groups, of each group those of one authority together, and with `every` those
-    that are 0; or those `chosen`, words of bits decoded."""
+    """All fields in groups, of each group those of one authority together, and behind them the
+    names of those that are 0 alike; with `every` all of them.  Or those `chosen`, decoded."""
     fields = vmcs12.fields if chosen is None else chosen
     blocks: list[str | Table] = []
     if chosen is None:
@@ -61,9 +61,15 @@ def vmcs12_page(
         for group in GROUPS:
             members = [field for field in fields if group_of(field) == group]
             members.sort(key=lambda field: field.encoding or 0)
+            zeros: list[str] = []
             for authority in dict.fromkeys(map(_authority, members)):
                 alike = [field for field in members if _authority(field) == authority]
-                blocks += _alike(group, authority, alike, every)
+                if every or any(field.value for field in alike):
+                    blocks += _alike(group, authority, alike, every)
+                else:
+                    zeros += [field.name for field in alike]
+            if zeros:
+                blocks.append(f"{group}, all 0 (--all tells of each): {', '.join(zeros)}")
     else:
         blocks.append(_table(list(fields), authority=True))
         blocks += [part for field in fields for part in _decoded(vmcs12, field)]
@@ -79,12 +85,8 @@ def _alike(group: str, authority: str, fields: list[Field], every: bool) -> list
     """The fields of a group that one sentence is true of."""
     shown = [field for field in fields if every or field.value]
     zeros = len(fields) - len(shown)
-    named = f"{group}, {authority}"
-    if not shown:
-        names = ", ".join(field.name for field in fields)
-        return [f"{named}\n  all are 0: {names}"]
     left = f" ({zeros} more: 0)" if zeros else ""
-    return [f"{named}{left}:", _table(shown)]
+    return [f"{group}, {authority}{left}:", _table(shown)]
 
 
 def group_of(field: Field) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from gdb_nept.kvm.nested_vmx import Nested, Sign
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
+from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
 
@@ -26,8 +27,24 @@ def vms_page(found: VmList) -> Page:
         none = unread if found.unknown else "KVM is loaded; there is no VM."
         return Page((none, *found.notes), data, lambda: _status(found))
     signs = [part for vm in found.vms for vcpu in vm.vcpus for part in _signs(vm, vcpu)]
-    tables = (_vms(found), _vcpus(found))
-    return Page((*tables, *signs, *_problems(found), *found.notes), data, lambda: _status(found))
+    blocks: list[str | Table] = [_head(found), _vms(found), _vcpus(found), *signs]
+    blocks += [*_problems(found), *found.notes]
+    return Page(tuple(blocks), data, lambda: _status(found))
+
+
+def _head(found: VmList) -> str:
+    """3 VMs, 1 of them nested; L2 is active on VM 0, vCPU 0"""
+    active = [
+        f"VM {vm.index}, vCPU {vcpu.place}"
+        for vm in found.vms
+        for vcpu in vm.vcpus
+        if vcpu.nested is not None and vcpu.nested.l2_active
+    ]
+    nested = sum(bool(vm.nested) for vm in found.vms)
+    unknown = any(vm.nested_unknown or vm.vcpus_unknown or vm.unread for vm in found.vms)
+    said = f"{text.count(len(found.vms), 'VM')}, {nested or 'none'} of them with VMX on"
+    runs = f"L2 is active on {'; '.join(active)}" if active else "no L2 is active"
+    return f"{said}; {runs}{'; not all could be read' if unknown else ''}"
 
 
 def _status(found: VmList) -> Status:

@@ -344,7 +344,8 @@ def test_an_authority_stands_once_over_its_fields() -> None:
 def test_fields_that_are_0_are_counted_or_named() -> None:
     zero = tuple(replace(field, value=0) for field in VMCS12.fields)
     text = drawn(vmcs12_page(replace(VMCS12, fields=zero)))
-    assert "all are 0: ept_pointer" in " ".join(text.split())
+    assert "all 0 (--all tells of each): ept_pointer" in " ".join(text.split())
+    assert "hardware would" in drawn(vmcs12_page(replace(VMCS12, fields=zero), every=True))
     assert "  guest_rip  " not in text
     assert f"{sum(field.authority not in CURRENT for field in zero)} of {len(zero)} fields" in text
 
