@@ -141,8 +141,10 @@ class LinuxKernel:
         return PageTables(self._tables, root, self.levels, self._sme_mask)
 
     def to_physical(self, address: KernelVirt) -> HostPhys:
-        """Raises MemoryUnreadable where nothing is mapped.  Kernel image and direct map are
-        computed; all else is walked (and remembered until `forget`)."""
+        """Kernel image and direct map are computed, also where no page of them is mapped: behind
+        the RAM, and what the kernel has freed of its image (free_kernel_image_pages(), with KPTI).
+        All else is walked, and remembered until `forget`: raises MemoryUnreadable where nothing is
+        mapped."""
         if self._image.start <= address < self._image.stop:
             return image_physical(address, self.phys_base)
         if self.layout.page_offset_base <= address < self.layout.vmalloc_base:
