@@ -143,6 +143,35 @@ def test_without_tabulate_and_pygments_output_is_the_same(gdb: Gdb) -> None:
     assert gdb(block, line) == gdb(line)
 
 
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_colour_is_for_a_terminals_own_prompt(kind: str) -> None:
+    """What a script takes is text, and a dumb terminal gets nothing else."""
+    pytest.importorskip("pygments")
+    variables = {**os.environ, "TERM": kind}
+    variables.pop("NO_COLOR", None)
+    child = pexpect.spawn(
+        "gdb",
+        ["-nx", "-q", "-ex", f"source {INIT}"],
+        encoding="utf-8",
+        timeout=30,
+        env=variables,
+        dimensions=(50, 80),
+    )
+
+    def ask(line: str) -> str:
+        child.sendline(line)
+        child.expect_exact("(gdb) ")
+        return str(child.before)
+
+    child.expect_exact("(gdb) ")
+    line = "nept-decode ept 0x1001"
+    assert ("\x1b[90m" in ask(line)) == (kind == "xterm")
+    taken = f'gdb.execute("{line}", to_string=True)'
+    assert "escapes: 0" in ask(f'python print("escapes:", {taken}.count(chr(27)))')
+    child.sendline("quit")
+    child.expect(pexpect.EOF)
+
+
 @pytest.mark.qemu
 def test_a_machine_in_its_firmware(gdb: Gdb, firmware: Address) -> None:
     with Relay(firmware) as relay:
