@@ -40,7 +40,7 @@ LIVE = "gdb_nept: from a running machine: what was read at different times may n
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    args = command_line().parse_args(arguments)
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
     context = DumpContext(args.dump, args.btf, args.libkdumpfile, args.live)
     if args.live:
@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="nept",
         description="Decode and walk nested EPT in a dump of a Linux KVM host's physical memory.",
