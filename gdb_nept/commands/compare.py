@@ -6,7 +6,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
-from gdb_nept.memory.budget import Budget
+from gdb_nept.memory.budget import shared
 from gdb_nept.nested.bulk import Comparison
 from gdb_nept.render.compare import compare_page
 from gdb_nept.render.page import Page
@@ -47,4 +47,4 @@ def compare(context: Context, args: Namespace) -> Page:
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     low, high = args.range or (0, None)
-    return compare_page(Comparison(session, chosen, Budget(args.limit)), low, high)
+    return compare_page(Comparison(session, chosen, shared()), low, high)

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from gdb_nept.address import L2Phys
+from gdb_nept.commands.compare import compare
+from gdb_nept.commands.output import Sink
+from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import NoGuest
 from gdb_nept.memory.budget import Budget
 from gdb_nept.nested.agreement import Agreement
@@ -20,8 +23,10 @@ from gdb_nept.nested.session import Session, Which
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.render.compare import compare_page
 from gdb_nept.render.json import draw_json
+from gdb_nept.render.page import Status
 from gdb_nept.render.text import draw
 from gdb_nept.walk.runs import Unread
+from tests.fuzz.memory import Here
 from tests.nested.test_lab import opened
 from tests.states.opened import opened as opened_state
 
@@ -96,3 +101,16 @@ def test_the_sums_are_of_all(plain_snapshot: Path) -> None:
     assert told["complete"] is True
     shown = draw(compare_page(Comparison(session, chosen), 0x2000000, 0x2010000))
     assert "not yet shadowed" in shown or "agree" in shown
+
+
+def test_the_command_shows_how_far_it_is_and_ends_with_incomplete(plain_snapshot: Path) -> None:
+    session, _ = opened(plain_snapshot)
+    bars: list[str] = []
+    written: list[str] = []
+    seconds = iter(range(1_000_000))
+    meter = Meter(bars.append, lambda: float(next(seconds)))
+    here = Here(session.kernel, session)  # type: ignore[arg-type]
+    status = compare.write_answer(here, ["--limit", "4096"], Sink(written.append, meter=meter))
+    assert status is Status.INCOMPLETE
+    assert "--limit 16384 for more" in " ".join("".join(written).split())
+    assert any("looking at tables: [" in bar for bar in bars)
