@@ -132,5 +132,6 @@ def without_exit(found: LinearPrediction) -> dict[str, object]:
     return {
         "outcome": found.outcome.value,
         **dict.fromkeys(nothing),
-        **{"steps": [], "why": why, "change": "", "rules": [], "never_run": []},
+        **{"steps": [], "why": why, "change": "", "rules": []},
+        "never_run": found.never_run,
     }

@@ -32,6 +32,8 @@ from gdb_nept.walk.paging import (
     walk_linear,
 )
 
+LASS = "linear-address-space separation"
+
 
 @dataclass(frozen=True)
 class LinearAccess:
@@ -69,6 +71,7 @@ class LinearPrediction:
     steps: tuple[GuestStep, ...] = ()
     walk: LinearWalk | None = None
     doubts: tuple[str, ...] = ()
+    never_run: tuple[str, ...] = ()  # rules that decide on `refused`, from the manual alone
 
     @property
     def outcome(self) -> Outcome:
@@ -112,9 +115,10 @@ def predict_linear(
         )
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
     for end in (access.linear, _last_byte(paging, access)):
-        refused = not_canonical(paging, end) or lass_violation(paging, _reference(access, end))
-        if refused:
+        if refused := not_canonical(paging, end):
             return LinearPrediction(end, None, None, None, (), refused)
+        if refused := lass_violation(paging, _reference(access, end)):
+            return LinearPrediction(end, None, None, None, (), refused, never_run=(LASS,))
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
     doubts: list[str] = []

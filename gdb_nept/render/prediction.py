@@ -34,6 +34,7 @@ PLACES = {
 }
 WITH_BITS = (Outcome.VIOLATION, Outcome.VE)
 WHOLE = (1 << 64) - 1
+FROM_THE_MANUAL = "from the manual, never run"
 #: Of outcomes that are no exit for L1.
 SAID = {
     Outcome.TRANSLATED: "goes through",
@@ -117,7 +118,9 @@ def linear_page(
         blocks.append(_steps(found.prediction, by))
         data = prediction_data(found.access, found.prediction, model)
     else:
-        blocks.append(f"{head}: {_own_fault(found)}\nby model {model}")
+        unproven = (f"\n{FROM_THE_MANUAL}: {each}" for each in found.never_run)
+        blocks.append(f"{head}: {_own_fault(found)}\nby model {model}{''.join(unproven)}")
+        data["never_run"] = list[Data](found.never_run)
         blocks.append(_before(found))
     blocks.append(_registers(registers))
     data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](doubts)}
@@ -168,7 +171,7 @@ def _fields(found: Prediction[L1Phys], model: str, every_bit: bool) -> list[str 
         lines.append(_bits_in_words(found))
     rules = f", by its own rules {', '.join(found.rules)}" if found.rules else ""
     lines.append(f"model {model}{rules}")
-    lines += [f"from the manual, never run: {each}" for each in found.never_run]
+    lines += [f"{FROM_THE_MANUAL}: {each}" for each in found.never_run]
     table = found.outcome in WITH_BITS and every_bit
     return ["\n".join(lines), *([bits_table(found.qualification, found.mask)] if table else [])]
 

@@ -26,6 +26,8 @@ from gdb_nept.nested.session import Session, Which
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
 from gdb_nept.predict.outcome import Outcome
+from gdb_nept.render.prediction import linear_page
+from gdb_nept.render.text import draw
 from gdb_nept.target.running import Selected
 from tests.overlay import opened
 
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.bochs
 LOAD_EFER, SAVE_EFER, LONG = 1 << 15, 1 << 20, 1 << 9
 LME, LMA, NXE, SCE = 1 << 8, 1 << 10, 1 << 11, 1
 PAE = 1 << 5
+LASS = 1 << 27
 
 
 def controls(snapshot: Path, load: bool, save: bool) -> dict[str, int]:
@@ -189,6 +192,17 @@ def test_an_address_that_is_not_canonical(exit_snapshot: Path) -> None:
     asked, paging = oracle(session, chosen, "kvm"), guest_registers(session, chosen).paging
     access = LinearAccess(L2Virt(0x1234_0000_0000_0000), 8, Op.READ)
     assert asked.linear(access, paging).outcome is Outcome.GENERAL_PROTECTION
+
+
+def test_what_lass_refuses_is_told_to_be_from_the_manual(exit_snapshot: Path) -> None:
+    before, chosen = opened(exit_snapshot)
+    cr4 = before.vmcs12(chosen).number("guest_cr4") | LASS
+    session, chosen = opened(exit_snapshot, {"guest_cr4": cr4})
+    asked, registers = oracle(session, chosen, "sdm"), guest_registers(session, chosen)
+    page = linear_page(LinearAccess(L2Virt(0x1000000), 1, Op.FETCH), registers, asked)
+    assert page.data["outcome"] == "general_protection"
+    assert page.data["never_run"] == ["linear-address-space separation"]
+    assert "from the manual, never run: linear-address" in draw(page)
 
 
 class Stands:

@@ -141,6 +141,14 @@ def test_without_paging_and_not_canonical() -> None:
     found = asked({}, LONG, gla=1 << 47)
     assert (found["outcome"], found["guest_steps"]) == ("general_protection", [])
     assert "not canonical" in found["why"]
+    assert found["never_run"] == []
+
+
+def test_lass_which_no_run_has_shown() -> None:
+    lass = {**LONG, "cr4": hex(PAE | 1 << 27), "cpl": 0}
+    found = asked({}, lass, op="fetch")
+    assert (found["outcome"], found["guest_steps"]) == ("general_protection", [])
+    assert found["never_run"] == ["linear-address-space separation"]
 
 
 @pytest.mark.parametrize(
