@@ -293,7 +293,8 @@ def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
 
 
 def test_without_hardware_breakpoints_software_ones_do(watched: Watched) -> None:
-    assert "7 faults watched, all agree; stopped after as many" in watched.screens["software"]
+    said = watched.screens["software"]
+    assert re.search(r"^7 faults watched\b[^;]*; stopped after as many", said, re.MULTILINE)
     assert watched.without_hardware == {"Z1,", "Z0,"}
 
 
