@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """nept predict --json-lines: a stream of requests, a stream of answers.
 
-No command of gdb's: it is for scripts, and for tests of other programs.  README.md has the format.
+No command of gdb's: it is for scripts, and for tests of other programs.
+doc/predictions.md has the format.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ DEFAULT_MODEL = "sdm"
 MANUAL = """\
 Usage: nept predict --json-lines [--model M] < requests > answers
 
-Reads one JSON object a line and writes one for each; README.md has the format.  --model is who
+Reads one JSON object a line and writes one for each; doc/predictions.md has the format.
+--model is who
 answers; by default the processor of the SDM ("sdm").  It can be:
 """
 OTHERS = """\

@@ -54,8 +54,8 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
     an entry of L2's own tables (walk), or where MOV to CR loads the PDPTE registers from (pdpte).
 
     --model M is who answers: kvm (the attached kernel, as probed; the default), sdm (the processor
-    of the manual), bochs-2.7, bochs-3.0, v2-2012, xen, a release such as kvm-6.1 (README.md lists
-    them); kvm@bochs-2.7 is KVM on Bochs.
+    of the manual), bochs-2.7, bochs-3.0, v2-2012, xen, a release such as kvm-6.1 (doc/models.md
+    lists them); kvm@bochs-2.7 is KVM on Bochs.
 
     --all shows each bit of the qualification and what it means, not the set ones alone.
 

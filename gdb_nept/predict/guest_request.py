@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Predictions on request for a linear address: the registers of a guest, and its own tables in
-guest-physical memory, which EPT translates.  README.md has the format."""
+guest-physical memory, which EPT translates.  doc/predictions.md has the format."""
 
 from __future__ import annotations
 

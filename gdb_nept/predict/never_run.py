@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rules that are from the manual alone: no processor at hand has shown what they say.
 
-All others were held against runs, on Bochs 2.7 or 3.0 (README, "How far the predictions are
+All others were held against runs, on Bochs 2.7 or 3.0 (doc/support.md, "How far the predictions are
 proven").  A rule is named here only where it decides.
 """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Predictions on request: one JSON object in, one out.  The stable interface for other programs.
 
-A request names the EPT, the capabilities, the memory and the access; README.md has the format.
+A request names the EPT, the capabilities, the memory and the access;
+doc/predictions.md has the format.
 """
 
 from __future__ import annotations
