@@ -4,7 +4,8 @@
 A block of a document that shows answers stands behind a comment that says where they are from:
 
     <!-- lab: l2 -->        each line "(gdb) nept-..." is asked of the simplest machine's snapshot
-                            at that park point, and what follows must be the answer
+                            at that park point (or in that of its states), and what follows
+                            must be the answer
     <!-- by hand: WHY -->   it cannot be asked again in a test
 
 Addresses of the host and process numbers differ from boot to boot: numbers are not compared.

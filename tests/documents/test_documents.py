@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bochs_lab import snapshot as lab
-from bochs_lab.options import LabOptions
+from bochs_lab.options import STATES, LabOptions
 
 from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.dump_context import DumpContext
@@ -74,7 +74,9 @@ def test_each_answer_says_where_it_is_from(document: Path) -> None:
 
 @lru_cache(maxsize=4)
 def at(place: str) -> DumpContext:
-    return DumpContext(lab.ensure(LabOptions(park=place)) / "memory.raw", ())
+    return DumpContext(
+        lab.ensure(LabOptions(park=place, states=place in STATES)) / "memory.raw", ()
+    )
 
 
 def answer(place: str, line: str) -> str:
