@@ -22,8 +22,7 @@ MANUAL = """\
 Usage: nept predict --json-lines [--model M] < requests > answers
 
 Reads one JSON object a line and writes one for each; doc/predictions.md has the format.
---model is who
-answers; by default the processor of the SDM ("sdm").  It can be:
+--model is who answers; by default the processor of the SDM ("sdm").  It can be:
 """
 OTHERS = """\
 a release of KVM between two of these (kvm-6.8), or one of the hypervisors on another processor than
