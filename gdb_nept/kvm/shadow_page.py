@@ -22,7 +22,6 @@ from gdb_nept.target.ports import Kernel, Value, container_of, object_at
 
 VMEMMAP_DEFAULT = 0xFFFF_EA00_0000_0000  # without KASLR of memory regions, 4-level paging
 PAGE_SHIFT = 12
-ACCESS_MASK = 7
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ class ShadowPages:
 
 @dataclass(frozen=True)
 class Shadowed:
-    """What an SPTE of a shadowed table stands for: the L1 physical page, and KVM's ACC_* bits
-    (1 execute, 2 write, 4 user; for EPT: read), None where the kernel keeps none (up to 5.19)."""
+    """What an SPTE of a shadowed table stands for: the L1 physical page, and KVM's ACC_* bits, as
+    many as role.access has (up to 7.1: 1 execute, 2 write, 4 user; for EPT: read), None where the
+    kernel keeps none (up to 5.19)."""
 
     address: L1Phys
     access: int | None
@@ -167,7 +167,9 @@ def shadowed_translation(page: ShadowPage, index: int) -> Shadowed | None:
     number = int.from_bytes(raw, "little")
     if not page.value.has("shadowed_translation"):
         return Shadowed(L1Phys(number << PAGE_SHIFT), None)
-    return Shadowed(L1Phys(number & ~(PAGE_SIZE - 1)), number & ACCESS_MASK)
+    return Shadowed(
+        L1Phys(number & ~(PAGE_SIZE - 1)), number & ((1 << page.role.size("access")) - 1)
+    )
 
 
 def leaf_stands_for(page: ShadowPage, index: int) -> L1Phys | None:

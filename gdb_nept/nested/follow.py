@@ -21,10 +21,11 @@ from gdb_nept.kvm.vcpu import frees_roots
 from gdb_nept.kvm.visible import hidden_from_l2, no_root
 from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived import derive
 from gdb_nept.nested.epts import Ept, ShadowRoot, Which, shadow_root
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.result import Walk
+from gdb_nept.walk.result import Cause, Walk
 
 if TYPE_CHECKING:
     from gdb_nept.nested.session import Session
@@ -38,6 +39,8 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
     slot = slots.find(walk.address) if walk.address is not None else None
     virtual = slot.host_virtual(walk.address) if slot and walk.address is not None else None
     root, shadow = _shadow(session, chosen, ept12, asked)
+    unread = walk.stop is not None and walk.stop.cause is Cause.UNREADABLE
+    derived = derive(session, chosen, shadow, asked) if unread and shadow else None
     return Journey(
         asked,
         chosen.vm,
@@ -51,7 +54,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         _table_in(chosen, walk, shadow),
         shadow,
         root.missing,
-        _ept01(session, chosen, walk),
+        _ept01(session, chosen, walk.address if derived is None else derived.address),
         (*_notes(root.note, asked, ept12), *slots.lost, *_of_format(session, chosen)),
         ept12.refusal,
         hidden_from_l2(chosen.owner.value, slot) if slot else "",
@@ -61,6 +64,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         _lower(session, chosen, ept12, asked),
         _mmio_current(session, chosen, slots, shadow),
         ept12.cpu,
+        derived,
     )
 
 
@@ -119,12 +123,12 @@ def with_sptes(
     return ShadowWalk(walk, tuple(sptes), tuple(pages))
 
 
-def _ept01(session: Session, chosen: Chosen, ept12: Walk[L2Phys, L1Phys]) -> ShadowWalk | None:
-    if ept12.address is None:
+def _ept01(session: Session, chosen: Chosen, address: L1Phys | None) -> ShadowWalk | None:
+    if address is None:
         return None
     try:
         ept01 = session.ept(chosen, Which.HOST)
-        walk = walk_ept(session.kernel.physical, ept01.eptp, ept12.address, HOST)
+        walk = walk_ept(session.kernel.physical, ept01.eptp, address, HOST)
         return with_sptes(session, chosen, walk)
     except (NoGuest, MemberMissing, SpteFormatUnknown):
         return None

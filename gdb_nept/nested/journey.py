@@ -11,17 +11,19 @@ What the three mean together is in nested/verdict.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from enum import Enum
+from typing import Any, Union
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import Eptp
+from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.errors import UnreadKind
 from gdb_nept.kvm.memslots import Slot, Tracking
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.kvm.spte import Spte, SpteKind
 from gdb_nept.kvm.visible import NoRoot
 from gdb_nept.target.pagetable import Translation
-from gdb_nept.walk.result import Walk
+from gdb_nept.walk.result import Cause, Walk
 
 Page = Union[ShadowPage, NotShadowPage]
 
@@ -57,6 +59,44 @@ class ShadowWalk:
 
 
 @dataclass(frozen=True)
+class DerivedTable:
+    """Where L1's table of a level lies, by what KVM keeps of its shadow."""
+
+    level: int
+    table: L1Phys
+    index: int
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What KVM's shadow tells of the way through EPT12, which cannot be read: L1's tables, the L1
+    physical address (None if KVM notes none), the page's size and rights that L1 grants at least;
+    `doubt` is why that may be old.  From there on all was read."""
+
+    tables: tuple[DerivedTable, ...]
+    address: L1Phys | None
+    size: int
+    rights: EptEntry
+    doubt: str = ""
+    slot: Slot | None = None
+    host_virtual: HostVirt | None = None
+    host: Translation | None = None
+
+    @property
+    def host_physical(self) -> HostPhys | None:
+        return self.host.physical if self.host else None
+
+
+class Hop(Enum):
+    """How a hop of the journey is known."""
+
+    READ = "read"
+    DERIVED = "derived"  # from what KVM keeps of its shadow
+    MISSING = "missing"  # the target does not let us see it
+    NONE = "none"  # there is none, or the way does not lead so far
+
+
+@dataclass(frozen=True)
 class Journey:
     """All that was found on the way of `asked`; what was not reached is None."""
 
@@ -82,6 +122,25 @@ class Journey:
     lower: Walk[L2Phys, L1Phys] | None = None  # of the bits that KVM looks at, if `asked` has more
     mmio_current: bool | None = None  # whether KVM believes the MMIO entry at the end of `shadow`
     cpu: Capabilities | None = None  # the processor as L1 sees it, by which EPT12 is read
+    derived: Derived | None = None  # what KVM's shadow tells of EPT12, where that cannot be read
+
+    @property
+    def hops(self) -> dict[str, Hop]:
+        """Of each hop, by its name, how it is known."""
+        slot, host = self.slot, self.host
+        if self.derived is not None:
+            slot, host = self.derived.slot, self.derived.host
+        ept12 = _read(self.ept12)
+        if ept12 is Hop.MISSING and self.derived is not None and self.derived.address is not None:
+            ept12 = Hop.DERIVED
+        known = host is None or host.unread in (None, UnreadKind.NOT_MAPPED, UnreadKind.SWAPPED)
+        return {
+            "EPT12": ept12,
+            "memslot": Hop.READ if slot else Hop.NONE,
+            "host page tables": (Hop.READ if known else Hop.MISSING) if host else Hop.NONE,
+            "EPT02": _read(self.shadow.walk) if self.shadow else Hop.NONE,
+            "EPT01": _read(self.ept01.walk) if self.ept01 else Hop.NONE,
+        }
 
     @property
     def host_physical(self) -> HostPhys | None:
@@ -97,3 +156,8 @@ class Journey:
     def through_ept01(self) -> HostPhys | None:
         """Where the third way leads."""
         return self.ept01.address if self.ept01 else None
+
+
+def _read(walk: Walk[Any, Any]) -> Hop:
+    stop = walk.stop
+    return Hop.MISSING if stop is not None and stop.cause is Cause.UNREADABLE else Hop.READ

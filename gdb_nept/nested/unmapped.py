@@ -29,7 +29,8 @@ EXPOSED = Blame(
 def stopped(journey: Journey, stop: Stop) -> Verdict:
     """EPT12 does not translate the address."""
     if stop.cause in (Cause.UNREADABLE, Cause.NO_WALK):
-        return Verdict(Agreement.UNREADABLE, f"EPT12 cannot be followed: {stop.why}", Fault.UNKNOWN)
+        why = f"EPT12 cannot be followed: {stop.why}{_derived(journey)}"
+        return Verdict(Agreement.UNREADABLE, why, Fault.UNKNOWN)
     if stop.cause is Cause.NO_MEMORY:
         return _no_table(journey, stop)
     if stop.cause is Cause.BEYOND_WIDTH:
@@ -48,6 +49,20 @@ def stopped(journey: Journey, stop: Stop) -> Verdict:
     return Verdict(
         Agreement.NOT_MAPPED, f"{stop.why}; any access is an EPT violation that L1 must see"
     )
+
+
+def _derived(journey: Journey) -> str:
+    """What KVM's shadow tells all the same."""
+    derived = journey.derived
+    if derived is None or derived.address is None:
+        return ""
+    said = f"; KVM made its shadow for L1 physical {derived.address:#x}"
+    if derived.host_physical is None:
+        return said
+    if derived.host_physical == journey.shadowed:
+        return f"{said}, and both lead to host physical {derived.host_physical:#x}"
+    host = f"{derived.host_physical:#x}"
+    return f"{said}, which leads to host physical {host}, and the shadow does not"
 
 
 def _still(journey: Journey) -> str:

@@ -9,7 +9,10 @@ forgot, or which of KVM's functions should have caught it), notes [text]. A walk
 address (null if it stops), page_size, stop (null or {cause, level, why, unread}). A step: level,
 name, table, index, entry_address, entry, leaf, rights, meaning. unread, also of host: null, or what
 became of memory that cannot be read ("filtered", "cut", "no RAM", ...). ept02 and ept01 also have
-tables [kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step.
+tables [kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step. hops: how
+each is known ("read", "derived", "missing", "none"); derived: null, or what KVM's shadow tells of
+an EPT12 that cannot be read {tables [level, table, index], address (L1 physical), rights_at_least,
+host_physical, doubt}.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import LEVEL_NAMES, Eptp
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict
-from gdb_nept.nested.journey import Journey, ShadowWalk
+from gdb_nept.nested.journey import Derived, Journey, ShadowWalk
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words, refused_in_words
@@ -176,6 +179,24 @@ def journey_data(journey: Journey) -> dict[str, Data]:
         "fault": found.fault.value,
         "fault_why": found.why or None,
         "notes": list[Data](journey.notes),
+        "hops": {name: hop.value for name, hop in journey.hops.items()},
+        "derived": _derived_data(journey.derived),
+    }
+
+
+def _derived_data(found: Derived | None) -> Data:
+    if found is None:
+        return None
+    tables: list[Data] = [
+        {"level": each.level, "table": hexed(each.table), "index": each.index}
+        for each in found.tables
+    ]
+    return {
+        "tables": tables,
+        "address": hexed(found.address),
+        "rights_at_least": text.rights(found.rights),
+        "host_physical": hexed(found.host_physical),
+        "doubt": found.doubt or None,
     }
 
 

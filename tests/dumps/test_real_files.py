@@ -129,6 +129,16 @@ def test_a_table_that_was_filtered_is_no_hole(
     assert walk["ept12"]["stop"]["unread"] == "filtered"
     assert walk["ept12"]["stop"]["cause"] == "table unreadable"
     assert walk["agreement"] == "unreadable"
+    assert walk["hops"]["EPT12"] == "derived"
+    assert walk["hops"]["host page tables"] == "read"
+    whole = json.loads(asked(capsys, files["raw"], "walk", "--json", "0x2000000")[1])
+    derived = walk["derived"]
+    assert whole["derived"] is None
+    assert derived["address"] == whole["ept12"]["address"]
+    assert derived["host_physical"] == whole["host_physical"] == walk["ept02"]["address"]
+    assert [(one["table"], one["index"]) for one in derived["tables"]] == [
+        (step["table"], step["index"]) for step in whole["ept12"]["steps"]
+    ]
     assert walk["ept02"]["address"] is not None
     assert status == Status.NOT_FOUND.value
 
