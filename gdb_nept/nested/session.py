@@ -191,7 +191,8 @@ class Session:
                 "L1 runs this L2 without EPT (secondary control bit 1 is clear)",
                 " ".join(
                     (
-                        "L2's page tables lead to L1 physical addresses then: there is no EPT12.",
+                        "L2's page tables lead to L1 physical addresses then: there is no EPT12, "
+                        "and nept-walk --virtual ADDRESS follows a linear address.",
                         *(f"But {caveat}." for caveat in found.caveats),
                     )
                 ),

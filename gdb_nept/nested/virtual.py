@@ -10,28 +10,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gdb_nept.address import HostVirt, L1Phys, L2Phys, L2Virt
+from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys, L2Virt
+from gdb_nept.arch.cpu import HOST
 from gdb_nept.arch.paging import PAGING_PAE
-from gdb_nept.errors import BadInput, MemoryUnreadable
+from gdb_nept.errors import BadInput, MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.memslots import Slot
+from gdb_nept.kvm.shadow import mmu
 from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Ept, Which
 from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers, pdptes_in_memory
 from gdb_nept.nested.journey import Journey
+from gdb_nept.nested.nesting import Nesting, nesting
 from gdb_nept.nested.session import Session
-from gdb_nept.target.pagetable import Translation
+from gdb_nept.target.pagetable import PageTables, Translation
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.guest_paging import GuestPaging, GuestStep, Reference
 from gdb_nept.walk.linear_address import not_canonical, too_wide, unmasked
 from gdb_nept.walk.paging import LinearWalk, TableAccess, walk_linear
 from gdb_nept.walk.result import Walk
 
-WITH_EPT = "EPT on EPT: L1 translates L2's physical addresses by EPT12"
-WITHOUT_EPT = (
-    "shadow on EPT: L1 runs this L2 without EPT, and CR3 is that of L1's own shadow of L2's "
-    "tables, which leads to L1 physical addresses"
-)
 Found = Walk[L2Phys, L1Phys]
 
 
@@ -45,12 +44,28 @@ class GuestEntry:
 
 @dataclass(frozen=True)
 class Landing:
-    """Where an L1 physical address is, if no EPT12 led to it."""
+    """Where an L1 physical address is, if no EPT12 led to it.  `kvm` is where KVM's own tables lead
+    (EPT01, or its shadow of L1's shadow), None where they do not: `kvm_why` says why."""
 
     address: L1Phys
     slot: Slot | None
     host_virtual: HostVirt | None
     host: Translation | None
+    kvm: HostPhys | None = None
+    kvm_why: str = ""
+
+    @property
+    def agreement(self) -> Agreement:
+        """Whether KVM's tables lead where L1's memslot and the host's tables do."""
+        host = self.host.physical if self.host else None
+        if self.slot is None:
+            return Agreement.NO_SLOT
+        if host is None:
+            unread = self.host is not None and self.host.unread is not None
+            return Agreement.UNREADABLE if unread else Agreement.NOT_BACKED
+        if self.kvm is None:
+            return Agreement.NOT_SHADOWED
+        return Agreement.AGREE if self.kvm == host else Agreement.STALE
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class VirtualWalk:
     linear: L2Virt
     vm: int
     vcpu: int
-    nesting: str
+    nesting: Nesting
     registers: GuestRegisters
     entries: tuple[GuestEntry, ...]
     walk: LinearWalk | None = None
@@ -130,7 +145,7 @@ def virtual_walk(session: Session, chosen: Chosen, asked: L2Virt) -> VirtualWalk
         linear,
         chosen.vm,
         chosen.place,
-        WITH_EPT if ept else WITHOUT_EPT,
+        nesting(session, chosen),
         registers,
         (),
         why=not_canonical(paging, linear),
@@ -180,7 +195,30 @@ def _arrived(
     slot = session.slots(chosen).find(address)
     virtual = slot.host_virtual(address) if slot else None
     host = session.host_walk(chosen.owner, virtual) if virtual is not None else None
-    return replace(found, landing=Landing(address, slot, virtual, host))
+    kvm, why = _by_kvm(session, chosen, found, address)
+    return replace(found, landing=Landing(address, slot, virtual, host, kvm, why))
+
+
+def _by_kvm(
+    session: Session, chosen: Chosen, found: VirtualWalk, address: L1Phys
+) -> tuple[HostPhys | None, str]:
+    """By KVM's own tables: EPT01, or with ept=0 its shadow of the tables that vmcs12's CR3 names,
+    which are x86's own (mmu/paging_tmpl.h); or why not."""
+    try:
+        if found.nesting is not Nesting.SHADOW_ON_SHADOW:
+            ept01 = session.ept(chosen, Which.HOST)
+            walk = walk_ept(session.kernel.physical, ept01.eptp, address, HOST)
+            return walk.address, walk.stop.why if walk.stop else ""
+        if not session.vmcs12(chosen).situation.l2_active:
+            return None, "L1 runs: KVM's shadow is that of L1's own tables"
+        own = mmu(chosen.vcpu.value, "root_mmu")
+    except (NoGuest, MemberMissing) as error:
+        return None, error.message
+    if own.root.hpa is None:
+        return None, own.why_no_root
+    tables = PageTables(session.kernel.physical, own.root.hpa, own.level)
+    translated = tables.walk(HostVirt(found.linear))
+    return translated.physical, translated.why
 
 
 def pdptes_differ(session: Session, chosen: Chosen, registers: GuestRegisters) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ L2's tables lead to a page), ept_rights, references, why (null, or why there is 
 from __future__ import annotations
 
 from gdb_nept.arch.paging import LEVEL_NAMES, PAGE_SHIFT, Entry
+from gdb_nept.nested.nesting import SAYS, Nesting
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk
 from gdb_nept.render import text
@@ -36,7 +37,7 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
     mode = found.registers.paging.mode
     blocks = [
         _headline(found),
-        f"VM {found.vm}, vCPU {found.vcpu}; {found.nesting}\n{_registers(found)}",
+        f"VM {found.vm}, vCPU {found.vcpu}; {_nesting(found)}\n{_registers(found)}",
         _own_tables(found, brief)
         if mode
         else "L2 does not use paging: this is its L2 physical address",
@@ -48,6 +49,9 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
     if landing is not None:
         slot = f"memslot {landing.slot.id}" if landing.slot else "in no memslot"
         blocks += [f"L1 physical {landing.address:#x}, {slot}", host_lines(landing.host)]
+        kvm = f"host physical {landing.kvm:#x}" if landing.kvm is not None else landing.kvm_why
+        own = "EPT01" if found.nesting is Nesting.SHADOW_ON_EPT else "its shadow of L1's shadow"
+        blocks.append(f"KVM's own tables ({own}): {kvm}")
     status = journey.status if journey else lambda: Status.DONE if landing else Status.NOT_FOUND
     after = journey.blocks if journey else ()
     return Page((*(block for block in blocks if block), *after), _data(found), status)
@@ -66,7 +70,11 @@ def _headline(found: VirtualWalk) -> str:
         return f"{start} -> nothing: {found.why}"
     host = landing.host.physical if landing.host else None
     end = f"host {host:#x}" if host is not None else "nothing"
-    return f"{start} -> L1 {landing.address:#x} -> {end}"
+    return f"{start} -> L1 {landing.address:#x} -> {end}   {landing.agreement.value}"
+
+
+def _nesting(found: VirtualWalk) -> str:
+    return f"{found.nesting.value}: {SAYS[found.nesting]}"
 
 
 def _registers(found: VirtualWalk) -> str:
@@ -80,7 +88,10 @@ def _registers(found: VirtualWalk) -> str:
 
 
 def _own_tables(found: VirtualWalk, brief: bool) -> str:
-    lines = ["L2's own tables, in L2 physical memory" + (":" if brief else ", found by EPT12:")]
+    title = "L1's shadow of L2's tables, in L1 physical memory:"
+    if found.nesting is Nesting.EPT_ON_EPT:
+        title = "L2's own tables, in L2 physical memory" + (":" if brief else ", found by EPT12:")
+    lines = [title]
     for entry in found.entries:
         way = entry.found_by
         if way is not None and not brief:
@@ -147,7 +158,8 @@ def _rights(found: VirtualWalk) -> str:
     who = "user and supervisor" if walk.user else "supervisor alone"
     kind = "read, write" if walk.writable else "read"
     fetch = "no execute" if walk.execute_disable else "execute"
-    lines = f"rights: by L2's tables {kind}, {fetch}, {who}"
+    whose = "L2's tables" if found.nesting is Nesting.EPT_ON_EPT else "L1's shadow"
+    lines = f"rights: by {whose} {kind}, {fetch}, {who}"
     ept = _ept_rights(found)
     return lines + (f"; by EPT12 {ept}" if ept else "")
 
@@ -171,7 +183,7 @@ def _data(found: VirtualWalk) -> dict[str, Data]:
         "translated": hexed(found.linear),
         "vm": found.vm,
         "vcpu": found.vcpu,
-        "nesting": found.nesting,
+        "nesting": _nesting(found),
         "mode": mode.name if mode else "no paging",
         "registers": [
             {

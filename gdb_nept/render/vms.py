@@ -3,8 +3,9 @@
 
 JSON: vms [index, address, pid, command, slots (null if unreadable), vcpus, problems]; vcpus
 [index, id, address, thread, cpu, mode, vmxon, current_vmptr, l2_active, signs, disagreement,
-unknown]; signs [name, says, detail]; notes [text]. `unknown` (else null) says why something of a
-vCPU could not be read, which is null then: all of it, or `vmxon` and `l2_active`.
+unknown, nesting (of an L2: in which way, or null)]; signs [name, says, detail]; notes [text].
+`unknown` (else null) says why something of a vCPU could not be read, which is null then: all of it,
+or `vmxon` and `l2_active`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 from gdb_nept.kvm.nested_vmx import Nested, Sign
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
+from gdb_nept.nested.nesting import SAYS, Nesting, Nestings
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
 
 
-def vms_page(found: VmList) -> Page:
+def vms_page(found: VmList, ways: Nestings | None = None) -> Page:
+    """`ways`: in which way of nesting each L2 runs."""
+    ways = ways or {}
     data: dict[str, Data] = {
-        "vms": [_vm_data(vm) for vm in found.vms],
+        "vms": [_vm_data(vm, ways) for vm in found.vms],
         "notes": list[Data](found.notes),
     }
     if not found.vms:
@@ -27,6 +31,9 @@ def vms_page(found: VmList) -> Page:
         none = unread if found.unknown else "KVM is loaded; there is no VM."
         return Page((none, *found.notes), data, lambda: _status(found))
     signs = [part for vm in found.vms for vcpu in vm.vcpus for part in _signs(vm, vcpu)]
+    signs += [
+        f"L2 on VM {vm}, vCPU {vcpu}: {way.value}: {SAYS[way]}" for (vm, vcpu), way in ways.items()
+    ]
     blocks: list[str | Table] = [_head(found), _vms(found), _vcpus(found), *signs]
     blocks += [*_problems(found), *found.notes]
     return Page(tuple(blocks), data, lambda: _status(found))
@@ -172,7 +179,7 @@ def _says(sign: Sign) -> str:
     return "?" if sign.says is None else "yes" if sign.says else "no"
 
 
-def _vm_data(vm: Vm) -> Data:
+def _vm_data(vm: Vm, ways: Nestings) -> Data:
     return {
         "index": vm.index,
         "address": hexed(vm.address),
@@ -180,14 +187,14 @@ def _vm_data(vm: Vm) -> Data:
         "command": vm.command,
         "slots": None if vm.slots is None else vm.slot_count,
         "vcpus": [
-            *(_vcpu_data(vcpu) for vcpu in vm.vcpus),
+            *(_vcpu_data(vcpu, ways.get((vm.index, vcpu.place))) for vcpu in vm.vcpus),
             *(_unread_data(vcpu) for vcpu in vm.unread),
         ],
         "problems": list[Data](vm.problems),
     }
 
 
-def _vcpu_data(vcpu: Vcpu) -> Data:
+def _vcpu_data(vcpu: Vcpu, way: Nesting | None) -> Data:
     nested, unknown = vcpu.nested, vcpu.nested_unknown
     return {
         "index": vcpu.place,
@@ -202,6 +209,7 @@ def _vcpu_data(vcpu: Vcpu) -> Data:
         "signs": [_sign_data(sign) for sign in nested.signs] if nested else [],
         "disagreement": nested.disagreement or None if nested else None,
         "unknown": unknown or None,
+        "nesting": way.value if way else None,
     }
 
 
@@ -219,6 +227,7 @@ def _unread_data(vcpu: UnreadVcpu) -> Data:
         "signs": [],
         "disagreement": None,
         "unknown": vcpu.why,
+        "nesting": None,
     }
 
 

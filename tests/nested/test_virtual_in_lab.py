@@ -15,6 +15,7 @@ from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.guest_registers import guest_registers
+from gdb_nept.nested.nesting import Nesting
 from gdb_nept.nested.segments import linear_of
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.virtual import virtual_walk
@@ -160,7 +161,7 @@ def test_no_ept12_is_walked_over_l1_physical_memory(exit_snapshot: Path) -> None
     poison = {"secondary_vm_exec_control": secondary, "guest_cr3": way.address & ~0xFFF}
     other, chosen = opened(exit_snapshot, poison)
     found = virtual_walk(other, chosen, L2Virt(CODE))
-    assert found.nesting.startswith("shadow on EPT")
+    assert found.nesting is Nesting.SHADOW_ON_EPT
     assert int(found.entries[0].step.gpa or 0) == int(way.address)
     assert found.entries[0].step.entry == plain.entries[0].step.entry
     assert found.journey is None
