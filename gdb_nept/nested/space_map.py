@@ -23,6 +23,7 @@ from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 PAGE = 4096
 MOST_REGIONS = 12
 END = 1 << 60  # behind all memslots
+MOST = 160_000  # stretches that are told apart
 RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
 
 
@@ -97,10 +98,14 @@ def space_map(session: Session, chosen: Chosen, low: int = 0, high: int | None =
         notes.append(f"EPT02: {error.message}")
     slots = session.slots(chosen)
     complete = True
-    found = []
-    for one in _merged(_own(own, slots), list(_rights(shadow))):
+    found: list[Stretch] = []
+    grain = PAGE
+    for one in _merged(_own(own, slots), _rights(shadow)):
         complete = complete and "not looked at" not in one.ept12.unread
         found.append(one)
+        while len(found) > MOST:  # of a space of millions no more is kept at a time
+            grain *= 2
+            found = list(_joined(found, grain))
     return SpaceMap(chosen.vm, chosen.place, tuple(found), complete, tuple(notes))
 
 
@@ -146,18 +151,18 @@ def _rights(rows: Iterable[object]) -> Iterator[tuple[int, int, int]]:
             yield row.at, row.end, row.path & RIGHTS
 
 
-def _merged(own: Iterable[Stretch], shadow: list[tuple[int, int, int]]) -> Iterator[Stretch]:
+def _merged(own: Iterable[Stretch], shadow: Iterator[tuple[int, int, int]]) -> Iterator[Stretch]:
     """EPT12's stretches cut by EPT02's, neighbours that are alike as one, and no holes of both."""
     last: Stretch | None = None
-    number = 0
+    there = next(shadow, None)
     for one in own:
         place = one.start
         while place < one.end:
-            while number < len(shadow) and shadow[number][1] <= place:
-                number += 1
+            while there is not None and there[1] <= place:
+                there = next(shadow, None)
             rights, end = None, one.end
-            if number < len(shadow):
-                start, stop, granted = shadow[number]
+            if there is not None:
+                start, stop, granted = there
                 rights = granted if start <= place else None
                 end = min(end, stop if start <= place else start)
             l1 = None if one.l1 is None else one.l1 + (place - one.start)

@@ -3,7 +3,8 @@
 
 JSON: vm, vcpu, file (null, or the HTML file that was written), regions [start, end], stretches
 [start, end, l1 (where it leads, or null), rights, memory_type, page_size, misconfigured and unread
-(null, or why), slot (null: no memslot), ept02 (rights, or null)], mapped, shadowed and
+(null, or why), slot (null: no memslot), ept02 (rights, or null), several (of how many unlike ones
+it is the largest: 1 but in a space of more than 160,000)], mapped, shadowed and
 misconfigured (bytes), complete, notes [text].
 """
 
@@ -143,4 +144,5 @@ def _stretch(one: Stretch) -> Data:
         "unread": kind.unread or None,
         "slot": kind.slot,
         "ept02": None if one.ept02 is None else letters(one.ept02),
+        "several": one.several,
     }

@@ -47,6 +47,18 @@ def test_each_stretch_is_what_a_walk_says(snapshot: Path) -> None:
             assert walk.address is None
 
 
+def test_of_a_space_of_many_stretches_no_more_are_kept(
+    plain_snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, chosen = opened(plain_snapshot)
+    whole = space_map(session, chosen)
+    monkeypatch.setattr("gdb_nept.nested.space_map.MOST", 40)
+    found = space_map(session, chosen)
+    assert len(found.stretches) <= 40 < len(whole.stretches)
+    assert sum(one.several for one in found.stretches) == len(whole.stretches)
+    assert found.stretches[-1].end == whole.stretches[-1].end
+
+
 def test_a_range_and_what_was_not_looked_at(plain_snapshot: Path) -> None:
     session, chosen = opened(plain_snapshot)
     part = space_map(session, chosen, 0x2000000, 0x2020000)
