@@ -5,17 +5,20 @@ snapshot says page by page."""
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gdb_nept
 from gdb_nept.__main__ import main
-from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.address import HostPhys, KernelVirt, L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.dump import open_dump
@@ -29,6 +32,7 @@ pytestmark = [pytest.mark.bochs, pytest.mark.kdumpfile]
 
 PAGE = 4096
 BATCH = 1 << 20
+DIRECT_MAP = 0xFFFF888000000000
 
 
 def test_l1s_memory_is_in_the_file_and_no_other(snapshot: Path, tmp_path: Path) -> None:
@@ -158,3 +162,28 @@ def test_where_the_guest_is_a_host_the_tool_answers_as_on_the_host_itself(
         assert answers[0] == answers[1]
     main(["--dump", str(tmp_path / "host"), "target"])
     assert "the dump's vmcoreinfo note" in capsys.readouterr().out
+
+
+def test_drgn_opens_it_and_reads_the_same(plain_snapshot: Path, tmp_path: Path) -> None:
+    """A thousand kernel addresses, which drgn translates by the tables that the note names."""
+    if "drgn" in os.environ.get("NEPT_REQUIRE", "").split(","):
+        drgn: Any = import_module("drgn")
+    else:
+        drgn = pytest.importorskip("drgn")
+    exported(plain_snapshot / "memory.raw", tmp_path / "host", set())
+    program = drgn.Program()
+    program.set_core_dump(str(tmp_path / "host"))
+    chance, compared = random.Random(7), 0
+    with gdb_nept.open_dump(plain_snapshot / "memory.raw") as target:
+        kernel = target.session.kernel
+        start = kernel.symbols.address("_stext")
+        module = kernel.symbols.address("vm_list", "kvm") & ~(PAGE - 1)
+        for base, size in ((start, 8 << 20), (DIRECT_MAP + (1 << 20), 256 << 20), (module, PAGE)):
+            for _ in range(334):
+                place = KernelVirt(base + chance.randrange(size // 8) * 8)
+                found = kernel.read(place, 8)
+                assert program.read(place, 8) == found
+                physical = kernel.to_physical(place)
+                assert program.read(physical, 8, physical=True) == found
+                compared += 1
+    assert compared > 1000
