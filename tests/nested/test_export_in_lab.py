@@ -106,7 +106,7 @@ def test_the_command(
     hold("export", answer)
     assert answer["bytes"] % PAGE == 0
     assert main([*words, "--l1", *file]) == Status.NOT_FOUND.value
-    assert "is there already" in capsys.readouterr().err
+    assert "is there already" in " ".join(capsys.readouterr().err.split())
     assert main([*words, *file]) == Status.USAGE.value
     assert main([*words, "--l1", "--vm", "2", *file, "--force", "--json"]) == Status.DONE.value
     hold("export", json.loads(capsys.readouterr().out))
