@@ -24,7 +24,7 @@ WALK = ("walk", "0x2000000", "--json")
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("target",),
     ("vms",),
-    ("vmcs12",),
+    ("vmcs12", "--all"),
     ("ept", "0x2000000+64K"),
     ("ept", "--shadow", "0x2000000+64K"),
     ("ept", "--l1", "0+64K"),
