@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from gdb_nept.address import L1Phys
+from gdb_nept.errors import UnreadKind
 from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.spte import SpteKind
 from gdb_nept.kvm.visible import NoRoot
@@ -177,7 +178,11 @@ def being_changed(journey: Journey, slot: Slot) -> Verdict:
 
 
 def not_backed(journey: Journey) -> Verdict:
-    """The process that runs L1 has no page there."""
+    """The process that runs L1 has no page there, or a table of its cannot be read."""
+    host = journey.host
+    if host is not None and host.unread not in (None, UnreadKind.NOT_MAPPED, UnreadKind.SWAPPED):
+        why = f"the page tables of the process that runs L1 cannot be followed: {host.why}"
+        return Verdict(Agreement.UNREADABLE, why, Fault.UNKNOWN)
     why = journey.host.why if journey.host else "its host virtual address is not known"
     kept = [
         f"{name} still leads to host physical {address:#x}"
