@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from gdb_nept import __version__
 from gdb_nept.commands import json_lines, terminal
@@ -40,15 +40,8 @@ LIVE = "gdb_nept: from a running machine: what was read at different times may n
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = command_line().parse_args(arguments)
-    words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
-    context = DumpContext(args.dump, args.btf, args.libkdumpfile, args.live)
-    if args.live:
-        if args.dump is not None:
-            return terminal.failed(Usage("either --dump or --live")).value
-        print(LIVE, file=sys.stderr)
     try:
-        return _answered(args.command, words, context).value
+        return _ran(arguments).value
     except NotWritten as error:
         if sys.stdout is not None:  # Python must not flush into what nobody reads, at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,6 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return terminal.failed(error).value
     except KeyboardInterrupt:
         return terminal.interrupted().value
+
+
+def _ran(arguments: Sequence[str] | None) -> Status:
+    args = command_line().parse_args(arguments)
+    words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
+    context = DumpContext(args.dump, args.btf, args.libkdumpfile, args.live)
+    if args.live:
+        if args.dump is not None:
+            raise Usage("either --dump or --live")
+        print(LIVE, file=sys.stderr)
+    return _answered(args.command, words, context)
 
 
 def _answered(name: str | None, words: list[str], context: DumpContext) -> Status:
@@ -74,18 +78,40 @@ def _answered(name: str | None, words: list[str], context: DumpContext) -> Statu
         return terminal.answer(name, words, context, stream)
 
 
+class _Answers:
+    """Standard output, which says so where it does not take what is written."""
+
+    def __init__(self, below: TextIO) -> None:
+        self._below = below
+
+    def write(self, piece: str) -> int:
+        """Raises NotWritten."""
+        try:
+            return self._below.write(piece)
+        except OSError as error:
+            raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+
+    def flush(self) -> None:
+        """Raises NotWritten."""
+        try:
+            self._below.flush()
+        except OSError as error:
+            raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+
 @contextmanager
 def _written() -> Iterator[TextIO]:
     """Standard output, whatever it can show.  Raises NotWritten."""
-    stream = sys.stdout
-    if stream is None:
+    if sys.stdout is None:
         raise NotWritten(ValueError("standard output is closed"))
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    try:
-        yield stream
-    except OSError as error:
-        raise NotWritten(error, left=isinstance(error, BrokenPipeError)) from None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    stream = _Answers(sys.stdout)
+    yield cast(TextIO, stream)
+    stream.flush()
 
 
 def requests() -> BinaryIO:
@@ -96,6 +122,14 @@ def requests() -> BinaryIO:
 
 
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """--help and --version are answers, too."""
+        if file is sys.stderr:
+            super()._print_message(message, file)
+            return
+        with _written() as stream:
+            stream.write(message)
+
     def format_help(self) -> str:
         statuses = "\n".join(f"{one.value:3}  {said}" for one, said in MEANINGS.items())
         others = shell_listing(LONGEST)

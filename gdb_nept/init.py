@@ -17,8 +17,9 @@ def load():
     if sys.version_info < (3, 9):  # noqa: UP036
         text = "gdb_nept needs Python 3.9; this gdb has %d.%d" % sys.version_info[:2]  # noqa: UP031
         raise gdb.GdbError(text + ": use a gdb built with a newer one")
-    # gdb gives a sourced file a __file__ relative to its current directory
-    package = os.path.dirname(os.path.abspath(os.path.realpath(__file__)))
+    # relative to gdb's current directory; __file__ is another's where a Python file sources this
+    here = load.__code__.co_filename
+    package = os.path.dirname(os.path.abspath(os.path.realpath(here)))
     loaded = sys.modules.get("gdb_nept.errors")
     if loaded is not None and os.path.dirname(str(loaded.__file__)) != package:
         raise gdb.GdbError("gdb_nept is loaded already from " + str(loaded.__file__))

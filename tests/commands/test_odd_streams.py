@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the answer cannot go, where no question can come from, and who else may source init.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+INIT = ROOT / "gdb_nept" / "init.py"
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """`nept` in a line of sh's, as $NEPT."""
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=ROOT,
+        env={"NEPT": f"{sys.executable} -m gdb_nept", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "says"),
+    [
+        ("$NEPT decode exit-reason 48 >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT decode exit-reason 48 >&-", 1, "the answer cannot be written"),
+        ("$NEPT >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT --help >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT --version >&-", 1, "the answer cannot be written"),
+        ("$NEPT decode --help >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT schema walk >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT triage --help >/dev/full", 1, "the answer cannot be written"),
+        ("$NEPT schema walk | head -c 1 >/dev/null", 0, ""),
+        ("$NEPT predict --json-lines <&-", 2, "there are no requests"),
+        ("$NEPT shell <&-", 2, "there are no questions"),
+        ("$NEPT decode exit-reason 48 | head -c 1 >/dev/null", 0, ""),
+    ],
+)
+def test_a_stream_that_is_not_there(line: str, status: int, says: str) -> None:
+    done = shell(line)
+    assert done.returncode == status, done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.gdb
+def test_another_python_file_sources_init(tmp_path: Path) -> None:
+    """__file__ is the outer script's there, in gdb 13."""
+    outer = tmp_path / "outer.py"
+    outer.write_text(f"import gdb\ngdb.execute({f'source {INIT}'!r})\n")
+    words = ["gdb", "-nx", "-batch", "-x", str(outer), "-ex", "nept-decode eptp 0x105e"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert "whose top table is at 0x1000" in " ".join(done.stdout.split()), done.stderr
+    assert "Error" not in done.stderr
