@@ -13,7 +13,7 @@ from gdb_nept.address import HostVirt, KernelVirt, L1Phys
 from gdb_nept.arch.bits import Word, bit
 from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemoryUnreadable
-from gdb_nept.kvm.containers import LIMIT, tree_nodes
+from gdb_nept.kvm.containers import tree_nodes
 from gdb_nept.kvm.lost import Lost
 from gdb_nept.memory.budget import NotLookedAt
 from gdb_nept.memory.reader import PAGE_SIZE
@@ -125,12 +125,16 @@ def generation_of(vm: Value, space: int = 0) -> int:
     return table.member("generation").number() & ((1 << 64) - 1)
 
 
-def user_slots(table: Value) -> int:
-    """KVM_USER_MEM_SLOTS: the first id of a slot of KVM's own (include/linux/kvm_host.h).  Up to
-    5.16 `id_to_index` has an element for each slot; the hash of ids after it does not tell, and the
-    number was 32767 by then."""
+def most_slots(table: Value) -> int:
+    """KVM_MEM_SLOTS_NUM (include/linux/kvm_host.h).  Up to 5.16 `id_to_index` has an element for
+    each slot; the hash of ids after it does not tell, and the number was 32767 by then."""
     known = table.type.member("id_to_index").type.count if table.has("id_to_index") else 0
-    return (known or MOST_SLOTS) - len(PRIVATE)
+    return known or MOST_SLOTS
+
+
+def user_slots(table: Value) -> int:
+    """KVM_USER_MEM_SLOTS: the first id of a slot of KVM's own."""
+    return most_slots(table) - len(PRIVATE)
 
 
 def spaces(vm: Value) -> int:
@@ -156,7 +160,7 @@ def _from_array(table: Value) -> tuple[list[Value], str]:
     """Up to 5.16: `used_slots` entries, highest base_gfn first."""
     used = table.member("used_slots").number()
     problem = ""
-    if not 0 <= used <= LIMIT:
+    if not 0 <= used <= most_slots(table):
         problem, used = f"used_slots is {used}: not believed", 0
     array = table.member("memslots")
     return [array.index(number) for number in range(used)], problem

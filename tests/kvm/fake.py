@@ -54,7 +54,11 @@ COMMON = {
         "mmu_role": "kvm_cpu_role",
     },
     "kvm_mmu_page": {"link": "list_head", "role": "kvm_mmu_page_role", "unsync_children": "i4"},
-    "kvm_memslots": {"gfn_tree": "rb_node", "memslots": "kvm_memory_slot[8]"},
+    "kvm_memslots": {
+        "gfn_tree": "rb_node",
+        "memslots": "kvm_memory_slot[8]",
+        "id_to_index": "i2[8]",
+    },
     "kvm_memory_slot": {
         "gfn_node": "rb_node[2]",
         "arch": "kvm_arch_memory_slot",
@@ -142,6 +146,7 @@ def oldest() -> Offsets:
     reshape("kvm_memslots", "gfn_tree node_idx", used_slots=(1068, 4), memslots=(8, 8 * 264))
     offsets["kvm_memslots"].size = 4096
     offsets["kvm_memslots"].fields["used_slots"] = (3000, 4)
+    offsets["kvm_memslots"].fields["id_to_index"] = (3008, 16)
     reshape("nested_vmx", "msrs smm pml_full hv_evmcs_vmptr need_sync_vmcs02_to_vmcs12_rare "
             "vmcs02 need_vmcs12_to_shadow_sync", sync_shadow_vmcs=(128, 1),
             nested_vmx_ept_caps=(600, 4), nested_vmx_vpid_caps=(604, 4),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.address import L1Phys
-from gdb_nept.kvm.memslots import memslots, spaces, tracking
+from gdb_nept.kvm.memslots import memslots, most_slots, spaces, tracking
 from tests.kvm.fake import FakeKernel, Offsets, add_slots, debian, new_vm, oldest
 
 SLOTS = [
@@ -80,11 +80,18 @@ def test_overlap_is_told() -> None:
     assert "slots 0 and 5 overlap" in memslots(vm).problems[0]
 
 
-def test_an_unbelievable_count_of_slots() -> None:
+def test_no_more_slots_are_believed_than_the_kernel_has_ids_for() -> None:
     kernel = FakeKernel(oldest())
     vm = new_vm(kernel, [])
-    kernel.poke(vm.member("memslots").index(0).deref(), "used_slots", 1 << 30)
-    assert "not believed" in memslots(vm).problems[0]
+    table = vm.member("memslots").index(0).deref()
+    assert most_slots(table) == 8
+    kernel.poke(table, "used_slots", 8)
+    assert len(memslots(vm).slots) == 8
+    for count in (9, 0x4003, 1 << 30):
+        kernel.poke(table, "used_slots", count)
+        found = memslots(vm)
+        assert f"used_slots is {count}: not believed" in found.problems[0]
+        assert not found.slots
 
 
 def test_write_tracking_and_large_pages() -> None:
