@@ -144,6 +144,10 @@ class GdbContext:
             pass  # the next command tells what is wrong
 
 
+def _refusal(error: NeptError) -> gdb.GdbError:
+    return gdb.GdbError(text.escaped(text.paragraph(str(error))))
+
+
 class NeptCommand(gdb.Command):
     """A declared command under one of its two names."""
 
@@ -164,7 +168,7 @@ class NeptCommand(gdb.Command):
                 self.declared.write_answer(self.context, words, sink)
             gdb.write("\n")
         except NeptError as error:
-            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
+            raise _refusal(error) from None
         except KeyboardInterrupt:
             raise gdb.GdbError(f"{self.declared.name}: interrupted") from None
         finally:
@@ -243,7 +247,7 @@ class NeptDump(gdb.Command):
         try:
             found = self.context.dump.name(path)
         except NeptError as error:
-            raise gdb.GdbError(text.paragraph(str(error))) from None
+            raise _refusal(error) from None
         gdb.write(f"{found.attached if found else 'no dump'}\n")
 
 
@@ -261,7 +265,7 @@ class NeptFunction(gdb.Function):
                 session = self.context.session()
                 return self.ask(session, session.pick(None, None), _asked(asked))
         except NeptError as error:
-            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
+            raise _refusal(error) from None
         finally:
             self.context.warn()
 
@@ -304,7 +308,7 @@ class NeptParameter(gdb.Parameter):
             self.declared.take(wanted)
         except NeptError as error:
             self.value = self.accepted  # gdb has set it already
-            raise gdb.GdbError(text.escaped(text.paragraph(str(error)))) from None
+            raise _refusal(error) from None
         self.accepted = wanted
         return ""
 

@@ -33,7 +33,6 @@ PLACES = {
     Stage.PDPTE: "by a load of the PDPTE registers at",
 }
 WITH_BITS = (Outcome.VIOLATION, Outcome.VE)
-WHOLE = (1 << 64) - 1
 FROM_THE_MANUAL = "from the manual, never run"
 #: Of outcomes that are no exit for L1.
 SAID = {
@@ -63,7 +62,7 @@ def prediction_page(
     data = prediction_data(access, found, by.model.name)
     data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    head = _head(f"{access_in_words(access, 'L2')}", found)
+    head = _head(access_in_words(access, "L2"), found)
     blocks = (
         *refused_in_words(by.refusal),
         head,
