@@ -25,6 +25,10 @@ class Authority(Enum):
     LAST_EXIT = "last exit"  # exit information: right, and about the last exit that L1 saw
 
 
+#: What is no older than what it says it is.
+CURRENT = (Authority.AUTHORITATIVE, Authority.LAST_EXIT)
+
+
 @dataclass(frozen=True)
 class Judgement:
     authority: Authority

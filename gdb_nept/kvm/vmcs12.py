@@ -22,7 +22,7 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.vmcs import field_name
 from gdb_nept.errors import NoGuest
-from gdb_nept.kvm.authority import NOT_OFFERED, Authority, Judgement, Situation, judge
+from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Judgement, Situation, judge
 from gdb_nept.kvm.guest_state import InForce, is_pae
 from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, layout_of, number_at
@@ -49,6 +49,11 @@ class Field:
     @property
     def sdm_name(self) -> str:
         return self.name if self.encoding is None else field_name(self.encoding)
+
+    @property
+    def doubt(self) -> str:
+        """Why the value may not be the true one just now; '' if it is."""
+        return "" if self.authority in CURRENT else f"{self.authority.value}: {self.why}"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ NAMES = {
     "efer": "guest_ia32_efer",
     "rflags": "guest_rflags",
 }
-CURRENT = (Authority.AUTHORITATIVE, Authority.LAST_EXIT)
 PDPTRS = 4
 INTERCEPTED = ("cr0", "cr4", "efer")  # KVM sees each change that paging hangs on (Vcpu.pae)
 ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
@@ -105,11 +104,10 @@ def _register(vcpu: Vcpu, vmcs12: Vmcs12, name: str) -> GuestRegister:
     if name == "efer" and not vmcs12.situation.l2_active and _is_l1s(vmcs12):
         return _efer_of_l1(vcpu, vmcs12)
     field = vmcs12.field(NAMES[name])
-    doubt = "" if field.authority in CURRENT else f"{field.authority.value}: {field.why}"
     # what L1 has written since an exit is for the next entry: it did not translate for the last
     left = not vmcs12.situation.l2_active and field.authority is Authority.MAYBE_STALE
     harmless = left or name == "rflags"
-    return GuestRegister(name, field.value, f"vmcs12.{field.name}", doubt, harmless)
+    return GuestRegister(name, field.value, f"vmcs12.{field.name}", field.doubt, harmless)
 
 
 def _between(vcpu: Vcpu) -> str:

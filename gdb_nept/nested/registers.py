@@ -20,12 +20,12 @@ from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.near import advised
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import (
-    CURRENT,
     GuestRegister,
     GuestRegisters,
     guest_registers,
 )
 from gdb_nept.nested.session import Session
+from gdb_nept.nested.whose import IN_VMCS12
 
 PARTS = ("selector", "base", "limit", "ar_bytes")
 #: Registers that are shown if none is named.
@@ -40,7 +40,6 @@ OTHERS = {
 }
 #: The host-state area's own names (27.5): a VM exit loads these, and no others.
 HOST = {"efer": "host_ia32_efer", "pat": "host_ia32_pat"}
-IN_VMCS12 = {"rsp": "guest_rsp", "rip": "guest_rip"}
 
 
 @dataclass(frozen=True)
@@ -141,5 +140,4 @@ def _field(vmcs12: Vmcs12, name: str, wanted: str) -> GuestRegister | None:
     found: Field | None = next((one for one in vmcs12.fields if one.name == wanted), None)
     if found is None:
         return None
-    doubt = "" if found.authority in CURRENT else f"{found.authority.value}: {found.why}"
-    return GuestRegister(name, found.value, f"vmcs12.{found.name}", doubt)
+    return GuestRegister(name, found.value, f"vmcs12.{found.name}", found.doubt)

@@ -18,8 +18,6 @@ from dataclasses import replace
 from gdb_nept.arch.exits import APIC_ACCESS, EPT_VIOLATION, ApicAccess, EptViolation
 from gdb_nept.judge.check import Check, Finding
 from gdb_nept.judge.comparison import Comparison
-from gdb_nept.kvm.vmcs12 import Field
-from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
@@ -107,14 +105,10 @@ def _told(found: Check) -> Table:
         ("exit qualification", f"{value:#x}", _names(found)),
     ]
     rows += [
-        (field.name.replace("_", " "), f"{field.value:#x}", _trust(field))
+        (field.name.replace("_", " "), f"{field.value:#x}", field.doubt)
         for field in found.place.fields
     ]
     return Table(("field", "value", "says"), tuple(rows), right=(1,))
-
-
-def _trust(field: Field) -> str:
-    return "" if field.authority in CURRENT else f"{field.authority.value}: {field.why}"
 
 
 def _names(found: Check) -> str:

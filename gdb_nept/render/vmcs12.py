@@ -20,7 +20,6 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation, ExitReason
 from gdb_nept.arch.vmcs import Encoding
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
-from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 from gdb_nept.render.word import word_fields, word_table
@@ -114,7 +113,7 @@ def _head(vmcs12: Vmcs12) -> str:
     cache = "" if vmcs12.address is None else f"cached by KVM at {vmcs12.address:#x}; "
     runs = "L2 active" if vmcs12.situation.l2_active else "L1 runs"
     state = "launched" if vmcs12.launched else "not launched"
-    old = sum(field.authority not in CURRENT for field in vmcs12.fields)
+    old = sum(bool(field.doubt) for field in vmcs12.fields)
     return (
         f"vmcs12 at L1 physical {where}: {state}, {runs}; "
         f"{old} of {len(vmcs12.fields)} fields may be old\n"

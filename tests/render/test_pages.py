@@ -16,13 +16,13 @@ from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.arch.exits import ExitReason
 from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding
+from gdb_nept.kvm.authority import CURRENT
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import SINCE_5_13
 from gdb_nept.kvm.vmcs12 import Situation, decode
 from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
 from gdb_nept.memory.transport import Refusal
-from gdb_nept.nested.guest_registers import CURRENT
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.listing import Listing, sptes
 from gdb_nept.render.ept import ept_page
