@@ -29,13 +29,11 @@ class Cr3(Word):
     keep_tlb = bit(63, "of MOV to CR3 only: keep the TLB's entries, if PCIDs", "noflush")
 
 
-class Entry(Word):
-    """A 64-bit entry of any paging structure (5-, 4-level and PAE; tables 5-14 to 5-20).
+class PagingFlags(Word):
+    """The low bits that an entry has in every paging mode (5.3 to 5.5).
 
-    A field means what is said here where its level has it: `leaf_at` knows.
+    A field means what is said here where its level has it: `Entry.leaf_at` knows.
     """
-
-    title = "paging-structure entry"
 
     present = bit(0, "present", "P")
     write = bit(1, "write access", "W")
@@ -44,8 +42,15 @@ class Entry(Word):
     cache_disable = bit(4, "page-level cache disable", "PCD")
     accessed = bit(5, "accessed", "A")
     dirty = bit(6, "dirty, of a leaf", "D")
-    large = bit(7, "maps a page, in a PDPTE or PDE (PAT, in a PTE)", "PS")
     global_ = bit(8, "global, of a leaf", "G")
+
+
+class Entry(PagingFlags):
+    """A 64-bit entry of any paging structure (5-, 4-level and PAE; tables 5-14 to 5-20)."""
+
+    title = "paging-structure entry"
+
+    large = bit(7, "maps a page, in a PDPTE or PDE (PAT, in a PTE)", "PS")
     address = bits(51, 12, "physical address of the next table or of the page", shift=PAGE_SHIFT)
     protection_key = bits(62, 59, "protection key, of a leaf", "PK")
     execute_disable = bit(63, "execute disable", "XD")
@@ -55,20 +60,12 @@ class Entry(Word):
         return level == 1 or (level in (2, 3) and bool(self.large))
 
 
-class Entry32(Word):
+class Entry32(PagingFlags):
     """A 32-bit entry of 32-bit paging (tables 5-4 to 5-6)."""
 
     title = "32-bit paging-structure entry"
 
-    present = bit(0, "present", "P")
-    write = bit(1, "write access", "W")
-    user = bit(2, "user-mode access", "U")
-    write_through = bit(3, "page-level write-through", "PWT")
-    cache_disable = bit(4, "page-level cache disable", "PCD")
-    accessed = bit(5, "accessed", "A")
-    dirty = bit(6, "dirty, of a leaf", "D")
     large = bit(7, "maps a 4-MByte page, in a PDE if CR4.PSE (PAT, in a PTE)", "PS")
-    global_ = bit(8, "global, of a leaf", "G")
     address = bits(31, 12, "physical address of the next table or of the page", shift=PAGE_SHIFT)
 
 
