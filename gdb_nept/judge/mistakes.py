@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from gdb_nept.address import L2Phys, Out
+from gdb_nept.address import Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import LEVEL_NAMES, Eptp
 from gdb_nept.errors import NoMemory
@@ -22,7 +22,7 @@ from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls
 from gdb_nept.predict.model import Model, Reflecting
 from gdb_nept.predict.outcome import Prediction
-from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.ept import walk_ept_by_index
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Unread:
         controls: Controls,
     ) -> Prediction[Out]:
         question = Question(memory, eptp, access, cpu, controls, self.base)
-        steps = walk_ept(memory, eptp, L2Phys(access.gpa % eptp.reach), cpu).steps
+        steps = walk_ept_by_index(memory, eptp, access.gpa, cpu).steps
         table = next((step.table for step in steps if step.level == self.level), None)
         if table is None:
             return question.put_to(self.base)

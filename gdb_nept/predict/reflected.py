@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gdb_nept.address import L2Phys, Out
+from gdb_nept.address import Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
@@ -26,8 +26,8 @@ from gdb_nept.predict.hardware import PML_LAST, explain, named
 from gdb_nept.predict.kvm import Feature, Habit, Kvm
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.predict.passed_on import WHOLE, Known, Met
-from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.result import Cause, Stop, Walk
+from gdb_nept.walk.ept import walk_ept_by_index
+from gdb_nept.walk.result import Cause, Stop
 
 FAILED = (Outcome.VIOLATION, Outcome.MISCONFIG, Outcome.PML_FULL)  # of KVM's own walk
 ALLOWED = "EPT12 allows it: L0 alone deals with the access"
@@ -52,7 +52,7 @@ def reflect(
     TRANSLATED means that EPT12 allows it: L0 alone deals with the access then.
     """
     offered = kvm.offers(eptp, cpu, controls)
-    walk = _walk(memory, offered.eptp, access.gpa, offered.cpu)
+    walk = walk_ept_by_index(memory, offered.eptp, access.gpa, offered.cpu)
     case = Case(walk, access, offered.eptp, offered.cpu, offered.controls, kvm.hardware)
     found = _outcome(Met(case, kvm))
     if not access.emulated or found.outcome not in FAILED:
@@ -60,15 +60,6 @@ def reflect(
     if access.stage is Stage.PDPTE:
         return _general_protection(found)
     return found if Feature.EMULATED_TOLD in kvm else _untold(found, access)
-
-
-def _walk(
-    memory: PhysicalMemory[Out], eptp: Eptp, gpa: L2Phys, cpu: Capabilities
-) -> Walk[L2Phys, Out]:
-    """Habit.UPPER_BITS_IGNORED: the index of the top table is bits 47:39, whatever is above."""
-    if gpa < eptp.reach:
-        return walk_ept(memory, eptp, gpa, cpu)
-    return replace(walk_ept(memory, eptp, L2Phys(gpa % eptp.reach), cpu), asked=gpa)
 
 
 def _outcome(met: Met[Out]) -> Prediction[Out]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
-from gdb_nept.address import L2Phys, L2Virt, Out
+from gdb_nept.address import L2Virt, Out
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EptViolation
@@ -24,8 +24,8 @@ from gdb_nept.predict.hardware import explain, named
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.predict.passed_on import KIND, LINEAR, NMI, WHOLE, Known, passed_on
 from gdb_nept.predict.qualification import kind_of
-from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.result import Cause, Stop, Walk
+from gdb_nept.walk.ept import walk_ept_by_index
+from gdb_nept.walk.result import Cause, Stop
 
 LEVELS = 4
 OFFERED = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask  # NEPT_CAP_BITS, never asked again
@@ -88,8 +88,8 @@ def reflect_by_xen(
     """What L1 must find in its VMCS after `access`; TRANSLATED if EPT12 allows it."""
     plain = Eptp(Eptp.build(memory_type=6, walk_length=LEVELS - 1, address=eptp.address))
     offered = _offered(cpu)
-    walk, controls = _walk(memory, plain, access.gpa, offered), Controls(apic=apic)
-    case = Case(walk, access, plain, offered, controls, xen.hardware)
+    walk = walk_ept_by_index(memory, plain, access.gpa, offered)
+    case = Case(walk, access, plain, offered, Controls(apic=apic), xen.hardware)
     found = _outcome(case)
     found = replace(found, rules=(*_rules(case, eptp), *found.rules))
     if access.emulated and found.reason is not None:
@@ -104,14 +104,6 @@ def reflect_by_xen(
 @lru_cache(maxsize=64)
 def _offered(cpu: Capabilities) -> Capabilities:
     return Capabilities(cpu.maxphyaddr, EptVpidCap(cpu.ept_vpid_cap.value | OFFERED))
-
-
-def _walk(
-    memory: PhysicalMemory[Out], eptp: Eptp, gpa: L2Phys, cpu: Capabilities
-) -> Walk[L2Phys, Out]:
-    if gpa < eptp.reach:
-        return walk_ept(memory, eptp, gpa, cpu)
-    return replace(walk_ept(memory, eptp, L2Phys(gpa % eptp.reach), cpu), asked=gpa)
 
 
 def _rules(case: Case[Out], eptp: Eptp) -> tuple[str, ...]:

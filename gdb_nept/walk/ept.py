@@ -6,6 +6,7 @@ SDM vol. 3, June 2026 (325384-092), section 31.3.2 "EPT Translation Mechanism".
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from gdb_nept.address import In, Out
@@ -59,6 +60,16 @@ def walk_ept(
         table = cast(Out, entry.address)
         level -= 1
     return Walk(asked, root, levels, tuple(steps), stop, None)
+
+
+def walk_ept_by_index(
+    memory: PhysicalMemory[Out], eptp: Eptp, asked: In, cpu: Capabilities
+) -> Walk[In, Out]:
+    """The walk of a hypervisor that takes of `asked` only what indexes a table, and does not look
+    at the bits above, as KVM and Xen."""
+    if asked < eptp.reach:
+        return walk_ept(memory, eptp, asked, cpu)
+    return replace(walk_ept(memory, eptp, cast(In, asked % eptp.reach), cpu), asked=asked)
 
 
 def unwalkable(eptp: Eptp) -> Stop | None:
