@@ -9,24 +9,19 @@ is a serial line, and gives about 4 KiB a second.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
-from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing, TypeMissing
+from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing
 from gdb_nept.memory.reader import PageCache
 from gdb_nept.memory.stub import Stub
-from gdb_nept.target.dwarf import Debugger, ctype
+from gdb_nept.target.debugger import DebuggedSymbols, DebuggedTypes, Debugger
 from gdb_nept.target.kernel import DIRECT_MAPS, VMALLOC
 from gdb_nept.target.modules import LoadedModule, ModuleList, list_modules, module_sections
 from gdb_nept.target.pagetable import PageTables, Translation
-from gdb_nept.target.ports import CType, Module, object_at
+from gdb_nept.target.ports import Module, object_at
 from gdb_nept.target.vmcoreinfo import KERNEL_MAP
 
-NO_SYMBOL = "Is it of a module?  Then load the module's symbols too: nept-target tells how."
-NO_TYPE = (
-    "Load the vmlinux with debug information (CONFIG_DEBUG_INFO), and add-symbol-file for KVM's "
-    "modules if they are not built in."
-)
 SAME_VMLINUX = (
     "Load the vmlinux of the very build.  If KASLR moved the kernel, load it where that lies now: "
     "symbol-file -o OFFSET vmlinux (OFFSET: _text in /proc/kallsyms less _text in vmlinux)."
@@ -55,46 +50,6 @@ class KernelAddresses:
 
     def read(self, address: KernelVirt, size: int) -> bytes:
         return self.stub.read(address, size)
-
-
-@dataclass(frozen=True)
-class DebuggedTypes:
-    """Every type that the debugger knows, of vmlinux and of the modules loaded into it."""
-
-    debugger: Debugger
-    _found: dict[str, CType] = field(default_factory=dict)
-
-    @property
-    def origin(self) -> str:
-        return f"DWARF of {self.debugger.file}"
-
-    def struct(self, name: str, module: str | None = None) -> CType:
-        if name not in self._found:
-            found = self.debugger.struct(name)
-            if found is None:
-                raise TypeMissing(name, self.origin, NO_TYPE)
-            self._found[name] = ctype(self.debugger, found)
-        return self._found[name]
-
-
-@dataclass(frozen=True)
-class DebuggedSymbols:
-    """Every symbol that the debugger knows, where it says that it lies."""
-
-    debugger: Debugger
-
-    @property
-    def origin(self) -> str:
-        return self.debugger.file
-
-    def address(self, name: str, module: str | None = None) -> KernelVirt:
-        found = self.debugger.symbol(name)
-        if found is None:
-            raise SymbolMissing(name, self.origin, NO_SYMBOL)
-        return KernelVirt(found)
-
-    def name_at(self, address: KernelVirt) -> str | None:
-        return self.debugger.name_at(address)
 
 
 class DebuggedKernel:

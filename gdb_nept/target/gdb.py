@@ -19,7 +19,7 @@ from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
 from gdb_nept.memory.transport import NotOffered
 from gdb_nept.target.debugged import SAME_VMLINUX
-from gdb_nept.target.dwarf import DebugType
+from gdb_nept.target.debugger import DebugType
 from gdb_nept.target.kernel import DIRECT_MAPS
 from gdb_nept.target.live import LiveTarget
 from gdb_nept.target.running import Halt, NotInserted, Selected
@@ -95,7 +95,7 @@ def _gone(error: gdb.error) -> TargetGone:
 
 
 class GdbDebugger:
-    """gdb's own view of a vmlinux (target.dwarf.Debugger)."""
+    """gdb's own view of a vmlinux (target.debugger.Debugger)."""
 
     def __init__(self, objfile: gdb.Objfile) -> None:
         self.file = str(objfile.filename)

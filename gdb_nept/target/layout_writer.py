@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gdb_nept.target.dwarf import Debugger, ctype
+from gdb_nept.target.debugger import Debugger, ctype
 from gdb_nept.target.layouts import FORMAT, VMLINUX
 from gdb_nept.target.ports import CType
 

@@ -16,7 +16,8 @@ from gdb_nept.memory.reader import PageCache
 from gdb_nept.memory.transport import NEAR
 from gdb_nept.target.attachment import Attachment, Missing, lacking, missing
 from gdb_nept.target.debugged import DebuggedKernel
-from gdb_nept.target.dwarf import Debugger, DwarfKernel, DwarfMismatch, with_dwarf
+from gdb_nept.target.debugger import Debugger
+from gdb_nept.target.dwarf import DwarfKernel, DwarfMismatch, with_dwarf
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
 from gdb_nept.target.live_memory import LiveMemory

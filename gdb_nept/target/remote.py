@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gdb_nept.memory.stub import Stub
-from gdb_nept.target.dwarf import Debugger
+from gdb_nept.target.debugger import Debugger
 
 
 class Remote(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import NotOffered
-from gdb_nept.target.dwarf import Debugger
+from gdb_nept.target.debugger import Debugger
 from tests.memory.stubs import Machine
 
 

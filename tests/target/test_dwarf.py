@@ -10,11 +10,11 @@ import pytest
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemberMissing, SymbolMissing, TypeMissing
+from gdb_nept.target.debugger import DebuggedTypes, ctype
 from gdb_nept.target.dwarf import (
     DwarfMismatch,
     DwarfSymbols,
     DwarfTypes,
-    ctype,
     kaslr_offset,
 )
 from gdb_nept.target.ports import CType
@@ -120,7 +120,7 @@ class Running:
 
 @pytest.fixture
 def node() -> CType:
-    return DwarfTypes(FakeDebugger(), Running()).struct("node")
+    return DwarfTypes(DebuggedTypes(FakeDebugger()), Running()).struct("node")
 
 
 def test_members_anonymous_ones_looked_through(node: CType) -> None:
@@ -158,7 +158,7 @@ def test_a_missing_member_is_named(node: CType) -> None:
 
 
 def test_what_vmlinux_lacks_comes_from_the_running_kernel() -> None:
-    types = DwarfTypes(FakeDebugger(), Running())
+    types = DwarfTypes(DebuggedTypes(FakeDebugger()), Running())
     assert types.struct("vcpu_vmx", "kvm_intel").size == 8
     with pytest.raises(TypeMissing):
         types.struct("nonsense")
