@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, Generic, NoReturn, Protocol, TypeVar, Union
 
 from gdb_nept.commands.numbers import (
     Usage,
@@ -127,19 +127,31 @@ HELP = {"-h", "--help"}
 Run = Callable[[Context, argparse.Namespace], Union[Page, Pages]]
 
 
+Runs = TypeVar("Runs", bound=Callable[..., object])
+
+
 @dataclass(frozen=True)
-class Command:
+class Declared(Generic[Runs]):
+    """A function with the name under which a user calls it, and the arguments that it takes."""
+
     name: str
     arguments: tuple[Argument, ...]
-    run: Run
+    run: Runs
 
     @property
     def manual(self) -> str:
-        return docstring(self.run)
+        import inspect  # costs a dump's question more than the question
+
+        return inspect.getdoc(self.run) or ""
 
     @property
     def summary(self) -> str:
+        """The manual's first line."""
         return self.manual.split("\n", 1)[0].rstrip(".")
+
+
+class Command(Declared[Run]):
+    """What is asked in gdb and on the shell alike."""
 
     def parse(self, words: Sequence[str], context: Context) -> argparse.Namespace:
         """Raises Usage, or what the Context raises for a number that is none."""
@@ -198,12 +210,6 @@ class Command:
             raise
         put_spent(budget, args, sink, by_lines)
         return Status.INCOMPLETE if budget.ran_out and status in UNDECIDED else status
-
-
-def docstring(function: Callable[..., object]) -> str:
-    import inspect  # costs a dump's question more than the question
-
-    return inspect.getdoc(function) or ""
 
 
 def parsed(

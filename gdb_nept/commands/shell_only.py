@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Callable, TextIO
 
-from gdb_nept.commands.command import HELP, Argument, argument, docstring, door, parsed
+from gdb_nept.commands.command import HELP, Argument, Declared, argument, door, parsed
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.render.page import Status
 
@@ -20,20 +19,7 @@ Run = Callable[[DumpContext, argparse.Namespace, TextIO], Status]
 COMMON = (argument("--no-color", action="store_true"),)
 
 
-@dataclass(frozen=True)
-class ShellCommand:
-    name: str
-    arguments: tuple[Argument, ...]
-    run: Run
-
-    @property
-    def manual(self) -> str:
-        return docstring(self.run)
-
-    @property
-    def summary(self) -> str:
-        return self.manual.split("\n", 1)[0].rstrip(".")
-
+class ShellCommand(Declared[Run]):
     def answer(self, context: DumpContext, words: Sequence[str], stream: TextIO) -> Status:
         """Raises NeptError."""
         if HELP & set(words):
