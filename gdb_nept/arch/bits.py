@@ -24,8 +24,9 @@ class Bits:
         self.low = low
         self.meaning = meaning
         self.short = short
-        self.shift = shift  # the number is shifted left again: an address keeps its place
+        self.shift = shift  # of the number, at most `low`: an address keeps its place
         self.mask = ((1 << (high - low + 1)) - 1) << low
+        self._down = low - shift
         self.name = ""
 
     def __set_name__(self, owner: type[Word], name: str) -> None:
@@ -39,7 +40,7 @@ class Bits:
     def __get__(self, word: Word | None, owner: type[Word]) -> Bits | int:
         if word is None:
             return self
-        return ((word.value & self.mask) >> self.low) << self.shift
+        return (word.value & self.mask) >> self._down
 
     @property
     def place(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 
 from gdb_nept.arch.bits import Word, bit, bits
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
@@ -40,11 +40,11 @@ class Eptp(Word):
     shadow_stack = bit(7, "enforce rights of supervisor shadow-stack pages", "SSS")
     address = bits(51, 12, "physical address of the top table", shift=PAGE_SHIFT)
 
-    @property
+    @cached_property
     def levels(self) -> int:
         return self.walk_length + 1
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """The first guest-physical address that it cannot translate."""
         return 1 << min(PAGE_SHIFT + INDEX_BITS * self.levels, WIDEST)
@@ -137,10 +137,11 @@ class EptEntry(Word):
 
     _rights = read.mask | write.mask | execute.mask
     _rights_mbec = _rights | user_execute.mask
+    _large = large.mask
 
     def leaf_at(self, level: int) -> bool:
         """Whether it maps a page when found at `level` (1 is the PTE)."""
-        return level == 1 or (level <= LARGEST_LEAF and bool(self.large))
+        return level == 1 or (level <= LARGEST_LEAF and self.value & self._large != 0)
 
     def page(self, level: int) -> int:
         """The physical address of the page that this leaf at `level` maps."""
@@ -213,10 +214,11 @@ def misconfigured(
         executes &= entry.value
         if executes and not cpu.ept_vpid_cap.execute_only:
             return Misconfiguration.EXECUTE_WITHOUT_READ, executes
-    reserved = entry.value & reserved_bits(entry, level, cpu)
-    if reserved:
+    leaf = entry.leaf_at(level)
+    maps = leaf and large_page_supported(level, cpu)
+    if reserved := entry.value & _reserved(level, maps, cpu.maxphyaddr):
         return Misconfiguration.RESERVED_BIT, reserved
-    if not entry.leaf_at(level):
+    if not leaf:
         return None
     if entry.memory_type not in MEMORY_TYPES:
         return Misconfiguration.MEMORY_TYPE, EptEntry.memory_type.mask

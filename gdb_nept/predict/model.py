@@ -29,6 +29,8 @@ class Model(Protocol):
     @property
     def name(self) -> str: ...
 
+    def __hash__(self) -> int: ...
+
     def predict(
         self,
         memory: PhysicalMemory[Out],

@@ -115,7 +115,7 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     else:
         ignored += ["guest"] if request.get("guest") is not None else []
         found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
-    refused = model.refuses(eptp, cpu, in_force) or None
+    refused = _refused(model, eptp, cpu, in_force) or None
     return {"id": request.get("id"), **found, "entry_failure": refused, "ignored": ignored}
 
 
@@ -180,6 +180,12 @@ def _machine(
         raise BadInput(f"eptp: a page-walk length of {eptp.levels} is neither 4 nor 5")
     cpu = replace(cpu, paging_write=write, verify_guest_paging=verify, sub_page=sub_page)
     return eptp, cpu
+
+
+@lru_cache(maxsize=256)
+def _refused(model: Model, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
+    """Kept for the same reason."""
+    return model.refuses(eptp, cpu, controls)
 
 
 def _access(given: Object) -> Access:

@@ -40,8 +40,7 @@ def walk_ept(
     table = root
     level = levels = eptp.levels
     while stop is None:
-        number = index(asked, level)
-        place = cast(Out, table + number * ENTRY_SIZE)
+        place = cast(Out, table + index(asked, level) * ENTRY_SIZE)
         try:
             entry = EptEntry(read_u64(memory, place))
         except NoMemory as error:
@@ -51,10 +50,9 @@ def walk_ept(
         except MemoryUnreadable as error:
             stop = Stop(Cause.UNREADABLE, level, str(error), unread=error.kind)
             break
-        leaf = entry.leaf_at(level)
-        steps.append(Step(level, table, number, place, entry, leaf))
+        steps.append(Step(level, place, entry))
         stop = judge(entry, level, cpu)
-        if stop is None and leaf:
+        if stop is None and entry.leaf_at(level):
             there = cast(Out, entry.page(level) | (asked & (page_size(level) - 1)))
             return Walk(asked, root, levels, tuple(steps), None, there)
         table = cast(Out, entry.address)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic
+from typing import Generic, cast
 
 from gdb_nept.address import In, Out
-from gdb_nept.arch.ept import EptEntry, page_size
+from gdb_nept.arch.ept import ENTRY_SIZE, EptEntry, page_size
 from gdb_nept.errors import UnreadKind
+from gdb_nept.memory.reader import PAGE_MASK
 
 
 class Cause(Enum):
@@ -25,14 +26,23 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Step(Generic[Out]):
-    """One entry read: `table` and `address` lie in the space of the tables."""
+    """One entry read, at `address` in the space of the tables."""
 
     level: int
-    table: Out
-    index: int
     address: Out
     entry: EptEntry
-    leaf: bool
+
+    @property
+    def table(self) -> Out:
+        return cast(Out, self.address & ~PAGE_MASK)
+
+    @property
+    def index(self) -> int:
+        return (self.address & PAGE_MASK) // ENTRY_SIZE
+
+    @property
+    def leaf(self) -> bool:
+        return self.entry.leaf_at(self.level)
 
 
 @dataclass(frozen=True)
