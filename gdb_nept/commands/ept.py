@@ -55,8 +55,9 @@ def ept(context: Context, args: Namespace) -> Page:
 
     Flags of a leaf that are seldom set stand behind the address: IPAT (ignore PAT), VGP (verify
     guest paging), PW (paging-write), SSS (supervisor shadow stack), SPP (sub-page permissions), SVE
-    (suppress #VE).  What stands in square brackets is set, but the processor ignores it with the
-    EPTP and the controls in force.
+    (suppress #VE).  Those that the processor ignores with the EPTP and the controls in force are
+    left out, and told once below: a hypervisor keeps bits of its own there.  For the same reason
+    "AD" stands in square brackets where the EPTP does not enable these flags.
 
     Examples:
       (gdb) nept-ept

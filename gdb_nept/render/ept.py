@@ -22,11 +22,11 @@ from typing import Any
 from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, EptEntry, Eptp, page_size
 from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
-from gdb_nept.render.ept_totals import Look, Totals
+from gdb_nept.render.ept_totals import Look, LookCells, Totals
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Table
 from gdb_nept.render.spte import spte_in_words
-from gdb_nept.walk.runs import Run, Unread
+from gdb_nept.walk.runs import SHIFTS, Run, Unread
 
 MANY_RUNS = 200  # then a summary stands behind them
 AHEAD = 256  # rows that are waited for
@@ -97,7 +97,7 @@ class _Rows:
         self.reasons: dict[str, int] = {}  # why a row is not what it seems, numbered
         self._rows = iter(found.rows)
         self.all_ahead = False
-        self._address = f"{{:#0{max(10, len(f'{found.high - 1:x}')) + 2}x}}".format
+        self._address = f"%#0{max(10, len(f'{found.high - 1:x}')) + 2}x"
         self._idle = text.ignored_bits(found.cpu, found.eptp)
 
     def ahead(self) -> str:
@@ -121,33 +121,51 @@ class _Rows:
         return count
 
     def cells(self) -> Iterator[Cells]:
-        shown = self._address
+        shown, leads_to, add = self._address, LEADS_TO, self.totals.add
         for row in self._rows:
             if isinstance(row, Run):
-                look, low = self.totals.add(row), row.at
-                size, *others, extras = look.cells or self._looks(row, look)
-                bounds = shown(low), shown(row.end - 1), size
-                yield (*bounds, *others, self._leads_to(row, extras))
+                look, low = add(row), row.at
+                size, rights, kind, flags, pages, behind = look.cells or self._look_cells(row, look)
+                high = low + (row.length << SHIFTS[row.level]) - 1
+                if behind is None:
+                    there = self._leads_to(row)
+                else:
+                    there = leads_to % (row.word & PAGE[row.level]) + behind
+                yield shown % low, shown % high, size, rights, kind, flags, pages, there
                 continue
-            bounds = shown(row.start), shown(row.end - 1), text.size(row.end - row.start)
+            bounds = shown % row.start, shown % (row.end - 1), text.size(row.end - row.start)
             if isinstance(row, Unread):
                 self.totals.unread(row)
                 yield (*bounds, "?", "", "", "", row.why)
             else:
                 yield (*bounds, "", "", "", "", "hole")
 
-    def _looks(self, row: Run[Any, Any], look: Look) -> Cells:
+    def _look_cells(self, row: Run[Any, Any], look: Look) -> LookCells:
         """What is the same for all runs of one look: size, rights, memory type, flags, pages, and
-        the flags that are seldom set."""
+        what stands behind the address; None where there is more to say than an address."""
         look.cells = (
             text.size(row.size),
             text.rights(row.rights, self.found.cpu.mbec),
             "-" if row.stop else text.memory_type(row.entry),
             self._flags(row),
             f"{row.length}x{text.size(row.page_size)}",
-            text.extras(row.entry, self._idle),
+            None if row.stop else self._behind(row),
         )
         return look.cells
+
+    def _behind(self, row: Run[Any, Any]) -> str | None:
+        """The flags that are seldom set and that the processor heeds; of KVM's own entry, why it is
+        not writable."""
+        if self.found.spte is None:
+            extras = text.extras(EptEntry(row.word & ~self._idle))
+            return f" {extras}" if extras else ""
+        spte = self.found.spte(row.word, row.level)
+        if spte.mmio is not None:
+            return None
+        return f" ({self._numbered(spte.protection)})" if spte.protection else ""
+
+    def _numbered(self, reason: str) -> int:
+        return self.reasons.setdefault(reason, len(self.reasons) + 1)
 
     def _flags(self, run: Run[Any, Any]) -> str:
         """AD, or [AD] where EPTP bit 6 is 0."""
@@ -156,45 +174,38 @@ class _Rows:
 
     def data(self) -> Iterator[Data]:
         for row in self._rows:
+            if isinstance(row, Run):
+                look, low = self.totals.add(row), row.at
+                size = row.length << SHIFTS[row.level]
+                yield {
+                    "start": HEX % low,
+                    "end": HEX % (low + size),
+                    "size": size,
+                    "leads_to": None if row.stop else HEX % (row.word & PAGE[row.level]),
+                    "entry": HEX % row.word,
+                    "entry_address": HEX % row.where,
+                    **(look.data or self._look_data(row, look)),
+                }
+                continue
             bounds: dict[str, Data] = {
                 "start": hexed(row.start), "end": hexed(row.end), "size": row.end - row.start
             }  # fmt: skip
-            if isinstance(row, Run):
-                yield {**bounds, **self._data(row, self.totals.add(row))}
-            elif isinstance(row, Unread):
+            if isinstance(row, Unread):
                 self.totals.unread(row)
                 kind = row.kind.value if row.kind else None
                 yield {"unread": row.why, "kind": kind, **bounds}
             else:
                 yield {"hole": True, **bounds}
 
-    def _leads_to(self, row: Run[Any, Any], extras: str) -> str:
-        if self.found.spte is not None:
-            spte = self.found.spte(row.word, row.level)
-            if spte.mmio is not None:
-                return spte_in_words(spte)
-            if row.stop is None:
-                reason = spte.protection
-                if not reason:
-                    return text.address(row.address)
-                number = self.reasons.setdefault(reason, len(self.reasons) + 1)
-                return f"{text.address(row.address)} ({number})"
-        if row.stop is None:
-            where = f"{row.word & PAGE[row.level]:#012x}"
-            return f"{where} {extras}" if extras else where
-        why = row.stop.why.partition(" is ")[2]
-        number = self.reasons.setdefault(why, len(self.reasons) + 1)
-        return f"entry {row.word:#x} ({number})"
-
-    def _data(self, row: Run[Any, Any], look: Look) -> dict[str, Data]:
-        _, rights, memory_type, *_ = look.cells or self._looks(row, look)
+    def _look_data(self, row: Run[Any, Any], look: Look) -> dict[str, Data]:
+        """What is the same for all runs of one look."""
+        _, rights, memory_type, *_ = self._look_cells(row, look)
         theirs = None if self.found.spte is None else self.found.spte(row.word, row.level)
         # of KVM's entries, the bits that hardware ignores are KVM's own
         extras = text.extras(EptEntry(row.word & HARDWARE) if theirs else row.entry)
-        return {
+        data: dict[str, Data] = {
             "page_size": row.page_size,
             "count": row.length,
-            "leads_to": None if row.stop else hexed(row.address),
             "rights": rights,
             "memory_type": None if row.stop else memory_type,
             "accessed": row.accessed,
@@ -202,11 +213,29 @@ class _Rows:
             "flags": [*extras.split()],
             "misconfigured": row.stop.why if row.stop else None,
             "kvm": spte_in_words(theirs) if theirs else None,
-            "entry": hexed(row.word),
-            "entry_address": hexed(row.place),
         }
+        if theirs is None or theirs.mmio is None:  # else what it means has an address in it
+            look.data = data
+        return data
+
+    def _leads_to(self, row: Run[Any, Any]) -> str:
+        """Of an entry that is no leaf."""
+        if self.found.spte is not None:
+            spte = self.found.spte(row.word, row.level)
+            if spte.mmio is not None:
+                return spte_in_words(spte)
+        assert row.stop is not None, "a leaf has an address"
+        why = row.stop.why.partition(" is ")[2]
+        if self.found.spte is None and row.word & RIGHTS == MMIO_OF_KVM:
+            why += "; so a KVM as L1 marks a page that it emulates (MMIO)"
+        return f"entry {row.word:#x} ({self._numbered(why)})"
 
 
+HEX = "%#x"
+LEADS_TO = "%#012x"
+#: What mmu/spte.c kvm_mmu_set_ept_masks() gives an MMIO entry: VMX_EPT_MISCONFIG_WX_VALUE.
+MMIO_OF_KVM = EptEntry.write.mask | EptEntry.execute.mask
+RIGHTS = MMIO_OF_KVM | EptEntry.read.mask
 #: The bits of the address of a page of each level.
 PAGE = {level: EptEntry.address.mask & -page_size(level) for level in LEVEL_NAMES}
 HARDWARE = EptEntry.ignore_pat.mask | EptEntry.suppress_ve.mask

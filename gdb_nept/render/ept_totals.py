@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
 from gdb_nept.nested.listing import Listing
@@ -29,13 +29,17 @@ class Kind:
     pages: int = 0
 
 
+LookCells = tuple[str, str, str, str, str, Optional[str]]
+
+
 @dataclass
 class Look:
-    """What runs have in common that differ in their address alone.  `cells` is for who draws
-    them."""
+    """What runs have in common that differ in their address alone.  `cells` and `data` are for who
+    draws them."""
 
     kind: Kind
-    cells: tuple[str, ...] = ()
+    cells: LookCells | None = None
+    data: dict[str, Data] | None = None
 
 
 Key = tuple[int, int, int]  # rights, memory type, level
@@ -123,18 +127,22 @@ class Totals:
         return "; ".join(parts)
 
     def legend(self) -> str:
-        """What the short names behind the addresses mean, and the brackets; '' if there are
-        none."""
+        """What the short names behind the addresses mean, and what is not shown; '' if there is
+        nothing to say."""
         found = self._found
         idle = text.ignored_bits(found.cpu, found.eptp)
         seldom = 0 if found.spte is not None else self._seldom
-        here = [field for field in text.SELDOM if seldom & field.mask]
+        here = [field for field in text.SELDOM if seldom & field.mask & ~idle]
+        unheeded = [field for field in text.SELDOM if seldom & field.mask & idle]
+        ignored = "ignored by the processor with this EPTP and these controls"
         lines = ["; ".join(f"{one.short}: {one.meaning.partition(',')[0]}" for one in here)]
         if self._partly:
             lines.append("a, d: accessed or dirty is set in some entries of the run, not in all")
-        unused = not found.eptp.accessed_dirty and self._flagged
-        if unused or any(field.mask & idle for field in here):
-            lines.append("[]: set, but ignored by the processor with this EPTP and these controls")
+        if not found.eptp.accessed_dirty and self._flagged:
+            lines.append(f"[]: set, but {ignored}")
+        if unheeded:
+            places = ", ".join(field.place for field in unheeded)
+            lines.append(f"set in some leaves and {ignored}, which software may use: bit {places}")
         return "\n".join(filter(None, lines))
 
     def table(self) -> Table:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Callable
 
 from gdb_nept.render.page import Cells, Table
 
@@ -32,7 +31,7 @@ def draw_rows(table: Table, width: int, most: int | None = None) -> Iterator[str
     right = [number in table.right for number in range(len(widths))]
     # the header is a row of ours: tabulate would make each column two wider than its header
     head = [table.headers, tuple("-" * width for width in widths)]
-    form = GAP.join(f"{{:{'>' if flush else '<'}{w}}}" for w, flush in zip(widths, right)).format
+    form = _form(widths, right)
     more = list(islice(rows, 1))
     drawn = _aligned([*head, *body], right) if not more else _plain([*head, *body], form)
     yield "\n".join(line.rstrip() for line in drawn.splitlines())
@@ -41,8 +40,19 @@ def draw_rows(table: Table, width: int, most: int | None = None) -> Iterator[str
         return
     left = chain(more, rows)
     while chunk := list(islice(left, CHUNK)):
-        lines = (form(*cells).rstrip() for row in chunk for cells in _wrapped(row, room))
-        yield "\n".join(lines)
+        yield "\n".join(_lines(chunk, room, form))
+
+
+def _lines(rows: Iterable[Cells], room: int, form: str) -> Iterator[str]:
+    for row in rows:
+        if len(row[-1]) <= room:  # nearly all
+            yield (form % row).rstrip()
+        else:
+            yield from ((form % cells).rstrip() for cells in _wrapped(row, room))
+
+
+def _form(widths: Sequence[int], right: Sequence[bool]) -> str:
+    return GAP.join(f"%{'' if flush else '-'}{width}s" for width, flush in zip(widths, right))
 
 
 def _left_out(rows: int) -> str:
@@ -54,16 +64,14 @@ def _aligned(rows: Sequence[Cells], right: list[bool]) -> str:
     try:
         from tabulate import tabulate
     except ImportError:
-        widths = _widths(rows)
-        form = GAP.join(f"{{:{'>' if flush else '<'}{w}}}" for w, flush in zip(widths, right))
-        return _plain(rows, form.format)
+        return _plain(rows, _form(_widths(rows), right))
     how = ["right" if each else "left" for each in right]
     drawn: str = tabulate(rows, tablefmt="plain", colalign=how, disable_numparse=True)
     return drawn
 
 
-def _plain(rows: Sequence[Cells], form: Callable[..., str]) -> str:
-    return "\n".join(form(*row) for row in rows)
+def _plain(rows: Sequence[Cells], form: str) -> str:
+    return "\n".join(form % row for row in rows)
 
 
 def _widths(rows: Sequence[Cells]) -> list[int]:

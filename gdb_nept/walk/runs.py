@@ -127,10 +127,14 @@ def with_holes(
     """The same, and a Hole wherever nothing is mapped between `low` and `high`."""
     reached = low
     for one in found:
-        start = one.at if isinstance(one, Run) else one.start
+        if isinstance(one, Run):
+            start = one.at
+            end = start + (one.length << SHIFTS[one.level])
+        else:
+            start, end = one.start, one.end
         if start > reached:
             yield Hole(reached, start)
         yield one
-        reached = one.end
+        reached = end
     if reached < high:
         yield Hole(reached, high)

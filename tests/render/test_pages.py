@@ -113,9 +113,18 @@ def test_short_names_of_flags_are_explained_where_they_are_shown() -> None:
     text = drawn(ept_page(Listing("", "EPT12", EPTP, HOST, scan.found(), 0x1000)))
     assert "1 page, 4K mapped, in 1 run" in text
     words = " ".join(text.split())
-    assert "0x0000010000 IPAT SVE [VGP PW]" in words
-    assert "IPAT: ignore PAT memory type; VGP: verify guest paging; PW: paging-write" in words
-    assert "SVE: suppress #VE []: set, but ignored" in words
+    assert "0x0000010000 IPAT SVE " in words
+    assert "IPAT: ignore PAT memory type; SVE: suppress #VE set in some leaves" in words
+    assert "and ignored by the processor" in words
+    assert "may use: bit 57, 58" in words
+
+
+def test_the_mark_of_a_kvm_as_l1_for_memory_that_it_emulates_is_named() -> None:
+    memory: SparseMemory[L1Phys] = SparseMemory({**TABLES, 0x4000: 0xFEE0_0000_0006})
+    scan: Scan[L2Phys, L1Phys] = Scan(memory, EPTP, HOST, 0, 0x1000)
+    page = ept_page(Listing("", "EPT12", EPTP, HOST, scan.found(), 0x1000))
+    words = " ".join(drawn(page).split())
+    assert "W is set without R (bits 0x2); so a KVM as L1 marks a page that it emulates" in words
 
 
 def test_every_entry_by_itself() -> None:
