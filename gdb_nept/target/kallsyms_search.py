@@ -92,13 +92,12 @@ def search_back(
             except NotKallsyms as error:
                 left -= error.names
                 if left < 0:
-                    raise NotKallsyms(
-                        "a token table, and names before it that do not fit"
-                    ) from None
+                    why = "a token table, and names before it that do not fit"
+                    raise NotKallsyms(why, MOST_NAMES - left) from None
                 continue
             found = HostPhys(start + place)
             return _with_addresses(memory, table, found, unit, names, stext)
-    raise NotKallsyms("a token table, but no names before it")
+    raise NotKallsyms("a token table, but no names before it", MOST_NAMES - left)
 
 
 def _counts(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:

@@ -37,7 +37,6 @@ from gdb_nept.target.type_sources import TypeSources, checked_files
 
 Ram = Union[int, Sequence[range]]
 PIECE = 1 << 20
-MOST_REFUSALS = 1 << 14  # a machine whose RAM is not known has some 6,000 at its end
 TAIL = 64
 LARGEST_NOTES = 1 << 16
 
@@ -67,7 +66,7 @@ def attach(
     root = default_directory() if cache == "" else _path(cache)
     with _timed(timings, "find the kernel"):
         located = _locate(
-            Search(memory, ranges, cr3s, progress or tell, None if near else MOST_REFUSALS),
+            Search(memory, ranges, cr3s, progress or tell, far=not near),
             vmcoreinfo_text,
             root,
         )

@@ -41,7 +41,10 @@ PIECE = 1 << 20
 TAIL = 64  # bytes of the piece before that are looked at again
 WIDEST_HOLE = 2 << 30  # then RAM ends where nothing was readable for so long
 MOST_TEXTS = 4096  # vmcoreinfos looked at, of which a guest's memory may hold any number
+MOST_REFUSALS = 1 << 14  # a machine whose RAM is not known has some 6,000 at its end
+MOST_BLIND = 4 << 30  # bytes searched over a slow link where the size of RAM is not known
 MOST_TABLES = 32  # token tables before which names were sought
+MOST_NAMES = 1 << 23  # looked at before all of them
 MOST_BASES = 1 << 16  # places of the image tried for a kernel that does not tell its own (4.9)
 MOST_DOUBTS = 4  # told
 
@@ -75,17 +78,18 @@ class Search:
         ranges: Sequence[range],
         cr3s: Sequence[int] = (),
         progress: Progress | None = None,
-        most_refusals: int | None = None,
+        far: bool = False,
     ) -> None:
-        """`most_refusals`: reads that may fail, over a link that is slow to say so."""
+        """`far`: over a link where each read takes its time, and each refusal too."""
         self.memory = memory
         self._refused = 0
-        self._most_refusals = most_refusals
+        self._far = far
         self.ranges = ranges
         self.cr3s = cr3s
         self.progress = progress
         self.doubts: list[str] = []  # what was found, but did not prove itself
         self._texts, self._tables, self._bases = MOST_TEXTS, MOST_TABLES, MOST_BASES
+        self._names = MOST_NAMES
 
     def find(self) -> Located:
         """Raises NoKernel."""
@@ -107,10 +111,10 @@ class Search:
             return self.memory.read(address, size)
         except MemoryUnreadable:
             self._refused += 1
-            if self._most_refusals is not None and self._refused > self._most_refusals:
+            if self._far and self._refused > MOST_REFUSALS:
                 raise NoKernel(
                     "no Linux kernel was found before the target had refused "
-                    f"{self._most_refusals} reads of its physical memory",
+                    f"{MOST_REFUSALS} reads of its physical memory",
                     "Is it a stub that answers memory packets with errors?",
                 ) from None
             raise
@@ -133,6 +137,13 @@ class Search:
                     self.progress("searching for the kernel", done, total)
                 if not self.ranges and hole > WIDEST_HOLE:
                     return
+                if self._far and not self.ranges and done >= MOST_BLIND:
+                    raise NoKernel(
+                        f"no Linux kernel in {done >> 30} GiB of the target's physical memory, and "
+                        "nothing tells where that ends",
+                        "Stop a CPU in the host's kernel, whose page tables lead to it, and ask "
+                        "again; or let a monitor tell (QEMU's or Bochs'), or use a dump.",
+                    )
 
     def _vmcoreinfo_in(self, start: int, data: bytes) -> Located | None:
         skew = start % PAGE_SIZE  # a tail shifts the pages
@@ -211,11 +222,14 @@ class Search:
             try:
                 table = kallsyms_search.token_table(self.memory, HostPhys(start + place))
                 self._tables -= 1
-                if self._tables < 0:
+                if self._tables < 0 or self._names < 0:
                     self._give_up("more tables that look like kallsyms' than any kernel has")
                     return None
                 found = kallsyms_search.search_back(self.memory, table, None)
-            except (NotKallsyms, MemoryUnreadable):
+            except NotKallsyms as error:
+                self._names -= error.names
+                continue
+            except MemoryUnreadable:
                 continue
             located = self._from_symbols(Blind(*found))
             if located:

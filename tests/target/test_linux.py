@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from gdb_nept.errors import (
     TypeMissing,
 )
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.target import linux
+from gdb_nept.target import kallsyms, linux
 from gdb_nept.target.btf_types import BtfReader
-from gdb_nept.target.kallsyms import SymbolTable
+from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.kernel_symbols import KernelSymbols
 from gdb_nept.target.linux import attach, searched_tables
@@ -33,6 +33,7 @@ from gdb_nept.target.ports import CType, Value, container_of, object_at
 from gdb_nept.target.recent import placements
 from gdb_nept.target.scan import each_once, image_of, readable
 from gdb_nept.target.vmcoreinfo import Vmcoreinfo, parse
+from tests.target.kallsyms_writer import STYLES, write
 from tests.target.memories import Pieces
 
 #: How many symbols the build has of which OFFSETS tells.
@@ -337,6 +338,44 @@ def test_memory_full_of_texts_like_vmcoreinfo_does_not_hold_the_search(
     with pytest.raises(NoKernel, match="more texts"):
         attach(memory, 8192 << 12, cache=None)
     assert memory.bytes_read < 3 * 8192 << 12
+
+
+def test_memory_full_of_tables_like_kallsyms_does_not_hold_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has a count that is one too large: its names are all looked at, and do not fit."""
+    looked: list[int] = []
+    decode = kallsyms.decode_names
+
+    def counted(blob: bytes, start: int, count: int, tokens: Sequence[bytes]) -> list[str]:
+        try:
+            return decode(blob, start, count, tokens)
+        except NotKallsyms as error:
+            looked.append(error.names)
+            raise
+
+    symbols = [("T", f"name_{number}", number) for number in range(20_000)]
+    data, where = write(symbols, STYLES["6.12 percpu"], 0, 0)
+    spoiled = bytearray(data)
+    spoiled[where["num_syms"] : where["num_syms"] + 4] = (20_001).to_bytes(4, "little")
+    one = bytes(spoiled).ljust(1 << 20, b"\0")
+    monkeypatch.setattr("gdb_nept.target.kallsyms_search.decode_names", counted)
+    monkeypatch.setattr("gdb_nept.target.locate.MOST_NAMES", 100_000)
+    with pytest.raises(NoKernel, match="more tables that look like kallsyms'"):
+        attach(Pieces({0: one * 24}), 24 << 20, cache=None)
+    assert 100_000 <= sum(looked) < 200_000
+
+
+def test_where_nothing_tells_the_size_of_memory_the_search_over_a_link_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stub without a monitor, of a machine that answers zeros at every address."""
+    monkeypatch.setattr("gdb_nept.target.locate.MOST_BLIND", 64 << 20)
+    memory = Pieces({0: bytes(128 << 20)})
+    with pytest.raises(NoKernel, match="nothing tells where that ends") as caught:
+        attach(memory, cache=None)
+    assert memory.bytes_read < 80 << 20
+    assert "Stop a CPU in the host's kernel" in caught.value.advice
 
 
 def test_where_nothing_can_be_read_the_search_ends() -> None:
