@@ -103,8 +103,14 @@ def _peers(address: str) -> set[int]:
 
 
 def _own_connections(scope: ExitStack) -> Iterator[socket.socket]:
-    """Our process's connected sockets, as duplicates that live as long as `scope`."""
-    for entry in os.listdir(PROC / "self" / "fd"):
+    """Our process's connected sockets, as duplicates that live as long as `scope`.  Raises
+    NotOffered where this computer has no /proc, as in a container that does not mount it."""
+    try:
+        entries = os.listdir(PROC / "self" / "fd")
+    except OSError as error:
+        why = f"{PROC} cannot be read here ({error.strerror})"
+        raise NotOffered(why, "mount -t proc proc /proc lets it be found.") from None
+    for entry in entries:
         with suppress(OSError):  # of the listing itself, not a socket, or not connected
             if os.readlink(PROC / "self" / "fd" / entry).startswith("socket:"):
                 one = scope.enter_context(socket.socket(fileno=os.dup(int(entry))))

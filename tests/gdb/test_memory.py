@@ -141,6 +141,22 @@ def test_another_users_qemu_is_told_and_read_by_its_stub(firmware: tuple[str, in
     assert "it belongs to user 0, has more rights" in words(done.stdout)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take /proc away")
+def test_where_proc_is_not_mounted_the_stub_is_read(firmware: tuple[str, int]) -> None:
+    hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    allowed = subprocess.run([*hidden, "true"], capture_output=True, check=False)
+    if allowed.returncode:
+        pytest.skip("a mount namespace cannot be made here")
+    line = [*hidden, "gdb", "-nx", "-batch", "-ex", f"source {INIT}"]
+    line += ["-ex", f"target remote 127.0.0.1:{firmware[1]}", "-ex", "nept-target"]
+    line += ["-ex", "nept-vms", "-ex", "disconnect"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert "memory:   QEMU's physical memory mode" in done.stdout
+    assert "/proc cannot be read here" in words(done.stdout)
+    assert "no Linux kernel" in words(done.stderr)  # nept-vms reads, too
+    assert "mistake" not in done.stderr
+
+
 def test_ctrl_c_in_a_search_through_the_process(child: pexpect.spawn[str]) -> None:
     with stopped_machine(QEMU, *BIG) as port:
         attach(child, port)

@@ -103,3 +103,17 @@ def test_a_number_used_again_is_another_process() -> None:
     assert ours is not None
     assert ours.alive()
     assert not owner.Process(ours.pid, ours.name, ours.parent, ours.started - 1).alive()
+
+
+def test_a_computer_without_proc_is_one_on_which_nobody_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container, a chroot, another system than Linux."""
+    monkeypatch.setattr(owner, "PROC", tmp_path)
+    with listener("tcp4") as other:
+        for address in (other.address, ""):
+            with pytest.raises(NotOffered, match="cannot be read here") as caught:
+                owners(address)
+            assert "mount -t proc" in caught.value.advice
+    with pytest.raises(NotOffered, match="not visible here"):
+        owners("| sleep 1000")
