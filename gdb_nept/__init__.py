@@ -10,12 +10,20 @@
 The names below are the API, and stay; what they come from is read when one is first asked for.
 Read the package from the machine outwards: arch, memory, walk (the SDM's part), target, kvm
 (Linux's part), nested (both together), render and commands (what a user sees).
+
+Nothing newer than Python 3.0 stands here, so that an old Python gets as far as the message.
 """
 
-from __future__ import annotations
+import sys
+
+if sys.version_info < (3, 9):  # noqa: UP036
+    _OLD = "gdb_nept needs Python 3.9 or later; this is %d.%d" % sys.version_info[:2]  # noqa: UP031
+    if sys.argv[:1] == ["-m"]:  # python3 -m gdb_nept: who asks wants no traceback
+        sys.exit(_OLD)
+    raise ImportError(_OLD)
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any  # noqa: F401 - in a type comment
 
 if TYPE_CHECKING:
     from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
@@ -82,12 +90,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name):
+    # type: (str) -> Any
     """PEP 562."""
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        raise AttributeError("module " + repr(__name__) + " has no attribute " + repr(name))
+    return getattr(import_module(__name__ + "." + _MODULES[name]), name)
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+def __dir__():
+    # type: () -> list[str]
+    return sorted(list(globals()) + __all__)

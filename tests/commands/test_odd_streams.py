@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +52,44 @@ def test_a_stream_that_is_not_there(line: str, status: int, says: str) -> None:
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+OLD_PYTHONS = ("3.6", "3.7", "3.8")
+
+
+def old_python(version: str) -> str | None:
+    """As a distribution names it, or as pyenv keeps it."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(kept.glob(f"{version}.*/bin/python"))
+    return str(found[-1]) if found else shutil.which(f"python{version}", path="/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_a_python_that_is_too_old_is_told_in_a_line(version: str) -> None:
+    python = old_python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    said = f"gdb_nept needs Python 3.9 or later; this is {version}"
+    for words in (["-m", "gdb_nept", "decode", "eptp", "1"], ["-c", "import gdb_nept"]):
+        done = subprocess.run(
+            [python, "-B", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.strip().endswith(said)
+        if "-m" in words:
+            assert done.stderr.strip() == said
+
+
+def test_what_an_old_python_reads_first_is_old_python() -> None:
+    """Where no such Python is at hand: no annotation, no f-string, no newer operator."""
+    for file in (ROOT / "gdb_nept" / "__init__.py", INIT):
+        tree = ast.parse(file.read_text(), feature_version=(3, 4))
+        newer = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Starred)
+        assert not [one.lineno for one in ast.walk(tree) if isinstance(one, newer)]
+        arguments = [one for one in ast.walk(tree) if isinstance(one, ast.arg)]
+        assert not [one.arg for one in arguments if one.annotation]
+        imported = [one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+        assert "__future__" not in imported
 
 
 @pytest.mark.gdb
