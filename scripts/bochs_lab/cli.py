@@ -33,6 +33,8 @@ from .errors import LabError
 from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
 from .progress import Lines, for_stream
 
+COMMANDS = Path(__file__).resolve().parents[2] / "gdb_nept" / "init.py"
+
 _DESCRIPTION = """\
 A real nested VMX state on any machine: a Debian kernel with KVM (L0) runs in Bochs, which
 emulates VMX with EPT; a small hypervisor (L1) and its guest (L2) run on it and stop at a park
@@ -106,9 +108,15 @@ def _stub(parsed: argparse.Namespace, teller: Lines) -> int:
         lines = kgdb.gdb_lines(status["vmlinux"], port, status["text"])
     else:
         lines = replay.Stub(port).gdb_lines()
-    for line in lines:
-        _say(teller, line)
+    _tell_gdb(teller, lines)
     return 0
+
+
+def _tell_gdb(teller: Lines, lines: Sequence[str]) -> None:
+    """What to type into gdb, the target last, and how to leave it."""
+    for line in (f"source {COMMANDS}", *lines):
+        _say(teller, line)
+    teller.stage("leave gdb with `disconnect`: detach, and quit, let the machine run on")
 
 
 def _kernel(parsed: argparse.Namespace, teller: Lines) -> int:
@@ -149,8 +157,7 @@ def _replay(parsed: argparse.Namespace, teller: Lines) -> int:
     taken = parsed.snapshot or snapshot.ensure(_options(parsed, teller), teller)
     stub = replays.stub(parsed.gdb_port, parsed.gdb_socket)
     with replays.started(taken, stub, parsed.detach) as started:
-        for line in started.gdb_lines():
-            _say(teller, line)
+        _tell_gdb(teller, started.gdb_lines())
         if parsed.detach:
             return 0
         teller.stage("Ctrl-C ends the replay")
@@ -247,13 +254,13 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
     if name == "up":
         add("--stub", action="store_true", help="with a gdb stub; prints what to type into gdb")
     if name in ("up", "stub"):
-        add("--gdb-port", type=int, metavar="PORT", help="of its gdb stub; default: a free one")
+        add("--gdb-port", type=_port, metavar="PORT", help="of its gdb stub; default: a free one")
     elif name == "snapshot":
         add("--force", action="store_true", help="take it anew even if there is one")
         add("--output", type=Path, metavar="DIR", help="copy the snapshot to DIR")
     elif name == "replay":
         add("snapshot", nargs="?", type=Path, metavar="SNAPSHOT", help="its directory")
-        add("--gdb-port", type=int, metavar="PORT", help="of the loopback; default: a free one")
+        add("--gdb-port", type=_port, metavar="PORT", help="of the loopback; default: a free one")
         add("--gdb-socket", type=Path, metavar="PATH", help="a unix socket in place of a port")
         add("--detach", action="store_true", help="leave it in the background, until `lab down`")
     elif name == "bare":
@@ -266,6 +273,13 @@ def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
         add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L1's kernel")
     elif name == "status":
         add("--json", action="store_true", help="as JSON")
+
+
+def _port(written: str) -> int:
+    """Raises argparse's error for what is no TCP port."""
+    if not (written.isdecimal() and 1 <= int(written) <= 65535):
+        raise argparse.ArgumentTypeError(f"{written} is no port: they are 1 to 65535")
+    return int(written)
 
 
 def _add_processor(add: Callable[..., Any]) -> None:

@@ -76,6 +76,36 @@ def test_mistakes_are_told_without_a_traceback(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "gdb", "1.5"])
+@pytest.mark.parametrize("name", ["replay", "up", "stub"])
+def test_a_port_that_is_none_is_refused_at_once(name: str, port: str) -> None:
+    done = command(name, f"--gdb-port={port}")
+    assert done.returncode == 2
+    assert f"--gdb-port: {port} is no port: they are 1 to 65535" in done.stderr
+
+
+@pytest.mark.qemu
+@pytest.mark.bochs
+def test_a_replay_tells_all_that_gdb_needs(
+    plain_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines, typed into gdb as they stand, and how to leave the machine as it is."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    try:
+        told = command("replay", "--detach", str(plain_snapshot))
+        assert told.returncode == 0, told.stderr
+        assert "leave gdb with `disconnect`" in told.stderr
+        lines = told.stdout.splitlines()
+        assert lines[0] == f"source {LAB.parents[1] / 'gdb_nept' / 'init.py'}"
+        assert lines[-1].startswith("target remote ")
+        words = [word for line in [*lines, "nept-target", "disconnect"] for word in ("-ex", line)]
+        gdb = ["gdb", "-nx", "-batch", *words]
+        done = subprocess.run(gdb, capture_output=True, text=True, timeout=60, check=False)
+        assert "kernel:   Linux" in done.stdout, done.stderr
+    finally:
+        assert "ended 1 replays" in command("down").stdout
+
+
 @pytest.mark.bochs
 def test_a_second_snapshot_builds_nothing(plain_snapshot: Path) -> None:
     done = command("snapshot")
