@@ -13,6 +13,7 @@ from functools import cache, cached_property
 
 from gdb_nept.arch.bits import Word, bit, bits
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
+from gdb_nept.errors import BadInput
 
 INDEX_BITS = 9
 PAGE_SHIFT = 12
@@ -26,6 +27,12 @@ LEVEL_NAMES = {5: "PML5E", 4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"}
 
 UC, WC, WT, WP, WB = 0, 1, 4, 5, 6
 MEMORY_TYPES = {UC: "UC", WC: "WC", WT: "WT", WP: "WP", WB: "WB"}
+
+
+def check_physical(address: int) -> None:
+    """Raises BadInput for a number that no physical address can be."""
+    if address >> WIDEST:
+        raise BadInput(f"{address:#x} is no physical address", f"They have {WIDEST} bits at most.")
 
 
 class Eptp(Word):

@@ -47,7 +47,7 @@ def ept(context: Context, args: Namespace) -> Page:
     writes an object for each run, and one for the rest, a line each.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.  One on which L2 is active, or
-    the only one in VMX operation, is found without them.
+    the only one in VMX operation, is found without them; with --l1 any of the only VM.
 
     Column "rights" is R, W, X and, with mode-based execute control, u for execution in user mode:
     the AND of all entries on the path.  "AD" are the accessed and dirty flags; in lower case they
@@ -66,7 +66,7 @@ def ept(context: Context, args: Namespace) -> Page:
     See also: nept-walk, nept-decode, nept-vms
     """
     session = context.session()
-    chosen = session.pick(args.vm, args.vcpu)
+    chosen = session.pick(args.vm, args.vcpu, of_l1=args.l1)
     which = Which.SHADOW if args.shadow else Which.HOST if args.l1 else Which.L1
     found = listing(session, chosen, which, args.range, args.entries)
     return ept_page(found, args.summary)

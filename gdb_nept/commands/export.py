@@ -58,6 +58,6 @@ def export(context: Context, args: Namespace) -> Page:
     if args.l1 and args.vm is not None and args.vcpu is None:
         memory = l1_of_vm(session, vm_at(session.vms(), args.vm))
         return export_page(memory.export(args.output, args.force, shared()))
-    chosen = session.pick(args.vm, args.vcpu)
+    chosen = session.pick(args.vm, args.vcpu, of_l1=args.l1)
     of_vcpu = (l2_of_vcpu if args.l2 else l1_of_vcpu)(session, chosen)
     return export_page(of_vcpu.export(args.output, args.force, shared()))

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.commands.fault_log import NO_LIMIT, FaultLog, written
+from gdb_nept.errors import NoGuest
 from gdb_nept.judge.features import ATTACHED, model_names
 from gdb_nept.live.watch import Watch
 from gdb_nept.render.page import Page
@@ -69,7 +70,11 @@ def watch(context: Context, args: Namespace) -> Page:
     """
     only = None
     if args.vm is not None or args.vcpu is not None:
-        only = context.session().pick(args.vm, args.vcpu).vcpu.address
+        chosen = context.session().pick(args.vm, args.vcpu)
+        if chosen.vcpu.nested is not None and not chosen.vcpu.nested.vmxon:
+            advice = "Without --vm and --vcpu a watch also sees one that enters it later."
+            raise NoGuest(f"VM {chosen.vm}, vCPU {chosen.place} is not in VMX operation", advice)
+        only = chosen.vcpu.address
     with context.running() as machine, written(args.json_lines) as file:
         watching = Watch(context.session, machine, args.model, only, args.follow, args.gpa)
         watching.prepare()

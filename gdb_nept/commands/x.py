@@ -65,9 +65,10 @@ def x(context: Context, args: Namespace) -> Page:
     if not written:
         raise Usage("nept-x: an address is missing", "Write nept-x/8xg ADDRESS.")
     session = context.session()
-    chosen = session.pick(args.vm, args.vcpu)
     space = args.space or Space.L2_LINEAR
+    of_l1 = space in (Space.L1_PHYSICAL, Space.HOST_PHYSICAL)
+    chosen = session.pick(args.vm, args.vcpu, of_l1)
     if space is Space.L2_LINEAR:
         check_registers(context, session, chosen, written)
     found = examine(session, chosen, space, context.number(written), made.bytes)
-    return examined_page(chosen, found, made, code_bits(session, chosen))
+    return examined_page(chosen, found, made, code_bits(session, chosen, of_l1))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.address import L1Phys
+from gdb_nept.arch.ept import check_physical
 from gdb_nept.judge.features import is_attached, kvm_model, named_model
 from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.nested.choice import Chosen
@@ -32,6 +33,8 @@ class Oracle:
         return self.model.refuses(base.eptp, base.cpu, base.controls)
 
     def physical(self, access: Access) -> Prediction[L1Phys]:
+        """Raises BadInput for an address that is no physical one."""
+        check_physical(access.gpa)
         return self.base.predict(access, self.model)
 
     def linear(self, access: LinearAccess, paging: GuestPaging) -> LinearPrediction:

@@ -28,11 +28,12 @@ class Chosen:
         return self.vcpu.place
 
 
-def choose(found: VmList, vm: int | None, vcpu: int | None) -> Chosen:
+def choose(found: VmList, vm: int | None, vcpu: int | None, of_l1: bool = False) -> Chosen:
     """The vCPU of these numbers in nept-vms.
 
     What is not given is found: the only vCPU on which L2 is active, or else the only one in VMX
-    operation.  Raises NoGuest, which says what there is to choose from.
+    operation; for what L1 has by itself (`of_l1`), where no guest is in VMX operation, the first
+    vCPU of the only VM.  Raises NoGuest, which says what there is to choose from.
     """
     if vm is not None and vcpu is not None:
         owner = vm_at(found, vm)
@@ -44,10 +45,11 @@ def choose(found: VmList, vm: int | None, vcpu: int | None) -> Chosen:
     meant = [each for each in there if vcpu is None or each.place == vcpu]
     if there and not meant:
         raise NoGuest(f"no VM has a vCPU {vcpu}", "List them with nept-vms.")
-    return _only(meant, [problem for owner in owners for problem in owner.problems])
+    problems = [problem for owner in owners for problem in owner.problems]
+    return _only(meant, problems, of_l1)
 
 
-def _only(candidates: list[Chosen], problems: list[str]) -> Chosen:
+def _only(candidates: list[Chosen], problems: list[str], of_l1: bool) -> Chosen:
     """The one on which L2 is active, or else the one in VMX operation, or else the only one."""
     active = [each for each in candidates if each.vcpu.nested and each.vcpu.nested.l2_active]
     in_vmx = [each for each in candidates if each.vcpu.nested and each.vcpu.nested.vmxon]
@@ -59,6 +61,10 @@ def _only(candidates: list[Chosen], problems: list[str]) -> Chosen:
             raise NoGuest(
                 f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
             )
+    if of_l1 and candidates:
+        if len({each.vm for each in candidates}) == 1:
+            return candidates[0]
+        raise NoGuest(f"{len(candidates)} vCPUs are in several VMs", "Choose with --vm.")
     if problems:
         raise NoGuest(f"which vCPU is nested cannot be told: {problems[0]}", "See nept-vms.")
     if len(candidates) == 1:

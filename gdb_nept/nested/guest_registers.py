@@ -183,10 +183,15 @@ def pdptes_in_memory(session: Session, chosen: Chosen, place: L2Phys) -> tuple[i
         return ()
 
 
-def code_bits(session: Session, chosen: Chosen) -> int:
+def code_bits(session: Session, chosen: Chosen, of_l1: bool = False) -> int:
     """How wide L2's code is: 64, 32 or 16 bits, by EFER.LMA and CS.L and CS.D (SDM vol. 3, 5.2.1).
-    Raises NoGuest."""
-    vmcs12 = session.vmcs12(chosen)
+    Raises NoGuest where there is no L2; code `of_l1` is 64 bits wide then."""
+    try:
+        vmcs12 = session.vmcs12(chosen)
+    except NoGuest:
+        if of_l1:
+            return 64
+        raise
     rights = vmcs12.number("guest_cs_ar_bytes")
     efer = _register(chosen.vcpu, vmcs12, "efer").number
     if Efer(efer).long_mode_active and rights & CS_LONG:

@@ -16,8 +16,8 @@ from typing import Any
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
 from gdb_nept.arch.cpu import HOST
-from gdb_nept.arch.ept import WIDEST
-from gdb_nept.errors import BadInput, MemoryUnreadable, NoGuest, UnreadKind
+from gdb_nept.arch.ept import check_physical
+from gdb_nept.errors import MemoryUnreadable, NoGuest, UnreadKind
 from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
@@ -76,13 +76,14 @@ class Session:
             self._vms = vms(self.kernel)
         return self._vms
 
-    def pick(self, vm: int | None, vcpu: int | None) -> Chosen:
+    def pick(self, vm: int | None, vcpu: int | None, of_l1: bool = False) -> Chosen:
         """The vCPU meant by its numbers in nept-vms.
 
         What is not given is found: the only vCPU on which L2 is active, or else the only one in
-        VMX operation.  Raises NoGuest, which says what there is to choose from.
+        VMX operation; with `of_l1`, where there is none, the first of the only VM.  Raises NoGuest,
+        which says what there is to choose from.
         """
-        return choose(self.vms(), vm, vcpu)
+        return choose(self.vms(), vm, vcpu, of_l1)
 
     def at(self, address: KernelVirt) -> Chosen:
         """The vCPU whose struct kvm_vcpu lies at `address`, as a register of KVM's has it.  Its VM
@@ -213,10 +214,7 @@ class Session:
     def journey(self, chosen: Chosen, asked: L2Phys) -> Journey:
         """Follow `asked` by three ways; raises NoGuest where L1 has no EPT12, BadInput for what
         is no physical address."""
-        if asked >> WIDEST:
-            raise BadInput(
-                f"{asked:#x} is no physical address", f"They have {WIDEST} bits at most."
-            )
+        check_physical(asked)
         return follow(self, chosen, asked)
 
 

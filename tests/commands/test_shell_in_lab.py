@@ -38,6 +38,26 @@ def test_several_addresses_are_each_alone(
         assert together == (0, "\n".join(shown for _, shown in alone))
 
 
+def test_a_watch_of_a_vcpu_that_no_exit_can_come_to_is_refused(
+    capsys: pytest.CaptureFixture[str], plain_snapshot: Path
+) -> None:
+    """It would wait for ever."""
+    watched = ["--dump", str(plain_snapshot / "memory.raw"), "watch", "--vm", "2", "--vcpu"]
+    assert main([*watched, "1"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "VM 2, vCPU 1 is not in VMX operation" in said
+    assert "Without --vm and --vcpu a watch also sees one that enters it later" in said
+
+
+def test_what_l1_has_by_itself_is_shown_of_a_vm_without_l2(
+    capsys: pytest.CaptureFixture[str], plain_snapshot: Path
+) -> None:
+    assert asked(capsys, plain_snapshot, "ept", "--l1", "--vm", "2")[1].startswith(
+        "EPT01 of VM 2, vCPU 0: "
+    )
+    assert asked(capsys, plain_snapshot, "x", "--l1", "--vm", "2", "0")[1].startswith("0x")
+
+
 def test_several_walks_as_json(capsys: pytest.CaptureFixture[str], plain_snapshot: Path) -> None:
     alone = [
         json.loads(asked(capsys, plain_snapshot, "walk", "--json", one)[1]) for one in ADDRESSES

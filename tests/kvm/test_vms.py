@@ -9,7 +9,7 @@ from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.nested_vmx import host_flags, read_nested
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.vm import VmList, vms
-from gdb_nept.nested.choice import vcpu_at, vm_at
+from gdb_nept.nested.choice import choose, vcpu_at, vm_at
 from gdb_nept.target.ports import Value
 from tests.kvm.fake import (
     DEBIAN_6_1,
@@ -69,6 +69,31 @@ def test_all_vms_oldest_first(offsets: Offsets) -> None:
     assert [vcpu.place for vcpu in found.vms[1].vcpus] == [0, 1]
     assert not found.notes
     assert [vm.problems for vm in found.vms] == [(), ()]
+
+
+def test_what_l1_has_by_itself_needs_no_l2() -> None:
+    """EPT01 of the only VM, or of the one that is named, whatever its vCPUs run."""
+    found = vms(host(debian())[0])
+    with pytest.raises(NoGuest, match="no guest is in VMX operation"):
+        choose(found, 1, None)
+    chosen = choose(found, 1, None, of_l1=True)
+    assert (chosen.vm, chosen.place) == (1, 0)
+    only = VmList(found.vms[:1], ())
+    assert choose(only, None, None, of_l1=True).vm == 0
+    with pytest.raises(NoGuest) as caught:
+        choose(found, None, None, of_l1=True)
+    assert caught.value.advice == "Choose with --vm."
+
+
+def test_what_l1_has_by_itself_is_that_of_the_vcpu_that_runs_an_l2_first() -> None:
+    kernel = FakeKernel(debian())
+    vcpus = [new_vcpu(kernel, 0), new_vcpu(kernel, 1)]
+    head = kernel.allocate(16)
+    kernel.symbols.addresses["vm_list"] = head
+    link(kernel, head, [new_vm(kernel, vcpus).member("vm_list").address])
+    assert choose(vms(kernel), None, None, of_l1=True).place == 0
+    enter_l2(kernel, vcpus[1])
+    assert choose(vms(kernel), None, None, of_l1=True).place == 1
 
 
 def test_no_vm_is_a_result() -> None:

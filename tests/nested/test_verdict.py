@@ -12,11 +12,13 @@ import pytest
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.ept import EptEntry
 from gdb_nept.errors import BadInput, NoGuest
+from gdb_nept.judge.oracle import oracle
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import Agreement, verdict
+from gdb_nept.predict.access import Access
 from gdb_nept.target.linux import attach
 from tests.conftest import facts, kernel_cache
 from tests.kernels import facts_of
@@ -234,6 +236,10 @@ def test_addresses_that_l2_cannot_form(plain_snapshot: Path) -> None:
     assert "MAXPHYADDR" in walked(plain_snapshot, 1 << 45).notes[0]
     with pytest.raises(BadInput, match="no physical address"):
         walked(plain_snapshot, 1 << 52)
+    session = Session(attach(raw(plain_snapshot), raw(plain_snapshot).size, cache=kernel_cache()))
+    asked = oracle(session, session.pick(None, None), "sdm")
+    with pytest.raises(BadInput, match="no physical address"):  # as the walk says
+        asked.physical(Access(L2Phys(1 << 52)))
 
 
 def test_a_vcpu_that_there_is_not(plain_snapshot: Path) -> None:
