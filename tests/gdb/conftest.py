@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Callable
 
 import pytest
 
+from tests.gdb.batch import INIT, output
 from tests.gdb.machine import stopped_machine
-
-ROOT = Path(__file__).resolve().parents[2]
-INIT = ROOT / "gdb_nept" / "init.py"
 
 Gdb = Callable[..., str]
 
@@ -29,19 +25,7 @@ def gdb() -> Gdb:
     after it."""
 
     def run(*lines: str, source: bool = True, timeout: float = 120) -> str:
-        words = ["gdb", "-nx", "-batch", "-ex", "set pagination off"]
-        for line in [f"source {INIT}", *lines] if source else lines:
-            words += ["-ex", line]
-        done = subprocess.run(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(),
-            timeout=timeout,
-            check=False,
-        )
-        return done.stdout
+        return output([f"source {INIT}", *lines] if source else lines, timeout, environment())
 
     return run
 

@@ -22,12 +22,12 @@ from gdb_nept.nested.session import Session
 from gdb_nept.target.dwarf import ANCHORS
 from gdb_nept.target.linux import attach
 from tests.conftest import facts
+from tests.gdb.batch import answers
 from tests.gdb.relay import Relay
 
 pytestmark = [pytest.mark.gdb, pytest.mark.qemu, pytest.mark.bochs]
 
 Gdb = Callable[..., str]
-MARK = "---- next ----"
 BY_MODE = "set nept memory phymem"
 LINES = (
     "vms",
@@ -51,22 +51,8 @@ def in_gdb(
     replay: Replay, lines: tuple[str, ...], *before: str, failing: dict[int, int] | None = None
 ) -> tuple[list[str], Relay]:
     """The output of each line in one gdb, and what it asked the stub."""
-    root = Path(__file__).resolve().parents[2]
-    words = ["gdb", "-nx", "-batch", "-ex", f"source {root}/gdb_nept/init.py"]
     with Relay(("127.0.0.1", replay.port), failing=failing) as relay:
-        for line in (*before, f"target remote 127.0.0.1:{relay.port}"):
-            words += ["-ex", line]
-        for line in lines:
-            words += ["-ex", f"echo {MARK}\\n", "-ex", line]
-        done = subprocess.run(
-            [*words, "-ex", f"echo {MARK}\\n"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    return [part.lstrip("\n") for part in done.stdout.split(MARK)[1:-1]], relay
+        return answers([*before, f"target remote 127.0.0.1:{relay.port}"], lines), relay
 
 
 def on_dump(snapshot: Path, line: str) -> str:

@@ -20,13 +20,12 @@ from typing import Any
 import pytest
 from bochs_lab import console, machine
 
-from tests.gdb.conftest import INIT, ROOT
+from tests.gdb.batch import ROOT, answers
 from tests.gdb.relay import Relay
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs, pytest.mark.kgdb]
 
 INJECTION = "nested_ept_inject_page_fault"
-MARK = "---- next ----"
 WATCHED = 100  # faults, unless all of the scenario's are: --whole
 ALL = 1400  # at least
 WALKED = 8  # pages of L2's whose walk is held against L1's word
@@ -55,20 +54,9 @@ class Kgdb:
     def session(self, *lines: str, vmlinux: bool = True, seconds: float = 600) -> Output:
         """gdb's answers to the lines, which differ from each other."""
         with Relay(("127.0.0.1", self.port)) as relay:
-            words = ["gdb", "-nx", "-batch", "-ex", f"source {INIT}"]
-            for line in (*self.before[not vmlinux :], f"target remote 127.0.0.1:{relay.port}"):
-                words += ["-ex", line]
-            for line in (*lines, "detach"):
-                words += ["-ex", f"echo {MARK}\\n", "-ex", line]
-            done = subprocess.run(
-                words,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
-        parts = [part.lstrip("\n") for part in done.stdout.split(MARK)[1:]]
+            target = f"target remote 127.0.0.1:{relay.port}"
+            told = [*self.before[not vmlinux :], target]
+            parts = answers(told, [*lines, "detach"], seconds)
         return Output(dict(zip(lines, parts)), relay.packets)
 
     def said(self) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Callable
 import pexpect
 import pytest
 
-from tests.gdb.conftest import INIT, ROOT
+from tests.gdb.batch import INIT, ROOT
 from tests.gdb.machine import stopped_machine
 from tests.gdb.relay import Relay
 

@@ -27,16 +27,14 @@ from bochs_lab.initramfs import initramfs
 from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
 
+from tests.gdb.batch import INIT, ROOT, answers
 from tests.gdb.relay import Relay
 
 pytestmark = [pytest.mark.gdb, pytest.mark.qemu, pytest.mark.bochs]
 
-ROOT = Path(__file__).resolve().parents[2]
-INIT = ROOT / "gdb_nept" / "init.py"
 NO_VMX = ROOT / "tests" / "data" / "no-vmx"
 LINKED = 0xFFFFFFFF81000000  # _text without KASLR
 BOOT = 240  # seconds that it may take
-MARK = "---- next ----"
 MODE = "maint packet qqemu.PhyMemMode"
 KERNEL = "python from gdb_nept.commands.registry import _registered; K = _registered[0].target"
 
@@ -94,23 +92,10 @@ def _take(found: Linux, fact: dict[str, list[str]]) -> None:
 
 def gdb(linux: Linux, *lines: str, way: str = "auto", before: str = "") -> tuple[list[str], Relay]:
     """What each line shows in one gdb, whose machine is stopped afterwards, and what gdb asked."""
-    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off", "-ex", f"source {INIT}"]
     with Relay(("127.0.0.1", linux.port)) as relay:
         target = f"target remote 127.0.0.1:{relay.port}"
-        for line in (f"set nept memory {way}", before or "echo", target, KERNEL):
-            words += ["-ex", line]
-        for line in lines:
-            words += ["-ex", f"echo {MARK}\\n", "-ex", line]
-        done = subprocess.run(
-            [*words, "-ex", f"echo {MARK}\\n"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-    assert "Traceback" not in done.stdout
-    return [part.strip("\n") for part in done.stdout.split(MARK)[1:-1]], relay
+        told = [f"set nept memory {way}", before or "echo", target, KERNEL]
+        return answers(told, lines, timeout=180), relay
 
 
 def held(code: str) -> str:
@@ -181,7 +166,7 @@ def test_breakpoints_and_our_commands_in_between(linux: Linux) -> None:
     for stop, target, read, expected in rounds:
         assert f"{place:#018x}" in stop
         assert f"Linux {linux.release}" in target
-        assert read == expected
+        assert read.strip() == expected.strip()
     assert int(shown[1]) < int(rounds[-1][2]), "time does not stand still"
     assert 'received: "0"' in shown[-1]
     assert not relay.kinds & set("MXPG")

@@ -16,13 +16,12 @@ from typing import Callable
 import pexpect
 import pytest
 
+from tests.gdb.batch import INIT, ROOT
 from tests.gdb.machine import stopped_machine
 from tests.gdb.relay import Relay
 
 pytestmark = pytest.mark.gdb
 
-ROOT = Path(__file__).resolve().parents[2]
-INIT = ROOT / "gdb_nept" / "init.py"
 NAMES = ("target", "vms", "vmcs12", "ept", "walk", "decode")
 MODE = "maint packet qqemu.PhyMemMode"
 BY_MODE = "set nept memory phymem"
