@@ -14,7 +14,6 @@ import struct
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from gdb_nept.errors import BadInput, NeptError
@@ -71,12 +70,7 @@ class CoreFile:
     def __enter__(self) -> CoreFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
         self._part.unlink(missing_ok=True)
 

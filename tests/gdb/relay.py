@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 PACKET = re.compile(rb"\$([^#]*)#[0-9a-f]{2}", re.DOTALL)
 DETACH = re.compile(rb"\$D[^#]*#[0-9a-f]{2}")
@@ -50,12 +49,7 @@ class Relay:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._listener.close()
 
     @property

@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from contextlib import suppress
-from types import TracebackType
 
 PACKET = re.compile(rb"\$([^#]*)#[0-9a-f]{2}", re.DOTALL)
 MULTIPROCESS = "qSupported:multiprocess+;vContSupported+;xmlRegisters=i386"
@@ -24,12 +23,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.socket.close()
 
     def close(self) -> None:
