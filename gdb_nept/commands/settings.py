@@ -44,66 +44,22 @@ class Setting:
 
 def settings(target: LiveTarget, dump: DumpInGdb) -> tuple[Setting, ...]:
     """All there are, on what gdb is attached to and on the dump that is named."""
+    return (_traceback(), _btf(target, dump), _memory(target), _memory_file(target), _library(dump))
 
-    def used(value: str) -> str:
-        choice = target.memory.choice
-        now = f"; used now: {choice.transport.describe()}" if choice else ""
-        return f"gdb_nept reads physical memory by: {value}{now}."
 
-    def take_types(value: Value) -> None:
-        files = _type_files(str(value))
-        target.take_types_from(files)
-        dump.take_types_from(files)
+def _trace(value: Value) -> None:
+    os.environ["NEPT_TRACEBACK"] = "1" if value else ""
 
-    return (
-        Setting(
-            "traceback",
-            Kind.FLAG,
-            "whether a mistake in gdb_nept shows its Python traceback",
-            "Whether a mistake in gdb_nept shows its Python traceback.",
-            bool(os.environ.get("NEPT_TRACEBACK")),
-            _trace,
-            lambda value: f"gdb_nept shows the traceback of its mistakes: {value}.",
-        ),
-        Setting(
-            "btf",
-            Kind.TEXT,
-            "the files to take types from where the target's memory has none",
-            BTF,
-            "",
-            take_types,
-            lambda value: f"gdb_nept also takes types from: {value or 'no file'}.",
-        ),
-        Setting(
-            "memory",
-            Kind.CHOICE,
-            "how the target's physical memory is read",
-            MEMORY,
-            AUTO,
-            lambda value: target.read_memory_by(str(value)),
-            used,
-            (AUTO, *KINDS),
-        ),
-        Setting(
-            "memory-file",
-            Kind.FILE,
-            "the file that holds the target's RAM",
-            MEMORY_FILE,
-            "",
-            lambda value: target.read_memory_from(_path(value)),
-            lambda value: (
-                f"gdb_nept takes the target's RAM to be in: {value or 'what QEMU tells'}."
-            ),
-        ),
-        Setting(
-            "libkdumpfile",
-            Kind.FILE,
-            "the libkdumpfile that reads dumps",
-            LIBRARY,
-            "",
-            lambda value: dump.read_by(_path(value)),
-            lambda value: f"gdb_nept reads dumps by: {value or 'the libkdumpfile that it finds'}.",
-        ),
+
+def _traceback() -> Setting:
+    return Setting(
+        "traceback",
+        Kind.FLAG,
+        "whether a mistake in gdb_nept shows its Python traceback",
+        "Whether a mistake in gdb_nept shows its Python traceback.",
+        bool(os.environ.get("NEPT_TRACEBACK")),
+        _trace,
+        lambda value: f"gdb_nept shows the traceback of its mistakes: {value}.",
     )
 
 
@@ -111,6 +67,24 @@ BTF = """Files to take types from where the target's memory has none.
 
 FILES are .ko, vmlinux or raw BTF files of the running build, or layouts that scripts/layouts
 made from its debug info, with a colon between two.  Without FILES: none."""
+
+
+def _btf(target: LiveTarget, dump: DumpInGdb) -> Setting:
+    def take(value: Value) -> None:
+        files = _type_files(str(value))
+        target.take_types_from(files)
+        dump.take_types_from(files)
+
+    return Setting(
+        "btf",
+        Kind.TEXT,
+        "the files to take types from where the target's memory has none",
+        BTF,
+        "",
+        take,
+        lambda value: f"gdb_nept also takes types from: {value or 'no file'}.",
+    )
+
 
 MEMORY = """How the target's physical memory is read.
 
@@ -120,18 +94,58 @@ file     the file that holds its RAM: a memory-backend-file with share=on
 phymem   QEMU's physical memory mode, through the stub
 direct   the kernel's direct map, through the stub (kgdb)"""
 
+
+def _memory(target: LiveTarget) -> Setting:
+    def used(value: str) -> str:
+        choice = target.memory.choice
+        now = f"; used now: {choice.transport.describe()}" if choice else ""
+        return f"gdb_nept reads physical memory by: {value}{now}."
+
+    return Setting(
+        "memory",
+        Kind.CHOICE,
+        "how the target's physical memory is read",
+        MEMORY,
+        AUTO,
+        lambda value: target.read_memory_by(str(value)),
+        used,
+        (AUTO, *KINDS),
+    )
+
+
 MEMORY_FILE = """The file that holds the target's RAM, where gdb sees it.
 
 QEMU tells the path of its memory-backend-file.  Where gdb sees the file at another path (QEMU
 in a container, say), name that here.  Without FILE: what QEMU tells."""
+
+
+def _memory_file(target: LiveTarget) -> Setting:
+    return Setting(
+        "memory-file",
+        Kind.FILE,
+        "the file that holds the target's RAM",
+        MEMORY_FILE,
+        "",
+        lambda value: target.read_memory_from(_path(value)),
+        lambda value: f"gdb_nept takes the target's RAM to be in: {value or 'what QEMU tells'}.",
+    )
+
 
 LIBRARY = """The libkdumpfile that reads ELF and kdump-compressed dumps.
 
 Without FILE: the system's, or the one that drgn brings."""
 
 
-def _trace(value: Value) -> None:
-    os.environ["NEPT_TRACEBACK"] = "1" if value else ""
+def _library(dump: DumpInGdb) -> Setting:
+    return Setting(
+        "libkdumpfile",
+        Kind.FILE,
+        "the libkdumpfile that reads dumps",
+        LIBRARY,
+        "",
+        lambda value: dump.read_by(_path(value)),
+        lambda value: f"gdb_nept reads dumps by: {value or 'the libkdumpfile that it finds'}.",
+    )
 
 
 def _path(value: Value) -> Path | None:
