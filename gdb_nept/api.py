@@ -282,7 +282,7 @@ def attach() -> Target:
     """What gdb is attached to.  Works inside gdb alone; raises NeptError elsewhere, and where gdb
     is attached to no Linux."""
     try:
-        from gdb_nept.commands import registry
+        from gdb_nept.commands.gdb import registry
     except ImportError:
         raise BadInput("attach() works inside gdb alone", "Without gdb: open_dump(PATH).") from None
     context = registry.register()

@@ -25,7 +25,7 @@ def load():
         raise gdb.GdbError("gdb_nept is loaded already from " + str(loaded.__file__))
     if os.path.dirname(package) not in sys.path:
         sys.path.insert(0, os.path.dirname(package))
-    from gdb_nept.commands import registry
+    from gdb_nept.commands.gdb import registry
 
     registry.register()
 

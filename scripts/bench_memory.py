@@ -66,9 +66,9 @@ def _await(port: int) -> None:
 def measure(count: int) -> None:
     """In gdb: read `count` pages by each way."""
     from gdb_nept.address import HostPhys
-    from gdb_nept.commands.registry import _registered
+    from gdb_nept.commands.gdb import registry
 
-    memory = _registered[0].target.memory
+    memory = registry.register().target.memory
     transports = []
     for kind in WAYS:
         memory.want(kind)

@@ -29,7 +29,7 @@ IN_GDB = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from gdb_nept.target.gdb import GdbDebugger
+from gdb_nept.target.gdb.debugger import GdbDebugger
 from gdb_nept.target.layout_writer import dump
 dump(GdbDebugger(gdb.objfiles()[0]), {module!r}, Path({target!r}))
 """

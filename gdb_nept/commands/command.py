@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a command is: a name, its arguments, and a function whose docstring is its manual.
 
-One declaration serves gdb (`registry.py`) and the command line (`__main__.py`); the two differ
+One declaration serves gdb (`commands/gdb/`) and the command line (`__main__.py`); the two differ
 only in the Context that they hand over.
 """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a debugger knows of a vmlinux: its types and symbols, as it has read them.
 
-gdb itself is behind the Debugger protocol (`target/gdb.py`), so that this is tested without one.
+gdb itself is behind the Debugger protocol (`target/gdb/debugger.py`), so that this is tested
+without one.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """What the rest of the project asks of a debugger or a dump: types, symbols, memory of a kernel.
 
 Two providers answer these ports: BTF and kallsyms out of the kernel's own memory
-(`target/linux.py`), and gdb with the DWARF of a vmlinux (`target/gdb.py`).  Nobody above this file
-knows which one it was, except to tell the user (`origin`).
+(`target/linux.py`), and gdb with the DWARF of a vmlinux (`target/gdb/debugger.py`).  Nobody above
+this file knows which one it was, except to tell the user (`origin`).
 """
 
 from __future__ import annotations

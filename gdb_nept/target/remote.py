@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What we ask of the debugger about the machine that it is connected to (`target/gdb.py`)."""
+"""What we ask of a debugger about the machine that it is connected to (`target/gdb/remote.py`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A live machine, let run to places in its kernel by breakpoints of our own.
 
-What the debugger does is behind Runner (`target/gdb.py`), so that this is tested without one.
+What the debugger does is behind Runner (`target/gdb/runner.py`), so that this is tested without
+one.
 """
 
 from __future__ import annotations

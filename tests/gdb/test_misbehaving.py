@@ -82,9 +82,9 @@ def test_a_monitor_that_answers_with_no_text_is_as_none(gdb: Gdb, firmware: Addr
     def no_text(packet: str) -> str | None:
         return NO_TEXT if packet.startswith("qRcmd") else None
 
-    ask = 'python print("said", repr(gdb_nept.target.gdb.GdbStub().monitor("info mtree -f")))'
+    ask = 'python print("said", repr(stub.GdbStub().monitor("info mtree -f")))'
     with Relay(firmware, instead=no_text) as relay:
-        output = gdb(attach(relay), "python import gdb_nept.target.gdb", ask)
+        output = gdb(attach(relay), "python from gdb_nept.target.gdb import stub", ask)
     assert any(packet.startswith("qRcmd") for packet in relay.packets)
     assert "said ''" in output
     assert "Error" not in output

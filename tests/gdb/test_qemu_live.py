@@ -36,7 +36,7 @@ NO_VMX = ROOT / "tests" / "data" / "no-vmx"
 LINKED = 0xFFFFFFFF81000000  # _text without KASLR
 BOOT = 240  # seconds that it may take
 MODE = "maint packet qqemu.PhyMemMode"
-KERNEL = "python from gdb_nept.commands.registry import _registered; K = _registered[0].target"
+KERNEL = "python from gdb_nept.commands.gdb import registry; K = registry.register().target"
 
 
 @dataclass

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What gdb is attached to: behind the ports of target/, all that asks gdb about its target.
+
+Nothing is ever written: memory is read with m packets, and `maint packet` sends nothing but the
+three packets of physical memory mode (`memory/qemu.py`).
+"""

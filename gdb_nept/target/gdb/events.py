@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What gdb tells of its target unasked: that it ran, that it stopped, that it is another."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import gdb
+
+from gdb_nept.target.live import LiveTarget
+
+
+class GdbEvents:
+    """Tells a target when it ran, or is another one; `runs` and `stopped` are called then, too."""
+
+    def __init__(
+        self,
+        target: LiveTarget,
+        runs: Callable[[], None],
+        stopped: Callable[[], None],
+        exiting: Callable[[], None] | None = None,
+    ) -> None:
+        events: Any = gdb.events
+        self._listeners: list[tuple[Any, Callable[[object], None]]] = [
+            (events.cont, lambda event: target.ran()),
+            (events.memory_changed, lambda event: target.ran()),
+            (events.cont, lambda event: runs()),
+            (events.stop, lambda event: stopped()),
+            (events.exited, lambda event: target.forget()),
+            (events.new_objfile, lambda event: target.forget_kernel()),
+            (events.clear_objfiles, lambda event: target.forget_kernel()),
+        ]
+        if exiting is not None and hasattr(events, "gdb_exiting"):  # gdb 12
+            self._listeners.append((events.gdb_exiting, lambda event: exiting()))
+        for registry, listener in self._listeners:
+            registry.connect(listener)
+
+    def close(self) -> None:
+        for registry, listener in self._listeners:
+            registry.disconnect(listener)
