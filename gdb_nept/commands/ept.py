@@ -59,6 +59,11 @@ def ept(context: Context, args: Namespace) -> Page:
     left out, and told once below: a hypervisor keeps bits of its own there.  For the same reason
     "AD" stands in square brackets where the EPTP does not enable these flags.
 
+    In a dump without L1's memory (makedumpfile -d 31) EPT12 cannot be read, but for each entry that
+    KVM has shadowed it kept which L1 page that is for: such rows are marked "derived", and the
+    rights (">=R-X") are those that L1 grants at least, by KVM's access bits.  What KVM has not
+    shadowed stays unread, and is no hole.
+
     Examples:
       (gdb) nept-ept
       (gdb) nept-ept --shadow 0x200000+2M

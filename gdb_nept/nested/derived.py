@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.ept import EptEntry
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
-from gdb_nept.kvm.shadow_page import ShadowPage, leaf_stands_for, shadowed_translation
+from gdb_nept.kvm.shadow_page import (
+    Shadowed,
+    ShadowPage,
+    leaf_stands_for,
+    shadowed_translation,
+)
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.identity import ACC_BITS
 from gdb_nept.nested.journey import Derived, DerivedTable, Page, ShadowWalk
@@ -38,15 +43,15 @@ def derive(session: Session, chosen: Chosen, shadow: ShadowWalk, asked: L2Phys) 
     )
     if not tables:
         return None
-    found = Derived(tables, None, 0, EptEntry(0), _doubt(shadow.pages))
+    found = Derived(tables, None, 0, EptEntry(0), doubt_of(shadow.pages))
     step, page = shadow.walk.steps[-1], shadow.pages[-1]
     if shadow.address is None or not isinstance(page, ShadowPage):
         return found
-    leads = _leads(page, step.index)
-    if leads is None:
+    noted = leads(page, step.index)
+    if noted is None:
         return found
-    address = L1Phys(leads[0] | (asked & (shadow.walk.size - 1)))
-    rights = EptEntry(leads[1] | (shadow.walk.rights.value & RIGHTS))
+    address = L1Phys(noted[0] | (asked & (shadow.walk.size - 1)))
+    rights = EptEntry(noted[1] | (shadow.walk.rights.value & RIGHTS))
     slot = session.slots(chosen).find(address)
     virtual = slot.host_virtual(address) if slot else None
     host = session.host_walk(chosen.owner, virtual) if virtual is not None else None
@@ -61,21 +66,26 @@ def derive(session: Session, chosen: Chosen, shadow: ShadowWalk, asked: L2Phys) 
     )
 
 
-def _leads(page: ShadowPage, index: int) -> tuple[L1Phys, int] | None:
+def leads(page: ShadowPage, index: int) -> tuple[L1Phys, int] | None:
     """The page of L1's that an entry is for, and the rights that KVM found L1 to grant."""
     try:
         address = leaf_stands_for(page, index)
         noted = None if page.direct else shadowed_translation(page, index)
     except (MemoryUnreadable, MemberMissing):
         return None
-    if address is None:
-        return None
+    return None if address is None else (address, noted_rights(page, noted))
+
+
+def noted_rights(page: ShadowPage, noted: Shadowed | None) -> int:
+    """As bits of an EPT entry: those of an entry of a shadowed table, or of a direct page's; 0
+    where the kernel keeps none."""
     access = page.role.number("access") if page.direct else noted.access if noted else None
     flags = ACC_BITS.get(page.role.size("access"), ())
-    return address, sum(field.mask for field, flag in flags if (access or 0) & flag)
+    return sum(field.mask for field, flag in flags if (access or 0) & flag)
 
 
-def _doubt(pages: Iterable[Page]) -> str:
+def doubt_of(pages: Iterable[Page]) -> str:
+    """Why what KVM noted may be old; '' if it should be what L1 has now."""
     kept = [page for page in pages if isinstance(page, ShadowPage)]
     if any(page.unsync for page in kept):
         return f"{OLD} (unsync)"

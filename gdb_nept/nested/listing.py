@@ -16,6 +16,7 @@ from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived_rows import DerivedRun, with_derived
 from gdb_nept.nested.epts import another
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
@@ -27,15 +28,16 @@ TITLES = {
 }
 KINDS = 4096  # of entries, that differ in more than their address
 
-Row = Union[Run[Any, Any], Hole, Unread]
+Row = Union[Run[Any, Any], Hole, Unread, DerivedRun]
 
 
 @dataclass(frozen=True)
 class Listing:
     """What is shown of one EPT; `title` names the table and the spaces.
 
-    `rows` are in order, up to `high`, and come once, as the tables are read.  `spte` tells what KVM
-    means by an entry of its own; it is None for EPT12."""
+    `rows` are in order, up to `high`, and come once, as the tables are read; of EPT12 they have
+    what KVM's shadow tells where it cannot be read.  `spte` tells what KVM means by an entry of its
+    own; it is None for EPT12."""
 
     title: str
     which: str
@@ -70,7 +72,7 @@ def listing(
             which.value,
             found.eptp,
             found.cpu,
-            rows,
+            with_derived(session, chosen, found.eptp, rows, scan.budget, not entries),
             high,
             found.caveats,
             refusal=found.refusal,

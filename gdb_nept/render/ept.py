@@ -5,12 +5,14 @@ JSON: which, eptp, levels, accessed_dirty (whether the EPTP enables these flags:
 ignores them), and runs [start, end (first address behind), size, page_size, count, leads_to,
 rights, memory_type, accessed, dirty (how many of count), flags [short names], misconfigured (null
 or why), kvm (null, or what KVM means by an entry of its own), entry, entry_address], {"hole": true,
-start, end, size} or {"unread": why, kind (null, or what became of the
-table), start, end, size}; entry_failure (null, or why VM entry refuses
-the EPTP); notes [text]; then the totals: pages,
-mapped (bytes), misconfigured_entries, unread (bytes of which nothing is known),
-complete (whether all was looked at), kinds [rights,
-memory_type, page_size, runs, pages, size].
+start, end, size}, {"unread": why, kind (null, or what became of the table), start, end, size} or,
+by KVM's shadow of an EPT12 that cannot be read, [start, end, size, page_size (EPT12's), count,
+leads_to, rights_at_least, entry_address (L1 physical), doubt (null, or why it may be old), not_read
+(why), kind]; how of each: "read", "derived", "missing", "not looked at"; entry_failure (null, or
+why VM entry refuses the EPTP); notes [text]; then the totals: pages, mapped (bytes),
+misconfigured_entries, unread (bytes of which nothing is known), derived (bytes), complete (whether
+all was looked at), kinds [rights, memory_type, page_size, runs, pages, size] of what was read,
+derived_kinds [rights_at_least, page_size, runs, pages, size].
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from itertools import chain, islice
 from typing import Any
 
 from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, EptEntry, Eptp, page_size
+from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.listing import Listing
 from gdb_nept.render import text
+from gdb_nept.render.ept_derived import derived_cells, derived_data, kind_data
 from gdb_nept.render.ept_totals import Look, LookCells, Totals
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Table
@@ -122,6 +127,7 @@ class _Rows:
 
     def cells(self) -> Iterator[Cells]:
         shown, leads_to, add = self._address, LEADS_TO, self.totals.add
+        told = ""  # why the last row that could not be read could not
         for row in self._rows:
             if isinstance(row, Run):
                 look, low = add(row), row.at
@@ -136,7 +142,11 @@ class _Rows:
             bounds = shown % row.start, shown % (row.end - 1), text.size(row.end - row.start)
             if isinstance(row, Unread):
                 self.totals.unread(row)
-                yield (*bounds, "?", "", "", "", row.why)
+                yield (*bounds, "?", "", "", "", AGAIN if row.why == told else row.why)
+                told = row.why
+            elif isinstance(row, DerivedRun):
+                self.totals.derived(row)
+                yield (*bounds, *derived_cells(row, self.found.cpu.mbec, self._numbered))
             else:
                 yield (*bounds, "", "", "", "", "hole")
 
@@ -192,10 +202,13 @@ class _Rows:
             }  # fmt: skip
             if isinstance(row, Unread):
                 self.totals.unread(row)
-                kind = row.kind.value if row.kind else None
-                yield {"unread": row.why, "kind": kind, **bounds}
+                how = "not looked at" if row.given_up else Hop.MISSING.value
+                yield {"unread": row.why, "kind": kind_data(row), **bounds, "how": how}
+            elif isinstance(row, DerivedRun):
+                self.totals.derived(row)
+                yield derived_data(row, self.found.cpu.mbec)
             else:
-                yield {"hole": True, **bounds}
+                yield {"hole": True, **bounds, "how": Hop.READ.value}
 
     def _look_data(self, row: Run[Any, Any], look: Look) -> dict[str, Data]:
         """What is the same for all runs of one look."""
@@ -213,6 +226,7 @@ class _Rows:
             "flags": [*extras.split()],
             "misconfigured": row.stop.why if row.stop else None,
             "kvm": spte_in_words(theirs) if theirs else None,
+            "how": Hop.READ.value,
         }
         if theirs is None or theirs.mmio is None:  # else what it means has an address in it
             look.data = data
@@ -231,6 +245,7 @@ class _Rows:
         return f"entry {row.word:#x} ({self._numbered(why)})"
 
 
+AGAIN = "unread, as above"
 HEX = "%#x"
 LEADS_TO = "%#012x"
 #: What mmu/spte.c kvm_mmu_set_ept_masks() gives an MMIO entry: VMX_EPT_MISCONFIG_WX_VALUE.

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
-from gdb_nept.nested.listing import Listing
+from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.listing import Listing, Row
 from gdb_nept.render import text
-from gdb_nept.render.page import Data, LateData, Status, Table
-from gdb_nept.walk.runs import Found, Hole, Run, Unread
+from gdb_nept.render.ept_derived import LEGEND, DerivedTotals
+from gdb_nept.render.page import Cells, Data, LateData, Status, Table
+from gdb_nept.walk.runs import Run, Unread
 
 SELDOM = sum(field.mask for field in text.SELDOM)
 ADDRESS = EptEntry.address.mask
@@ -51,6 +53,7 @@ class Totals:
         self._kinds: dict[Key, Kind] = {}
         self._wrong = Kind()
         self._looks: dict[tuple[int, int, int, int, int, int], Look] = {}
+        self._derived = DerivedTotals(found.cpu.mbec)
         self._seldom = self._unread = 0
         self._partly = self._flagged = False
         self.complete = self.readable = True
@@ -63,15 +66,21 @@ class Totals:
         if not row.given_up:
             self._unread += row.size
 
+    def derived(self, row: DerivedRun) -> None:
+        self.readable = False
+        self._derived.add(row)
+
     def status(self) -> Status:
         if not self.readable:
             return Status.UNREAD
         return Status.DONE if self.complete else Status.INCOMPLETE
 
-    def count(self, row: Found[Any, Any] | Hole) -> None:
+    def count(self, row: Row) -> None:
         """One that is not drawn."""
         if isinstance(row, Run):
             self.add(row)
+        elif isinstance(row, DerivedRun):
+            self.derived(row)
         elif isinstance(row, Unread):
             self.unread(row)
 
@@ -120,6 +129,8 @@ class Totals:
         ]
         if self._wrong.pages:
             parts.append(text.count(self._wrong.pages, "misconfigured entry"))
+        if self._derived:
+            parts.append(self._derived.sentence())
         if self._unread:
             parts.append(f"{text.size(self._unread)} unread: what is mapped there is not known")
         if not self.complete:
@@ -135,7 +146,8 @@ class Totals:
         here = [field for field in text.SELDOM if seldom & field.mask & ~idle]
         unheeded = [field for field in text.SELDOM if seldom & field.mask & idle]
         ignored = "ignored by the processor with this EPTP and these controls"
-        lines = ["; ".join(f"{one.short}: {one.meaning.partition(',')[0]}" for one in here)]
+        lines = [LEGEND] if self._derived else []
+        lines += ["; ".join(f"{one.short}: {one.meaning.partition(',')[0]}" for one in here)]
         if self._partly:
             lines.append("a, d: accessed or dirty is set in some entries of the run, not in all")
         if not found.eptp.accessed_dirty and self._flagged:
@@ -147,7 +159,7 @@ class Totals:
 
     def table(self) -> Table:
         """The kinds of pages, the most first."""
-        rows = [
+        rows: list[Cells] = [
             (
                 *self._names(key),
                 str(kind.runs),
@@ -156,6 +168,7 @@ class Totals:
             )
             for key, kind in self._ordered()
         ]
+        rows += self._derived.rows()
         headers = ("RWX", "type", "page", "runs", "pages", "mapped")
         return Table(headers, rows, right=(2, 3, 4, 5))
 
@@ -168,6 +181,7 @@ class Totals:
             "unread": lambda: self._unread,
             "complete": lambda: self.complete,
             "kinds": lambda: [self._kind_data(key, kind) for key, kind in self._ordered()],
+            **self._derived.data(),
         }
 
     def _kind_data(self, key: Key, kind: Kind) -> Data:

@@ -26,6 +26,7 @@ from tests.dumps.machine import (
     makedumpfile,
     unflattened,
 )
+from tests.schemas import hold
 
 pytestmark = [
     pytest.mark.bochs,
@@ -119,11 +120,14 @@ def test_a_table_that_was_filtered_is_no_hole(
     status, shown, _ = asked(capsys, files[name], "ept")
     assert status == Status.UNREAD.value
     assert "hole" not in shown
-    assert "256T unread" in shown
+    assert "~256T unread" in shown
     status, shown, _ = asked(capsys, files[name], "ept", "--json")
     answer = json.loads(shown)
-    assert [(run["kind"], run["size"]) for run in answer["runs"]] == [("filtered", 1 << 48)]
-    assert answer["unread"] == 1 << 48
+    assert {run["kind"] for run in answer["runs"]} == {"filtered"}
+    assert {run["how"] for run in answer["runs"]} == {"missing", "derived"}
+    assert answer["unread"] + answer["derived"] == sum(run["size"] for run in answer["runs"])
+    assert answer["unread"] + answer["derived"] == 1 << 48
+    assert (answer["pages"], answer["mapped"]) == (0, 0)
     status, shown, _ = asked(capsys, files[name], "walk", "--json", "0x2000000")
     walk = json.loads(shown)
     assert walk["ept12"]["stop"]["unread"] == "filtered"
@@ -141,6 +145,36 @@ def test_a_table_that_was_filtered_is_no_hole(
     ]
     assert walk["ept02"]["address"] is not None
     assert status == Status.NOT_FOUND.value
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_what_kvm_noted_of_a_filtered_table_is_what_stands_in_it(
+    files: Files, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Each derived entry is held against the raw image's, and all that KVM shadows is there."""
+    read = json.loads(asked(capsys, files["raw"], "ept", "--entries", "--json")[1])["runs"]
+    entries = {run["start"]: run for run in read if "rights" in run}
+    answer = json.loads(asked(capsys, files[name], "ept", "--entries", "--json")[1])
+    hold("ept", answer)
+    derived = [run for run in answer["runs"] if run["how"] == "derived"]
+    for run in derived:
+        entry = entries[run["start"]]
+        for key in ("end", "page_size", "leads_to", "entry_address"):
+            assert run[key] == entry[key], run
+        given = zip(run["rights_at_least"], entry["rights"])
+        assert all(at_least in ("-", there) for at_least, there in given), run
+    shadow = json.loads(asked(capsys, files["raw"], "ept", "--shadow", "--entries", "--json")[1])
+    starts = sorted(int(run["start"], 16) for run in derived)
+    for run in shadow["runs"]:
+        if "rights" in run:
+            start = int(run["start"], 16)
+            below = max(one for one in starts if one <= start)
+            assert start < int(entries[hex(below)]["end"], 16), run
+    assert len(derived) > 50
+    status, shown, _ = asked(capsys, files[name], "ept", "0x2000000+16K")
+    assert status == Status.UNREAD.value
+    assert ">=RWX  derived       2x4K  0x0001020000" in shown
+    assert "RWX is what L1 grants at least" in " ".join(shown.split())
 
 
 def test_registers(files: Files) -> None:

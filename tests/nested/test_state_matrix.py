@@ -24,6 +24,7 @@ from gdb_nept.judge.check import Finding
 from gdb_nept.judge.check import check as run_check
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.kvm.visible import hidden_from_l2
+from gdb_nept.nested.derived_rows import DerivedRun
 from gdb_nept.nested.listing import Row as Listed
 from gdb_nept.nested.listing import listing
 from gdb_nept.nested.session import Which
@@ -502,7 +503,7 @@ def _listed(found: Answers, outcomes: dict[Op, Outcome]) -> Iterator[str]:
     """nept-ept's row for the page, against the exits."""
     kinds = set(outcomes.values())
     (row,) = found.rows
-    if isinstance(row, Unread):
+    if isinstance(row, (Unread, DerivedRun)):
         missing = "memslot" in row.why
         if kinds != {Outcome.VIOLATION if missing else Outcome.UNKNOWN}:
             yield f"unread ({row.why}), and {outcomes}"

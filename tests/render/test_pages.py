@@ -149,8 +149,10 @@ def test_ept_as_data() -> None:
         "kvm": None,
         "entry": "0x10337",
         "entry_address": "0x4000",
+        "how": "read",
     }
-    assert runs[1] == {"hole": True, "start": "0x2000", "end": "0x4000", "size": 8192}
+    hole = {"hole": True, "start": "0x2000", "end": "0x4000", "size": 8192, "how": "read"}
+    assert runs[1] == hole
     assert runs[2]["leads_to"] is None
     assert runs[2]["misconfigured"].endswith("W is set without R (bits 0x2)")
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""EPT12 as KVM's shadow tells of it, held against EPT12 itself, on every kernel of the lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gdb_nept.address import HostPhys, L1Phys
+from gdb_nept.arch.ept import EptEntry
+from gdb_nept.errors import MemoryUnreadable, UnreadKind
+from gdb_nept.memory.budget import Budget
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.listing import Row, listing
+from gdb_nept.nested.session import Session, Which
+from gdb_nept.target.linux import attach
+from gdb_nept.walk.runs import Hole, Run, Unread
+from gdb_nept.walk.scan import Scan
+from tests.conftest import kernel_cache
+from tests.nested.test_lab import opened
+
+pytestmark = pytest.mark.bochs
+
+RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
+
+
+class Filtered:
+    """A snapshot without some pages, as makedumpfile -d leaves them out."""
+
+    def __init__(self, below: RawMemory[HostPhys]) -> None:
+        self.below = below
+        self.without: set[int] = set()
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        first, last = address // PAGE_SIZE, (address + size - 1) // PAGE_SIZE
+        if self.without.intersection(range(first, last + 1)):
+            raise MemoryUnreadable(address, size, "left out", UnreadKind.FILTERED)
+        return self.below.read(address, size)
+
+
+def tables(session: Session, chosen: Chosen) -> dict[int, int]:
+    """Each table of EPT12: its page of the host's, and its level."""
+    ept = session.ept(chosen, Which.L1)
+    scan = session.scan(ept, 0, ept.eptp.reach)
+    assert isinstance(scan, Scan)
+    scan.references = True
+    found = {int(ept.eptp.address): ept.eptp.levels}
+    for run in scan.mappings():
+        if run.stop is None and not run.entry.leaf_at(run.level):
+            found[run.entry.address] = run.level - 1
+    memory = session.l1_memory(chosen)
+    return {
+        memory.host_physical(L1Phys(place)) // PAGE_SIZE: level for place, level in found.items()
+    }
+
+
+def filtered(snapshot: Path, most: int) -> tuple[Session, Chosen]:
+    """The snapshot without EPT12's tables up to level `most`."""
+    raw: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
+    memory = Filtered(raw)
+    memory.without = {page for page, level in tables(*opened(snapshot)).items() if level <= most}
+    assert memory.without
+    session = Session(attach(memory, ram=raw.size, cache=kernel_cache()))
+    return session, session.pick(None, None)
+
+
+def rows(session: Session, chosen: Chosen, *asked: int, entries: bool = True) -> list[Row]:
+    low_high = (asked[0], asked[1]) if asked else None
+    return list(listing(session, chosen, Which.L1, low_high, entries, Budget(1 << 22)).rows)
+
+
+@pytest.mark.parametrize("most", [4, 1])
+def test_what_kvm_noted_is_what_l1_wrote(snapshot: Path, most: int) -> None:
+    session, chosen = filtered(snapshot, most)
+    whole = {row.at: row for row in rows(*opened(snapshot)) if isinstance(row, Run)}
+    found = rows(session, chosen)
+    derived = [row for row in found if isinstance(row, DerivedRun)]
+    for row in derived:
+        entry = whole[row.start]
+        told = (row.end, row.page_size, row.address, row.place)
+        assert told == (entry.end, entry.page_size, entry.address, entry.place)
+        assert row.rights.value & RIGHTS & ~entry.path == 0
+        assert row.kind is UnreadKind.FILTERED
+    assert {row.page_size for row in derived} == {4: {1 << 12, 1 << 21, 1 << 30}, 1: {1 << 12}}[
+        most
+    ]
+    assert any(row.rights.value & RIGHTS == RIGHTS for row in derived)
+    read = [row for row in found if isinstance(row, Run)]
+    assert bool(read) is (most == 1)
+    assert all(row == whole[row.at] for row in read)
+    assert any(isinstance(row, Hole) for row in found) is (most == 1)
+    ends = [row.start for row in found[1:]], [row.end for row in found[:-1]]
+    assert ends[0] == ends[1]
+
+
+def test_all_that_kvm_shadows_is_derived(snapshot: Path) -> None:
+    session, chosen = filtered(snapshot, 4)
+    derived = [row for row in rows(session, chosen) if isinstance(row, DerivedRun)]
+    shadow = listing(session, chosen, Which.SHADOW, None, True, Budget(1 << 22)).rows
+    leaves = [row for row in shadow if isinstance(row, Run)]
+    assert len(leaves) > 100
+    for leaf in leaves:
+        assert any(row.start <= leaf.at < row.end for row in derived), hex(leaf.at)
+    merged = rows(session, chosen, entries=False)
+    runs = [row for row in merged if isinstance(row, DerivedRun)]
+    assert len(runs) < len(derived)
+    assert sum(row.size for row in runs) == sum(row.size for row in derived)
+    assert sum(row.count for row in runs) == len(derived)
+
+
+def test_a_range_cuts_a_large_page(snapshot: Path) -> None:
+    session, chosen = filtered(snapshot, 4)
+    large = next(
+        row
+        for row in rows(session, chosen)
+        if isinstance(row, DerivedRun) and row.page_size == 1 << 30
+    )
+    low, high = large.start + 0x5000, large.start + 0x9000
+    (row,) = rows(session, chosen, low, high)
+    assert isinstance(row, DerivedRun)
+    assert (row.start, row.end, row.count) == (low, high, 1)
+    assert (row.address, row.place) == (large.address + 0x5000, large.place)
+
+
+def test_the_budget_is_kept(plain_snapshot: Path) -> None:
+    session, chosen = filtered(plain_snapshot, 4)
+    budget = Budget(3 * 512)
+    found = list(listing(session, chosen, Which.L1, None, False, budget).rows)
+    last = found[-1]
+    assert isinstance(last, Unread)
+    assert last.given_up
+    assert last.end == 1 << 48
+    assert budget.used <= 3 * 512
