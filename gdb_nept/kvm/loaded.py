@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, TypeMissing
+from gdb_nept.errors import (
+    MemberMissing,
+    MemoryUnreadable,
+    NoGuest,
+    SymbolMissing,
+    TypeMissing,
+)
 from gdb_nept.kvm.variables import variable_address
 from gdb_nept.target.ports import Kernel, object_at
 
@@ -53,11 +59,9 @@ def has_pages_1g(kernel: Kernel) -> bool | None:
 
 
 def _has(kernel: Kernel, word: int, place: int) -> bool | None:
-    address = variable_address(kernel, "boot_cpu_data", "kvm")
-    if address is None:
-        return None
     try:
+        address = kernel.symbols.address("boot_cpu_data")
         words = object_at(kernel, address, "cpuinfo_x86").member("x86_capability")
         return bool(words.index(word).number() >> place & 1)
-    except (MemberMissing, MemoryUnreadable, TypeMissing):
+    except (MemberMissing, MemoryUnreadable, SymbolMissing, TypeMissing):
         return None

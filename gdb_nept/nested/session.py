@@ -52,11 +52,13 @@ class Session:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._vms: VmList | None = None
+        self._vmcs12s: dict[KernelVirt, Vmcs12] = {}  # by the vCPU's struct kvm_vcpu
         self._known = Known()
         self._watched = False
 
     def drop(self) -> None:
         self._vms = None
+        self._vmcs12s.clear()
         if not self._watched:
             self._known = Known()
 
@@ -125,10 +127,16 @@ class Session:
                 "operation",
                 "nept-vms shows which vCPUs are.",
             )
+        known = self._vmcs12s.get(chosen.vcpu.address)
+        if known is not None:
+            return known
         found = read_vmcs12(self.kernel, nested, self._known.layout, chosen.vcpu.pae)
         self._known.layout = found.layout
         lost = tuple(f"not known: {each}" for each in chosen.vcpu.lost)
-        return replace(found, problems=(*found.problems, *lost)) if lost else found
+        if lost:
+            found = replace(found, problems=(*found.problems, *lost))
+        self._vmcs12s[chosen.vcpu.address] = found
+        return found
 
     # -- memory and tables ----------------------------------------------------------------------
 
