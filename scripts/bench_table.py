@@ -22,6 +22,7 @@ from pathlib import Path
 
 import bench_ept
 import bench_predict
+import bench_watch
 from bench_ept import Tables, seconds
 
 from gdb_nept.address import L1Phys
@@ -37,7 +38,7 @@ Row = Sequence[str]
 
 def main() -> int:
     print(f"{'what':34} {'ours':>10} {'floor':>10} {'drgn':>10} {'ours/floor':>11}")
-    rows = chain(_listings(), _address(), _many(), _requests(), _start())
+    rows = chain(_listings(), _address(), _many(), _requests(), _start(), _lab())
     for what, *figures in rows:
         print(f"{what:34} " + " ".join(f"{figure:>10}" for figure in figures), flush=True)
     return 0
@@ -138,7 +139,18 @@ def _requests() -> Iterator[Row]:
 def _start() -> Iterator[Row]:
     python, help_text = _processor("-c", "pass"), _processor("-m", "gdb_nept", "--help")
     yield _row("start-up: nept --help", help_text, python)
-    yield "nept-watch, attach: need a target", "not measured here"
+
+
+def _lab() -> Iterator[Row]:
+    """What needs a kernel: over the lab's snapshot, if there is one."""
+    place = bench_watch.snapshot()
+    if place is None:
+        yield "attach, nept-watch", "no snapshot: scripts/lab snapshot --park l1-exit"
+        return
+    bare = _processor("-c", "pass")
+    yield _row("attach, unknown build, a file", bench_watch.seconds_to_attach(place), bare)
+    yield "the same in gdb, QEMU's stub alone", _shown(bench_watch.seconds_through_stub(place))
+    yield "nept-watch: ours, a fault", _shown(bench_watch.seconds_a_fault(place))
 
 
 def _processor(*words: str) -> float:
