@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, overload
 
+ALL_BITS = (1 << 64) - 1  # of a word
+
 
 class Bits:
     """Bits `high`:`low` of a word; as an attribute of a Word's instance it is their number."""

@@ -31,6 +31,8 @@ class EptVpidCap(Word):
     hlat_prefix_size = bits(53, 48, "the largest HLAT prefix size", "HLAT-prefix")
 
 
+ANY_LARGE_PAGE = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask
+
 #: MAXPHYADDR: 32, where a processor does not tell it, to the widest address that there can be.
 PHYSICAL_WIDTHS = range(32, 53)
 
@@ -39,8 +41,8 @@ PHYSICAL_WIDTHS = range(32, 53)
 class Capabilities:
     """The features that decide what an EPT entry means.
 
-    `maxphyaddr` is in bits (CPUID 80000008H:EAX[7:0]).  `mbec`, `paging_write` and
-    `verify_guest_paging` are VM-execution controls in force, not mere support for them.
+    `maxphyaddr` is in bits (CPUID 80000008H:EAX[7:0]).  All others but `ept_vpid_cap` are
+    VM-execution controls in force, not mere support for them.
     """
 
     maxphyaddr: int

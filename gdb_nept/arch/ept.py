@@ -159,6 +159,10 @@ class EptEntry(Word):
         return bool(self.value & (self._rights_mbec if mbec else self._rights))
 
 
+ADDRESS = EptEntry.address.mask
+RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
+
+
 class Misconfiguration(Enum):
     """The conditions of 31.3.3.1, in its order."""
 
@@ -181,7 +185,7 @@ def index(address: int, level: int) -> int:
 
 def reserved_above(maxphyaddr: int) -> int:
     """Bits 51:MAXPHYADDR."""
-    return ((1 << 52) - 1) & ~((1 << maxphyaddr) - 1)
+    return ((1 << WIDEST) - 1) & ~((1 << maxphyaddr) - 1)
 
 
 #: Bits that mean something in a leaf and are reserved in an entry that references a table.

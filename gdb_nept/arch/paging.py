@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.arch.bits import Word, bit, bits
-
-PAGE_SHIFT = 12
-
-LEVEL_NAMES = {5: "PML5E", 4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"}
+from gdb_nept.arch.ept import PAGE_SHIFT
 
 
 class Cr3(Word):

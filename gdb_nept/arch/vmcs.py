@@ -17,8 +17,6 @@ WIDTHS = ("16-bit", "64-bit", "32-bit", "natural-width")
 SIZES = (2, 8, 4, 8)  # bytes, on a 64-bit processor
 TYPES = ("control", "read-only data", "guest state", "host state")
 
-EPT_POINTER = 0x201A
-
 
 class Encoding(Word):
     """The operand of VMREAD and VMWRITE that names a field."""

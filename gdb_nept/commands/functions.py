@@ -11,7 +11,6 @@ from gdb_nept.nested import at_hand
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 
-QWORD = (1 << 64) - 1
 Asked = Union[int, str]
 Ask = Callable[[Session, Chosen, Asked], int]
 

@@ -9,13 +9,13 @@ from gdb_nept.commands.command import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.kvm.vcpu import GENERAL
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.segments import SEGMENTS
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.whose import not_l2s, own_registers
 
 _NAME = re.compile(r"\$([a-z][a-z0-9_]*)")
 _SAME = {"sp": "rsp", "pc": "rip", "fp": "rbp"}  # gdb's own names for them
 _OTHERS = ("cr0", "cr2", "cr3", "cr4", "cr8", "eflags", "fs_base", "gs_base", "k_gs_base", "efer")
-_SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 
 
 def registers_in(written: str) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def registers_in(written: str) -> tuple[str, ...]:
 
 def _whole(name: str) -> str:
     name = _SAME.get(name, name)
-    if name in (*GENERAL, "rip", *_OTHERS, *_SEGMENTS):
+    if name in (*GENERAL, "rip", *_OTHERS, *SEGMENTS):
         return name
     narrow = re.fullmatch(r"(r(?:8|9|1[0-5]))[dwl]", name)
     if narrow:

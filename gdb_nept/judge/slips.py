@@ -12,20 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 from gdb_nept.address import L2Phys, Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import ENTRY_SIZE, Eptp
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.case import KIND
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.predict.passed_on import KIND, LINEAR, NMI, WHOLE
-from gdb_nept.predict.qualification import ADVANCED, RIGHTS_LOW, USER_EXECUTABLE
+from gdb_nept.predict.passed_on import LINEAR
+from gdb_nept.predict.qualification import ADVANCED, NMI_UNBLOCKING, RIGHTS_LOW, USER_EXECUTABLE
 from gdb_nept.walk.paging import PageFault
 from gdb_nept.walk.result import Cause
 
 READ, WRITE = EptViolation.read.mask, EptViolation.write.mask
-RAW = USER_EXECUTABLE | ADVANCED | NMI
+RAW = USER_EXECUTABLE | ADVANCED | NMI_UNBLOCKING
 RIGHTS = 7 << RIGHTS_LOW
 GUEST_STAGE = 3 << 32  # PFERR_GUEST_FINAL_MASK and PFERR_GUEST_PAGE_MASK, from 6.12.117 on
 
@@ -131,7 +133,7 @@ def told_48_as_it_is(asked: Question[Out], rightly: Prediction[Out]) -> Predicti
     """With the qualification of the misconfiguration, 0."""
     if rightly.outcome is not Outcome.MISCONFIG:
         return rightly
-    return replace(rightly, outcome=Outcome.VIOLATION, qualification=0, mask=WHOLE)
+    return replace(rightly, outcome=Outcome.VIOLATION, qualification=0, mask=ALL_BITS)
 
 
 def told_49(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
@@ -144,7 +146,7 @@ def told_49(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
 def told_49_cleared(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
     if rightly.outcome is not Outcome.VIOLATION:
         return rightly
-    return replace(rightly, outcome=Outcome.MISCONFIG, qualification=0, mask=WHOLE)
+    return replace(rightly, outcome=Outcome.MISCONFIG, qualification=0, mask=ALL_BITS)
 
 
 # -- the qualification ---------------------------------------------------------------------------
@@ -165,7 +167,7 @@ def raw_whole(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]
     raw = asked.access.raw
     if raw is None or not _of_the_processor(asked, rightly):
         return rightly
-    return replace(rightly, qualification=raw, mask=WHOLE)
+    return replace(rightly, qualification=raw, mask=ALL_BITS)
 
 
 def linear_bits_lost(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
@@ -202,7 +204,7 @@ def error_code(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out
         user=int(bool(kind & READ)),
         reserved=int(reserved),
     )
-    mask = WHOLE & ~GUEST_STAGE
+    mask = ALL_BITS & ~GUEST_STAGE
     if not known & READ:
         mask &= ~PageFault.user.mask
     if asked.access.op is Op.FETCH:
@@ -231,8 +233,8 @@ def _kind(asked: Question[Out]) -> tuple[int, int]:
         updating = access.stage is Stage.WALK and (
             bool(asked.eptp.accessed_dirty) or access.op is not Op.READ
         )
-        return (READ | WRITE, WHOLE & ~READ) if updating else (READ, WHOLE)
+        return (READ | WRITE, ALL_BITS & ~READ) if updating else (READ, ALL_BITS)
     if access.op is Op.RMW:
-        return READ | WRITE, WHOLE & ~READ
+        return READ | WRITE, ALL_BITS & ~READ
     kinds = {Op.READ: READ, Op.WRITE: WRITE, Op.FETCH: EptViolation.fetch.mask}
-    return kinds[access.op], WHOLE
+    return kinds[access.op], ALL_BITS

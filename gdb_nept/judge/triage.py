@@ -14,12 +14,10 @@ from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.judge.check import Check, Finding, check
 from gdb_nept.kvm.vm import Vm, VmList
 from gdb_nept.kvm.vmcs12 import Vmcs12
-from gdb_nept.nested.agreement import Agreement, Verdict
+from gdb_nept.nested.agreement import WRONG, Verdict
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.nested.verdict import verdict
-
-WRONG = (Agreement.STALE, Agreement.BROKEN)
 
 
 @dataclass

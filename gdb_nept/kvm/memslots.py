@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gdb_nept.address import HostVirt, KernelVirt, L1Phys
-from gdb_nept.arch.bits import Word, bit
+from gdb_nept.arch.bits import ALL_BITS, Word, bit
 from gdb_nept.arch.ept import page_size
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.containers import tree_nodes
@@ -57,10 +57,6 @@ class Slot:
     @property
     def end(self) -> L1Phys:
         return L1Phys(self.start + self.size)
-
-    @property
-    def space_name(self) -> str:
-        return SPACES[self.space] if self.space < len(SPACES) else str(self.space)
 
     def holds(self, gpa: L1Phys) -> bool:
         return self.start <= gpa < self.end
@@ -122,7 +118,7 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
 def generation_of(vm: Value, space: int = 0) -> int:
     """Another with each change of the memslots; raises as memslots()."""
     table = vm.member("memslots").index(space).deref()
-    return table.member("generation").number() & ((1 << 64) - 1)
+    return table.member("generation").number() & ALL_BITS
 
 
 def most_slots(table: Value) -> int:

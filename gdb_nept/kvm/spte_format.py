@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from gdb_nept.arch.bits import Word
-from gdb_nept.arch.ept import EptEntry
+from gdb_nept.arch.ept import RIGHTS, EptEntry
 from gdb_nept.errors import NeptError, TypeMissing
 from gdb_nept.kvm.spte_words import (
     MmioOld,
@@ -27,7 +27,6 @@ from gdb_nept.kvm.spte_words import (
 from gdb_nept.kvm.variables import variable
 from gdb_nept.target.ports import Kernel, Value
 
-RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
 WX = EptEntry.write.mask | EptEntry.execute.mask  # a misconfiguration on purpose: MMIO
 SUPPRESS_VE = EptEntry.suppress_ve.mask
 USER_EXECUTE = EptEntry.user_execute.mask

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.controls import PrimaryControls, SecondaryControls
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import WIDEST, Eptp
@@ -24,12 +25,11 @@ from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.target.scan import readable
 
 PIECE = 1 << 20
-HEADER_SIZE = 12  # revision, abort indicator, launch state
 WORDS = PAGE_SIZE // 4
 LAST_ACTIVITY = 3  # wait-for-SIPI
 NO_LINK = (1 << 64) - 1
 #: Of any processor: which EPTPs one of them would take.
-ANY = Capabilities(WIDEST, EptVpidCap((1 << 64) - 1))
+ANY = Capabilities(WIDEST, EptVpidCap(ALL_BITS))
 
 
 @dataclass(frozen=True)

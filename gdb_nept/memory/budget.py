@@ -20,6 +20,7 @@ from gdb_nept.errors import MemoryUnreadable
 ENTRIES = 1 << 22  # 8,192 whole tables; a second or two
 FIELDS = 1 << 18  # of some 3,000 vCPUs; two or three seconds
 ENTRIES_A_FIELD = 16  # what a field costs, in entries
+UNBOUNDED = 1 << 62  # entries, for a caller that bounds the work itself
 BEAT = 64  # fields between two looks at the clock
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much at most

@@ -26,6 +26,10 @@ class Agreement(Enum):
     UNREADABLE = "unreadable"
 
 
+#: Verdicts of a translation that is not what EPT12 says.
+WRONG = (Agreement.STALE, Agreement.BROKEN)
+
+
 class Fault(Enum):
     """Whose mistake it is; the value is the name in output and JSON."""
 

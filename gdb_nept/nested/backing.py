@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
 from gdb_nept.arch.cpu import HOST
-from gdb_nept.arch.ept import EptEntry, Eptp
+from gdb_nept.arch.ept import ADDRESS, Eptp
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
 from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.spte_format import SpteFormatUnknown, spte_format
@@ -21,7 +21,6 @@ from gdb_nept.nested.session import Session, Which
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.walk.ept import walk_ept
 
-ADDRESS = EptEntry.address.mask
 PRESENT = 1
 LARGE = 2 << 20
 WITHIN = LARGE - 1

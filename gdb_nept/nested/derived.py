@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gdb_nept.address import L1Phys, L2Phys
-from gdb_nept.arch.ept import EptEntry
+from gdb_nept.arch.ept import RIGHTS, EptEntry
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.shadow_page import (
     Shadowed,
@@ -30,7 +30,6 @@ from gdb_nept.nested.journey import Derived, DerivedTable, Page, ShadowWalk
 if TYPE_CHECKING:
     from gdb_nept.nested.session import Session
 
-RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
 OLD = "KVM knows that L1 may have changed it since"
 
 

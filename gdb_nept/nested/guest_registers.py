@@ -21,6 +21,7 @@ from gdb_nept.memory.reader import read_u64
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK
 from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
 
 NAMES = {
@@ -32,7 +33,6 @@ NAMES = {
 }
 PDPTRS = 4
 INTERCEPTED = ("cr0", "cr4", "efer")  # KVM sees each change that paging hangs on (Vcpu.pae)
-ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
 CS_LONG, CS_DEFAULT_BIG = 1 << 13, 1 << 14  # of the access rights (table 27-2)
 
 

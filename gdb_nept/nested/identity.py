@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gdb_nept.arch.bits import Bits
+from gdb_nept.arch.bits import ALL_BITS, Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
 from gdb_nept.kvm.shadow_page import ShadowPage
 from gdb_nept.nested.agreement import Agreement, Blame, Fault, Verdict, blamed
@@ -128,7 +128,7 @@ def _direct(journey: Journey, level: int) -> Iterator[Expected]:
 
 
 def _together(entries: list[int]) -> EptEntry:
-    value = (1 << 64) - 1
+    value = ALL_BITS
     for entry in entries:
         value &= entry
     return EptEntry(value)

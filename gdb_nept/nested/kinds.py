@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from gdb_nept.address import L1Phys
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
+from gdb_nept.arch.ept import ADDRESS, LEVEL_NAMES, EptEntry, page_size
 from gdb_nept.kvm.spte import SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat
 from gdb_nept.walk.ept import judge
 
-ADDRESS = EptEntry.address.mask
 LARGE = EptEntry.large.mask
 MOST = 4096
 

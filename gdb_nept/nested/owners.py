@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
-from gdb_nept.arch.ept import ENTRIES, EptEntry
+from gdb_nept.arch.ept import ADDRESS, ENTRIES, EptEntry
 from gdb_nept.errors import MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.vm import Vm
@@ -22,7 +22,6 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session, Which
 from gdb_nept.walk.runs import Run, Unread
 
-ADDRESS = EptEntry.address.mask
 PRESENT = 1
 TABLE = 1 << 21  # what a table of PTEs covers
 PAGE_MASK = ~(PAGE_SIZE - 1)

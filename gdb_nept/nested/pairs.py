@@ -12,7 +12,7 @@ from typing import cast
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.cpu import HOST
-from gdb_nept.arch.ept import ENTRIES, EptEntry, page_size
+from gdb_nept.arch.ept import ADDRESS, ENTRIES, EptEntry, page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import Slot, tracking
 from gdb_nept.kvm.shadow_page import (
@@ -31,8 +31,6 @@ from gdb_nept.nested.identity import Expected, difference, without_dropped_root
 from gdb_nept.nested.kinds import Kind, Kinds
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.sides import End, Entry, Pair, Side, Table, leaf, part
-
-ADDRESS = EptEntry.address.mask
 
 
 class Pairs:

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
-from gdb_nept.arch.ept import ENTRIES, EptEntry
+from gdb_nept.arch.ept import ADDRESS, ENTRIES
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.kinds import Kind, Kinds
-
-ADDRESS = EptEntry.address.mask
 
 
 class Table(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gdb_nept.address import L1Phys
-from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry
+from gdb_nept.arch.ept import MEMORY_TYPES, RIGHTS
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.memslots import MemSlots
 from gdb_nept.nested.choice import Chosen
@@ -24,7 +24,6 @@ PAGE = 4096
 MOST_REGIONS = 12
 END = 1 << 60  # behind all memslots
 MOST = 160_000  # stretches that are told apart
-RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
 
 
 class Ept12(NamedTuple):

@@ -14,8 +14,8 @@ from typing import Generic, Protocol, TypeVar, cast
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, NoMemory
 from gdb_nept.kvm.vm import Vm
-from gdb_nept.memory.budget import Budget
-from gdb_nept.memory.reader import PAGE_SIZE, page_by_page
+from gdb_nept.memory.budget import UNBOUNDED, Budget
+from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory, SpaceIn, page_by_page
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.export import Exported, export
 from gdb_nept.nested.pieces import L1Parts, L2Parts, Parts
@@ -25,15 +25,11 @@ from gdb_nept.walk.result import Cause
 from gdb_nept.walk.runs import Hole, Unread
 from gdb_nept.walk.scan import Scan
 
-UNBOUNDED = 1 << 62
 Address = TypeVar("Address", bound=int)
-SpaceIn = TypeVar("SpaceIn", bound=int, contravariant=True)
 
 
-class Readable(Protocol[SpaceIn]):
+class Readable(PhysicalMemory[SpaceIn], Protocol[SpaceIn]):
     """A physical memory that knows where it has any."""
-
-    def read(self, address: SpaceIn, size: int) -> bytes: ...
 
     def extents(self) -> Iterator[tuple[int, int]] | Iterator[tuple[int, int] | Unread]:
         """Where it may have memory, (low, high), in order."""

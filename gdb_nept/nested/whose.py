@@ -16,6 +16,7 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import GuestRegister
 from gdb_nept.nested.session import Session
 from gdb_nept.target.running import Selected
+from gdb_nept.target.scan import PTI_USER
 
 IN_VMCS12 = {"rsp": "guest_rsp", "rip": "guest_rip"}
 
@@ -45,9 +46,6 @@ def _another_cr3(session: Session, chosen: Chosen, selected: Selected) -> str:
     if selected.cr3 == 0:
         return "the processor's CR3 is 0: it does not stand where its memory says"
     return ""
-
-
-PTI_USER = 1 << 12  # the user half of the two top tables, with page-table isolation
 
 
 def _process_root(session: Session, chosen: Chosen) -> int | None:

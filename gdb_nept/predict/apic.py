@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from gdb_nept.address import Out
 from gdb_nept.arch.exits import ApicAccess
+from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.predict.access import Apic, Op, Stage
 from gdb_nept.predict.case import Case
 from gdb_nept.predict.outcome import Outcome, Prediction
 
-PAGE_OFFSET = 0xFFF
 REGISTER = 0xF  # an APIC register has the low 4 of 16 bytes
 WIDTH = 4
 LINEAR = {Op.READ: 0, Op.WRITE: 1, Op.FETCH: 2, Op.RMW: 1}
@@ -38,20 +38,20 @@ def apic_access(case: Case[Out]) -> Prediction[Out] | None:
     """The exit instead of an access that EPT lets through; None if it goes elsewhere."""
     apic = case.controls.apic
     address = case.walk.address
-    if apic is None or address is None or address & ~PAGE_OFFSET != apic.address:
+    if apic is None or address is None or address & ~PAGE_MASK != apic.address:
         return None
     final = case.access.stage is Stage.FINAL
     if final and case.walk.steps[-1].level > 1:
         why = "a large page of EPT's leads to the APIC-access page: there need not be an exit"
         return Prediction(Outcome.UNKNOWN, case.walk, why, change="map it by a page of 4 KBytes")
-    if final and _may_be_virtualized(apic, case.access.op, address & PAGE_OFFSET):
+    if final and _may_be_virtualized(apic, case.access.op, address & PAGE_MASK):
         why = (
-            f"offset {address & PAGE_OFFSET:#x} of the APIC-access page is virtualized for an "
+            f"offset {address & PAGE_MASK:#x} of the APIC-access page is virtualized for an "
             "access of at most 4 bytes, which then makes no APIC-access exit"
         )
         return Prediction(Outcome.UNKNOWN, case.walk, why)
     why = f"every entry on the path allows it, and {address:#x} is on the APIC-access page"
-    value, mask = _qualification(case, address & PAGE_OFFSET)
+    value, mask = _qualification(case, address & PAGE_MASK)
     change = "map another page there, or do not virtualize APIC accesses"
     return Prediction(Outcome.APIC_ACCESS, case.walk, why, value, mask, change=change)
 
@@ -89,7 +89,7 @@ def apic_problem(apic: Apic | None, maxphyaddr: int) -> str:
     fields; vmx/nested.c nested_vmx_check_apic_access_controls())."""
     if apic is None:
         return ""
-    if apic.address & PAGE_OFFSET:
+    if apic.address & PAGE_MASK:
         return f"the APIC-access address {apic.address:#x} is not that of a page"
     if apic.address >> maxphyaddr:
         return f"the APIC-access address {apic.address:#x} is beyond {maxphyaddr} bits"

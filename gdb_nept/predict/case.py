@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Generic
 
 from gdb_nept.address import L2Phys, Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import SDM_EPTP, EptEntry, Eptp, EptpRule
 from gdb_nept.arch.exits import EptViolation
@@ -15,6 +16,7 @@ from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.walk.result import Walk
 
 READ, WRITE, FETCH = EptViolation.read.mask, EptViolation.write.mask, EptViolation.fetch.mask
+KIND = READ | WRITE | FETCH
 
 
 class Deviation(Enum):
@@ -158,7 +160,7 @@ class Case(Generic[Out]):
     @property
     def _tables(self) -> EptEntry:
         """The AND of the entries that reference another structure."""
-        value = (1 << 64) - 1
+        value = ALL_BITS
         for step in self.walk.steps[:-1]:
             value &= step.entry.value
         return EptEntry(value)

@@ -10,14 +10,13 @@ from gdb_nept.errors import BadInput
 from gdb_nept.predict.access import Access, Op
 from gdb_nept.predict.given import Object, choice, number_in, parsed, shown, truth
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction
-from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging, GuestStep
+from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPaging, GuestStep
 
 GUEST = ("cr0", "cr3", "cr4", "efer", "rflags", "pdptrs", "pkru", "pkrs", "cpl")
 LINEAR = ("gla", "gpa", "op", "size", "user", "implicit", "shadow_stack", "emulated")
 OPS = {op.value: op for op in Op}
 PDPTRS = 4
 MOST_BYTES = 1 << 16  # of one access: more than any instruction makes
-ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
 
 
 def is_linear(request: Object, access: Object) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import cast
 
 from gdb_nept.address import L2Phys, Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, Eptp, page_size
 from gdb_nept.arch.exits import EptViolation
@@ -36,7 +37,6 @@ from gdb_nept.walk.result import Cause, Step, Stop, Walk
 PML_LAST = 511  # the highest index into the page-modification log
 NO_CONTROLS = Controls()
 RIGHTS = (EptEntry.read, EptEntry.write, EptEntry.execute, EptEntry.user_execute)
-WHOLE_FIELD = (1 << 64) - 1
 BIT_12 = 1 << 12
 
 
@@ -117,7 +117,7 @@ def _misconfig(case: Case[Out], stop: Stop) -> Prediction[Out]:
         case.walk,
         f"{stop.why}, at {case.walk.steps[-1].address:#x}",
         qualification=0,
-        mask=WHOLE_FIELD,
+        mask=ALL_BITS,
         gpa=case.access.gpa,
         gla=case.access.gla if shows_linear else None,
         change=f"correct bits {stop.bits:#x} of the {named(case.walk.steps[-1])}",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
-from gdb_nept.arch.cpu import Capabilities, EptVpidCap
+from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp, EptpRule
 from gdb_nept.predict.access import Controls
 from gdb_nept.predict.apic import apic_problem
@@ -202,7 +202,6 @@ KVM_EPTP_BEFORE_5_7 = replace(
     unasked=EptVpidCap.walk_length_4.mask,
     source="vmx/nested.c valid_ept_address()",
 )
-ANY_LARGE_PAGE = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask
 
 
 def _eptp_in_force(eptp: Eptp, accessed_dirty: bool, five_levels: bool) -> Eptp:

@@ -9,6 +9,7 @@ merged in that form; the first merged one is in Linux 3.12.)
 from __future__ import annotations
 
 from gdb_nept.address import Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
@@ -56,6 +57,4 @@ def inject(
     # FETCH was set only where L2 has NX or SMEP on: not known here
     mask = ~PageFault.fetch.mask if case.needed & FETCH else ~0
     why = f"{why}; the 2012 series injects the error code of a page fault"
-    return Prediction(
-        Outcome.VIOLATION, walk, why, code, mask & ((1 << 64) - 1), access.gpa, None, change
-    )
+    return Prediction(Outcome.VIOLATION, walk, why, code, mask & ALL_BITS, access.gpa, None, change)

@@ -4,7 +4,8 @@
 The processor runs L2 on EPT02, the hypervisor's shadow, and leaves L2 with a qualification of its
 own.  Some bits of that are passed on to L1 as they are.  Where the qualification was seen
 (`Access.raw`), they are taken from it; else what the access tells is known of them, and the rest
-is left out of the mask.
+is left out of the mask.  A hypervisor writes every bit of the field: those that it makes itself are
+all known.
 """
 
 from __future__ import annotations
@@ -13,20 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 from gdb_nept.address import L2Phys, L2Virt, Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EptViolation
+from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.predict.access import Op, Stage
-from gdb_nept.predict.case import FETCH, READ, WRITE, Case
+from gdb_nept.predict.case import FETCH, KIND, READ, WRITE, Case
 from gdb_nept.predict.kvm import Feature, Habit, Kvm
-from gdb_nept.predict.qualification import ADVANCED, kind_of, qualify
+from gdb_nept.predict.qualification import ADVANCED, NMI_UNBLOCKING, kind_of, qualify
 from gdb_nept.walk.result import Cause
 
-WHOLE = (1 << 64) - 1  # a hypervisor writes every bit of the field
-KIND = READ | WRITE | FETCH
 LINEAR = EptViolation.linear_valid.mask | EptViolation.translated.mask
-NMI = EptViolation.nmi_unblocking.mask
 NAMED = sum(field.mask for field in EptViolation.fields())
-PAGE_OFFSET = 0xFFF
 ALL_RIGHTS = 7
 
 
@@ -103,31 +102,31 @@ def violation(met: Met[Out]) -> Known:
     value = mask = 0
     for part in parts:
         value, mask = value | part.value, mask | part.mask
-    return Known(value, mask | (WHOLE & ~(KIND | LINEAR | _advanced(met))))
+    return Known(value, mask | (ALL_BITS & ~(KIND | LINEAR | _advanced(met))))
 
 
 def misconfiguration(met: Met[Out]) -> Known:
     """Before 6.10 it is the one with which the processor left EPT02, as it is: walk_addr_generic()
     masks it only where no reserved bit is the reason."""
     if Feature.MISCONFIG_CLEARED in met.kvm:
-        return Known(0, WHOLE)
+        return Known(0, ALL_BITS)
     if met.emulated:
         return Known(0, 0)  # that of the processor's last EPT violation
     if met.case.access.raw is not None:
-        return Known(met.case.access.raw & ~met.fixed_up, WHOLE)
-    nmi = NMI if met.case.access.nmi_unblocking else 0
+        return Known(met.case.access.raw & ~met.fixed_up, ALL_BITS)
+    nmi = NMI_UNBLOCKING if met.case.access.nmi_unblocking else 0
     told, kind = passed_on(met.processor, LINEAR | nmi), _kind(met)
-    return Known(told.value | kind.value, told.mask | kind.mask | (WHOLE & ~NAMED))
+    return Known(told.value | kind.value, told.mask | kind.mask | (ALL_BITS & ~NAMED))
 
 
 def full_log(met: Met[Out]) -> Known:
     """nested_ept_inject_page_fault(): the processor's bit 12 and no other."""
     if Feature.NMI_KEPT not in met.kvm:
-        return Known(0, WHOLE)
+        return Known(0, ALL_BITS)
     if met.emulated:
-        return Known(0, WHOLE & ~NMI)
-    told = passed_on(met.processor, NMI)
-    return Known(told.value, told.mask | (WHOLE & ~NMI))
+        return Known(0, ALL_BITS & ~NMI_UNBLOCKING)
+    told = passed_on(met.processor, NMI_UNBLOCKING)
+    return Known(told.value, told.mask | (ALL_BITS & ~NMI_UNBLOCKING))
 
 
 def _kind(met: Met[Out]) -> Known:
@@ -188,7 +187,7 @@ def guest_physical(met: Met[Out]) -> L2Phys:
     """All of it for an access of the processor; of the emulator's, the page (EMULATED_OFFSET_LOST:
     walk_addr_generic() of nested_mmu passes gfn_to_gpa(), and nonpaging_gva_to_gpa() all of it)."""
     access = met.case.access
-    return L2Phys(access.gpa & ~PAGE_OFFSET) if _offset_lost(met) else access.gpa
+    return L2Phys(access.gpa & ~PAGE_MASK) if _offset_lost(met) else access.gpa
 
 
 def _offset_lost(met: Met[Out]) -> bool:
@@ -205,7 +204,7 @@ def rules(met: Met[Out]) -> tuple[str, ...]:
     """Names of the deviations that took part in an exit."""
     if not met.emulated:
         return kind_of(met.processor).rules
-    lost = _offset_lost(met) and met.case.access.gpa & PAGE_OFFSET
+    lost = _offset_lost(met) and met.case.access.gpa & PAGE_MASK
     found = [Habit.EMULATED_OFFSET_LOST] if lost else []
     if met.case.access.stage is Stage.WALK:
         found.append(Habit.EMULATED_WALK_WRITES)

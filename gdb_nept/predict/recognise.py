@@ -12,7 +12,7 @@ only to be told from the tables (judge/comparison.py).
 from __future__ import annotations
 
 from gdb_nept.arch.exits import EptViolation
-from gdb_nept.predict.case import FETCH, READ, WRITE
+from gdb_nept.predict.case import FETCH, KIND, READ, WRITE
 from gdb_nept.walk.paging import PageFault
 
 KINDS = {
@@ -21,7 +21,6 @@ KINDS = {
     FETCH: "an instruction fetch",
     READ | WRITE: "a read and write",
 }
-KIND = READ | WRITE | FETCH
 OTHER_RULES = EptViolation.shadow_stack_access.mask | EptViolation.guest_paging.mask
 NO_LINEAR = (
     "bit 7 is clear, which only reads that load the PDPTE registers leave so (with bit 16, trace "

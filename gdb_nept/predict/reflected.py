@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gdb_nept.address import Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
@@ -25,7 +26,7 @@ from gdb_nept.predict.case import WRITE, Case
 from gdb_nept.predict.hardware import PML_LAST, explain, named
 from gdb_nept.predict.kvm import Feature, Habit, Kvm
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.predict.passed_on import WHOLE, Known, Met
+from gdb_nept.predict.passed_on import Known, Met
 from gdb_nept.walk.ept import walk_ept_by_index
 from gdb_nept.walk.result import Cause, Stop
 
@@ -117,7 +118,7 @@ def _no_root(met: Met[Out], stop: Stop) -> Prediction[Out]:
         return replace(found, rules=(*found.rules, Habit.TABLE_IN_NO_MEMSLOT.name))
     if Feature.TRIPLE_FAULT_TOLD in met.kvm:
         why = f"{why}: mmu_check_root() asks for a triple fault, which is an exit for L1"
-        return Prediction(Outcome.TRIPLE_FAULT, met.case.walk, why, 0, WHOLE, change=change)
+        return Prediction(Outcome.TRIPLE_FAULT, met.case.walk, why, 0, ALL_BITS, change=change)
     why = f"{why}: mmu_check_root() asks for a triple fault, and L1's VM ends (KVM_EXIT_SHUTDOWN)"
     return Prediction(Outcome.SHUTDOWN, met.case.walk, why, change=change)
 

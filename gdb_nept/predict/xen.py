@@ -13,22 +13,23 @@ from enum import Enum
 from functools import lru_cache
 
 from gdb_nept.address import L2Virt, Out
-from gdb_nept.arch.cpu import Capabilities, EptVpidCap
+from gdb_nept.arch.bits import ALL_BITS
+from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.predict.access import Access, Apic, Controls, Stage
 from gdb_nept.predict.apic import apic_access
-from gdb_nept.predict.case import READ, WRITE, Case, Hardware
+from gdb_nept.predict.case import KIND, READ, WRITE, Case, Hardware
 from gdb_nept.predict.hardware import explain, named
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.predict.passed_on import KIND, LINEAR, NMI, WHOLE, Known, passed_on
-from gdb_nept.predict.qualification import kind_of
+from gdb_nept.predict.passed_on import LINEAR, Known, passed_on
+from gdb_nept.predict.qualification import NMI_UNBLOCKING, kind_of
 from gdb_nept.walk.ept import walk_ept_by_index
 from gdb_nept.walk.result import Cause, Stop
 
 LEVELS = 4
-OFFERED = EptVpidCap.page_2m.mask | EptVpidCap.page_1g.mask  # NEPT_CAP_BITS, never asked again
+OFFERED = ANY_LARGE_PAGE  # NEPT_CAP_BITS, never asked again
 RAW = 0xFFFF_FFC0  # nept_translate_l2ga(): exit_qual & 0xffffffc0
 RIGHTS = EptViolation.readable.mask | EptViolation.writable.mask | EptViolation.executable.mask
 
@@ -160,7 +161,7 @@ def _violation(case: Case[Out], why: str, change: str) -> Prediction[Out]:
         case.walk,
         why,
         raw.value | _kind(case) | rights,
-        WHOLE & ~RAW | raw.mask,
+        ALL_BITS & ~RAW | raw.mask,
         case.access.gpa,
         _linear_address(case),
         change,
@@ -172,12 +173,12 @@ def _raw(case: Case[Out]) -> Known:
     """Of those that are not seen, bits 8:7 follow from the access, and bit 12 if it is said."""
     if case.access.raw is not None:
         return passed_on(case, RAW)
-    return passed_on(case, LINEAR | (NMI if case.access.nmi_unblocking else 0))
+    return passed_on(case, LINEAR | (NMI_UNBLOCKING if case.access.nmi_unblocking else 0))
 
 
 def _misconfig(case: Case[Out], why: str, change: str) -> Prediction[Out]:
     gpa, gla = case.access.gpa, _linear_address(case)
-    return Prediction(Outcome.MISCONFIG, case.walk, why, 0, WHOLE, gpa, gla, change)
+    return Prediction(Outcome.MISCONFIG, case.walk, why, 0, ALL_BITS, gpa, gla, change)
 
 
 def _linear_address(case: Case[Out]) -> L2Virt | None:

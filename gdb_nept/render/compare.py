@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gdb_nept.address import L2Phys
-from gdb_nept.nested.agreement import Agreement, Fault
+from gdb_nept.nested.agreement import WRONG, Agreement, Fault
 from gdb_nept.nested.bulk import Compared, Comparison, Stretch
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Status, Table
 
 HEADERS = ("from", "to", "size", "verdict", "at fault", "why")
-WRONG = (Agreement.STALE, Agreement.BROKEN)
 MOST_WHYS = 1000  # verdicts in full: each costs a walk by three ways
 
 

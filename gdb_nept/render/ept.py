@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
-from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, EptEntry, Eptp, page_size
+from gdb_nept.arch.ept import LEVEL_NAMES, MEMORY_TYPES, RIGHTS, EptEntry, Eptp, page_size
 from gdb_nept.nested.derived_rows import DerivedRun
 from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.listing import Listing
@@ -250,7 +250,6 @@ HEX = "%#x"
 LEADS_TO = "%#012x"
 #: What mmu/spte.c kvm_mmu_set_ept_masks() gives an MMIO entry: VMX_EPT_MISCONFIG_WX_VALUE.
 MMIO_OF_KVM = EptEntry.write.mask | EptEntry.execute.mask
-RIGHTS = MMIO_OF_KVM | EptEntry.read.mask
 #: The bits of the address of a page of each level.
 PAGE = {level: EptEntry.address.mask & -page_size(level) for level in LEVEL_NAMES}
 HARDWARE = EptEntry.ignore_pat.mask | EptEntry.suppress_ve.mask

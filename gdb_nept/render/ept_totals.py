@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from gdb_nept.arch.ept import MEMORY_TYPES, EptEntry, page_size
+from gdb_nept.arch.ept import ADDRESS, MEMORY_TYPES, EptEntry, page_size
 from gdb_nept.nested.derived_rows import DerivedRun
 from gdb_nept.nested.listing import Listing, Row
 from gdb_nept.render import text
@@ -16,7 +16,6 @@ from gdb_nept.render.page import Cells, Data, LateData, Status, Table
 from gdb_nept.walk.runs import Run, Unread
 
 SELDOM = sum(field.mask for field in text.SELDOM)
-ADDRESS = EptEntry.address.mask
 MOST_LOOKS = 4096
 RIGHTS = (
     EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask | EptEntry.user_execute.mask

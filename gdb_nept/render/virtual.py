@@ -11,7 +11,8 @@ L2's tables lead to a page), ept_rights, references, why (null, or why there is 
 
 from __future__ import annotations
 
-from gdb_nept.arch.paging import LEVEL_NAMES, PAGE_SHIFT, Entry
+from gdb_nept.arch.ept import LEVEL_NAMES, PAGE_SHIFT
+from gdb_nept.arch.paging import Entry
 from gdb_nept.nested.nesting import SAYS, Nesting
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk

@@ -22,9 +22,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from gdb_nept.errors import BadInput, MemberMissing
+from gdb_nept.target.btf_types import Elsewhere
 from gdb_nept.target.ports import CType, Member
 
 FORMAT = "gdb_nept layouts 1"
@@ -38,7 +39,6 @@ _SCALAR = re.compile(r"(?P<kind>[usf])(?P<bits>\d+)")
 _FUNCTION = re.compile(r"fn\((?P<count>\d+)\)")
 _SCALARS = {"u": "int", "s": "int", "f": "float"}
 
-Elsewhere = Callable[[str], "CType | None"]
 Bodies = Mapping[str, Mapping[str, Any]]
 
 

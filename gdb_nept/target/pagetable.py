@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Union
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
-from gdb_nept.arch.paging import LEVEL_NAMES, PAGING_4, PAGING_5, Entry
+from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.arch.paging import PAGING_4, PAGING_5, Entry
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.reader import PhysicalMemory, read_u64
 

@@ -24,6 +24,7 @@ from gdb_nept.arch.paging import (
 )
 
 AnyEntry = Union[Entry, Entry32]
+ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
 PAE_ROOT = ~0x1F  # CR3 bits 31:5 with PAE paging
 
 

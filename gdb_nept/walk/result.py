@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Generic, cast
 
 from gdb_nept.address import In, Out
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.ept import ENTRY_SIZE, EptEntry, page_size
 from gdb_nept.errors import UnreadKind
 from gdb_nept.memory.reader import PAGE_MASK
@@ -81,4 +82,4 @@ class Walk(Generic[In, Out]):
         value = -1
         for step in self.steps:
             value &= step.entry.value
-        return EptEntry(value & ((1 << 64) - 1))
+        return EptEntry(value & ALL_BITS)

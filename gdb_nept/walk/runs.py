@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Union, cast
 
 from gdb_nept.address import In, Out
-from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry, page_size
+from gdb_nept.arch.bits import ALL_BITS
+from gdb_nept.arch.ept import ADDRESS, LEVEL_NAMES, EptEntry, page_size
 from gdb_nept.errors import UnreadKind
 from gdb_nept.walk.result import Stop
 
-ADDRESS = EptEntry.address.mask
 #: Bits that make two neighbours alike to a reader: not the address, not accessed and dirty.
-SAME = (1 << 64) - 1 & ~(ADDRESS | EptEntry.accessed.mask | EptEntry.dirty.mask)
+SAME = ALL_BITS & ~(ADDRESS | EptEntry.accessed.mask | EptEntry.dirty.mask)
 
 
 SHIFTS = {level: page_size(level).bit_length() - 1 for level in LEVEL_NAMES}

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, cast
 
 from gdb_nept.address import In, Out
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import ENTRIES, ENTRY_SIZE, LEVEL_NAMES, EptEntry, Eptp, page_size
+from gdb_nept.arch.ept import ADDRESS, ENTRIES, ENTRY_SIZE, LEVEL_NAMES, EptEntry, Eptp, page_size
 from gdb_nept.errors import MemoryUnreadable, NoMemory
 from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
@@ -22,7 +22,6 @@ from gdb_nept.walk.ept import judge, unwalkable
 from gdb_nept.walk.result import Cause, Stop
 from gdb_nept.walk.runs import SAME, Found, Run, Unread
 
-ADDRESS = EptEntry.address.mask
 ACCESSED, DIRTY = EptEntry.accessed.low, EptEntry.dirty.low
 EMPTY_PAGE = bytes(PAGE_SIZE)
 MOST_KINDS = 4096

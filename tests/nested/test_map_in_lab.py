@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gdb_nept.address import L2Phys
+from gdb_nept.arch.ept import RIGHTS
 from gdb_nept.memory.budget import Budget, within
-from gdb_nept.nested.space_map import RIGHTS, space_map
+from gdb_nept.nested.space_map import space_map
 from tests.nested.test_lab import opened
 
 pytestmark = pytest.mark.bochs

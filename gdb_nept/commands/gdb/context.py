@@ -10,9 +10,9 @@ from typing import Any
 import gdb
 
 from gdb_nept.address import HostPhys
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.commands.command import door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
-from gdb_nept.commands.functions import QWORD
 from gdb_nept.commands.numbers import plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
@@ -92,7 +92,7 @@ class GdbContext:
             value: Any = gdb.parse_and_eval(written)
             if value.type.strip_typedefs().code in (gdb.TYPE_CODE_FUNC, gdb.TYPE_CODE_ARRAY):
                 value = value.address
-            return int(value) & QWORD
+            return int(value) & ALL_BITS
         except gdb.error as error:
             raise BadInput(f"'{written}' is neither a number nor an expression: {error}") from None
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import gdb
 
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.commands.command import door
-from gdb_nept.commands.functions import QWORD, Ask, Asked
+from gdb_nept.commands.functions import Ask, Asked
 from gdb_nept.commands.gdb.context import GdbContext
 from gdb_nept.commands.gdb.screen import refusal
 from gdb_nept.errors import BadInput, NeptError
@@ -41,4 +42,4 @@ def _asked(values: Sequence[gdb.Value]) -> Asked:
     value = values[0]
     if value.type.strip_typedefs().code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRING):
         return value.string()
-    return int(value) & QWORD
+    return int(value) & ALL_BITS

@@ -8,12 +8,12 @@ from typing import Any
 
 import gdb
 
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.errors import NeptError, TargetGone
 from gdb_nept.target.running import Selected
 
 _CORE = re.compile(r"^Local core dump file:\n\t`(.*)', file type", re.MULTILINE)
 _SIXTY_FOUR = "i386:x86-64"
-QWORD = (1 << 64) - 1
 
 
 def connected() -> str:
@@ -65,7 +65,7 @@ def selected_processor(tasks: bool) -> Selected:
         return Selected(None)
     try:
         value: Any = gdb.selected_frame().read_register("cr3")
-        cr3 = int(value) & QWORD
+        cr3 = int(value) & ALL_BITS
     except (gdb.error, ValueError):
         return Selected(thread.ptid[1] - 1)
     return Selected(thread.ptid[1] - 1, cr3)

@@ -8,8 +8,8 @@ from typing import Any
 
 import gdb
 
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.target.debugger import DebugType
-from gdb_nept.target.gdb.connection import QWORD
 
 _SYMBOL = re.compile(r"^(\S+)(?: \+ (\d+))? in section ")
 
@@ -53,7 +53,7 @@ class GdbDebugger:
 
     def symbol(self, name: str) -> int | None:
         try:
-            return int(gdb.parse_and_eval(f"&{name}")) & QWORD
+            return int(gdb.parse_and_eval(f"&{name}")) & ALL_BITS
         except gdb.error:
             return None
 

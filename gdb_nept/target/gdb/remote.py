@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import gdb
 
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.memory.transport import NotOffered
 from gdb_nept.target.debugged import SAME_VMLINUX
-from gdb_nept.target.gdb.connection import QWORD, check_target, connected
+from gdb_nept.target.gdb.connection import check_target, connected
 from gdb_nept.target.gdb.debugger import GdbDebugger
 from gdb_nept.target.gdb.stub import GdbStub
 from gdb_nept.target.kernel import DIRECT_MAPS
@@ -38,13 +39,13 @@ class GdbRemote:
 
     def cr3s(self) -> tuple[int, ...]:
         try:
-            return (int(gdb.parse_and_eval("$cr3")) & QWORD,)
+            return (int(gdb.parse_and_eval("$cr3")) & ALL_BITS,)
         except gdb.error:
             return ()
 
     def direct_map(self) -> int:
         try:
-            return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & QWORD
+            return int(gdb.parse_and_eval("*(unsigned long *)&page_offset_base")) & ALL_BITS
         except gdb.error as error:
             vmlinux = self.vmlinux()
             if vmlinux is None:

@@ -11,8 +11,9 @@ from typing import Any
 import gdb
 
 from gdb_nept.address import KernelVirt
+from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.errors import TargetGone
-from gdb_nept.target.gdb.connection import QWORD, connected, gone
+from gdb_nept.target.gdb.connection import connected, gone
 from gdb_nept.target.gdb.stub import GdbStub
 from gdb_nept.target.running import Halt, NotInserted
 
@@ -103,7 +104,7 @@ class GdbRunner:
     def register(self, name: str) -> int:
         try:
             value: Any = gdb.selected_frame().read_register(name)
-            return int(value) & QWORD
+            return int(value) & ALL_BITS
         except gdb.error as error:
             raise gone(error) from None
 
