@@ -60,6 +60,9 @@ def walk(context: Context, args: Namespace) -> Page | Pages:
     EPT02 is the one of the EPTP that vmcs12 has now: if L1 has written another since it last
     entered L2, it is one that KVM keeps for it, or there is none yet.
 
+    Where not all can be read (a filtered dump), each part is marked: "read", "missing", or
+    "derived" from what KVM kept of EPT12 for its shadow, with rights that L1 grants at least.
+
     --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
     at are not enough; what was not looked at is told.
 

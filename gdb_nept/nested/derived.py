@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gdb_nept.address import L1Phys, L2Phys
-from gdb_nept.arch.ept import RIGHTS, EptEntry
+from gdb_nept.arch.ept import RIGHTS, EptEntry, page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.shadow_page import (
     Shadowed,
@@ -43,26 +43,42 @@ def derive(session: Session, chosen: Chosen, shadow: ShadowWalk, asked: L2Phys) 
     if not tables:
         return None
     found = Derived(tables, None, 0, EptEntry(0), doubt_of(shadow.pages))
-    step, page = shadow.walk.steps[-1], shadow.pages[-1]
-    if shadow.address is None or not isinstance(page, ShadowPage):
+    leaf = _leaf(shadow, asked)
+    if leaf is None:
         return found
-    noted = leads(page, step.index)
-    if noted is None:
-        return found
-    address = L1Phys(noted[0] | (asked & (shadow.walk.size - 1)))
-    rights = EptEntry(noted[1] | (shadow.walk.rights.value & RIGHTS))
+    address, size, rights = leaf
     slot = session.slots(chosen).find(address)
     virtual = slot.host_virtual(address) if slot else None
     host = session.host_walk(chosen.owner, virtual) if virtual is not None else None
     return replace(
         found,
         address=address,
-        size=shadow.walk.size,
-        rights=rights,
+        size=size,
+        rights=EptEntry(rights),
         slot=slot,
         host_virtual=virtual,
         host=host,
     )
+
+
+def _leaf(shadow: ShadowWalk, asked: L2Phys) -> tuple[L1Phys, int, int] | None:
+    """EPT12's: where it takes `asked`, its page's size, and rights that it grants at least."""
+    granted = shadow.walk.rights.value & RIGHTS if shadow.walk.stop is None else 0
+    for above, page in zip(shadow.walk.steps, shadow.pages[1:]):
+        if isinstance(page, ShadowPage) and page.direct:  # a part of EPT12's page above
+            size = page_size(above.level)
+            address = page.gfn_address & -size | asked & (size - 1)
+            return L1Phys(address), size, noted_rights(page, None) | granted
+    step, page, last = shadow.walk.steps[-1], shadow.pages[-1], shadow.sptes[-1]
+    size = page_size(step.level)
+    if last.mmio is not None:
+        return L1Phys(last.mmio.address | asked & (size - 1)), size, 0
+    if shadow.address is None or not isinstance(page, ShadowPage):
+        return None
+    noted = leads(page, step.index)
+    if noted is None:
+        return None
+    return L1Phys(noted[0] | asked & (size - 1)), size, noted[1] | granted
 
 
 def leads(page: ShadowPage, index: int) -> tuple[L1Phys, int] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities
@@ -70,8 +70,8 @@ class DerivedTable:
 @dataclass(frozen=True)
 class Derived:
     """What KVM's shadow tells of the way through EPT12, which cannot be read: L1's tables, the L1
-    physical address (None if KVM notes none), the page's size and rights that L1 grants at least;
-    `doubt` is why that may be old.  From there on all was read."""
+    physical address (None if KVM notes none), the size of EPT12's page and rights that L1 grants at
+    least; `doubt` is why that may be old.  From there on all was read."""
 
     tables: tuple[DerivedTable, ...]
     address: L1Phys | None
@@ -94,6 +94,12 @@ class Hop(Enum):
     DERIVED = "derived"  # from what KVM keeps of its shadow
     MISSING = "missing"  # the target does not let us see it
     NONE = "none"  # there is none, or the way does not lead so far
+
+
+class Along(NamedTuple):
+    slot: Optional[Slot]
+    host_virtual: Optional[HostVirt]
+    host: Optional[Translation]
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,16 @@ class Journey:
     derived: Derived | None = None  # what KVM's shadow tells of EPT12, where that cannot be read
 
     @property
+    def along(self) -> Along:
+        """The memslot and the host's page table walk on the way, also where that is derived."""
+        if self.derived is not None:
+            return Along(self.derived.slot, self.derived.host_virtual, self.derived.host)
+        return Along(self.slot, self.host_virtual, self.host)
+
+    @property
     def hops(self) -> dict[str, Hop]:
         """Of each hop, by its name, how it is known."""
-        slot, host = self.slot, self.host
-        if self.derived is not None:
-            slot, host = self.derived.slot, self.derived.host
+        slot, host = self.along.slot, self.along.host
         ept12 = _read(self.ept12)
         if ept12 is Hop.MISSING and self.derived is not None and self.derived.address is not None:
             ept12 = Hop.DERIVED

@@ -62,8 +62,10 @@ def _derived(journey: Journey) -> str:
         return said
     if derived.host_physical == journey.shadowed:
         return f"{said}, and both lead to host physical {derived.host_physical:#x}"
-    host = f"{derived.host_physical:#x}"
-    return f"{said}, which leads to host physical {host}, and the shadow does not"
+    said = f"{said}, which leads to host physical {derived.host_physical:#x}"
+    if journey.shadowed is None:
+        return f"{said}; the shadow leads to no page there yet"
+    return f"{said}, and the shadow to {journey.shadowed:#x}"
 
 
 def _still(journey: Journey) -> str:

@@ -10,10 +10,11 @@ from gdb_nept.render.page import Data
 from gdb_nept.target.pagetable import TableStep, Translation
 
 
-def host_lines(found: Translation | None) -> str:
+def host_lines(found: Translation | None, mark: str = "") -> str:
+    """`mark` is how they are known."""
     if found is None:
         return ""
-    lines = ["Page tables of the process that runs L1, in host memory:"]
+    lines = [f"Page tables of the process that runs L1, in host memory{mark}:"]
     lines += [_line(step) for step in found.steps]
     if found.physical is None:
         lines.append(f"  stops: {found.why}")

@@ -12,18 +12,19 @@ became of memory that cannot be read ("filtered", "cut", "no RAM", ...). ept02 a
 tables [kvm_mmu_page (null: why), what, gfn_address, unsync, obsolete, role], one a step. hops: how
 each is known ("read", "derived", "missing", "none"); derived: null, or what KVM's shadow tells of
 an EPT12 that cannot be read {tables [level, table, index], address (L1 physical), rights_at_least,
-host_physical, doubt}.
+host_physical, doubt, page_size, slot, host_virtual (as above)}.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import LEVEL_NAMES, Eptp
+from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict
-from gdb_nept.nested.journey import Derived, Journey, ShadowWalk
+from gdb_nept.nested.journey import Along, Derived, Hop, Journey, ShadowWalk
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words, refused_in_words
@@ -38,17 +39,24 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
     """The whole way in one line, and the verdict; then one line an entry read, in the order of the
     journey.  With `tables` also what KVM keeps of each of its tables."""
     found = verdict(journey)
+    marked = _marks(journey)
     blocks = [
         "\n".join(filter(None, (headline(journey, found), _sentence(found), _fault(found)))),
         *refused_in_words(journey.refusal),
         f"VM {journey.vm}, vCPU {journey.vcpu}; EPTP {journey.eptp.value:#x}: "
         f"{eptp_in_words(journey.eptp)}",
-        _own(journey),
-        _slot(journey),
-        host_lines(journey.host),
-        _shadow("EPT02, KVM's shadow of EPT12, in host memory:", journey.shadow, tables)
+        _own(journey, marked("EPT12")),
+        _slot(journey.along, marked("memslot")),
+        host_lines(journey.along.host, marked("host page tables")),
+        _shadow(
+            f"EPT02, KVM's shadow of EPT12, in host memory{marked('EPT02')}:",
+            journey.shadow,
+            tables,
+        )
         or f"EPT02: {journey.shadow_missing}",
-        _shadow("EPT01, KVM's tables for L1, in host memory:", journey.ept01, tables),
+        _shadow(
+            f"EPT01, KVM's tables for L1, in host memory{marked('EPT01')}:", journey.ept01, tables
+        ),
         *(f"note: {note}" for note in journey.notes),
     ]
     status = STATUSES.get(found.agreement, Status.DONE)
@@ -65,12 +73,14 @@ def headline(journey: Journey, found: Verdict) -> str:
 
 
 def chain(journey: Journey, found: Verdict) -> str:
-    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000"""
-    l1, host = journey.ept12.address, journey.host_physical
+    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000; "L1 0x1020000 (derived)" by KVM's shadow"""
+    l1, host = journey.ept12.address, journey.along.host
     way = [f"L2 {journey.asked:#x}"]
     way += [f"L1 {l1:#x}"] if l1 is not None else []
-    if host is not None:
-        way.append(f"host {host:#x}")
+    if journey.derived is not None and journey.derived.address is not None:
+        way.append(f"L1 {journey.derived.address:#x} ({Hop.DERIVED.value})")
+    if host is not None and host.physical is not None:
+        way.append(f"host {host.physical:#x}")
     else:
         way.append("?" if found.agreement is Agreement.UNREADABLE else "nothing")
     return " -> ".join(way)
@@ -95,10 +105,33 @@ def _fault(found: Verdict) -> str:
     return f"At fault: {found.fault.value}" + (f": {found.why}" if found.why else "")
 
 
-def _own(journey: Journey) -> str:
+def _marks(journey: Journey) -> Callable[[str], str]:
+    """Of a hop, " (read)", " (derived)" or " (missing)", if not all hops are read."""
+    hops = journey.hops
+    if not {Hop.DERIVED, Hop.MISSING} & set(hops.values()):
+        return lambda name: ""
+    return lambda name: "" if hops[name] is Hop.NONE else f" ({hops[name].value})"
+
+
+def _own(journey: Journey, mark: str) -> str:
     steps = ept12_lines(journey.ept12, journey.cpu, journey.eptp)
-    title = "EPT12, L1's tables, in L1 physical memory:"
-    return "\n".join([title, *steps, end_line(journey.ept12, "L1 physical")])
+    title = f"EPT12, L1's tables, in L1 physical memory{mark}:"
+    found = [title, *steps, end_line(journey.ept12, "L1 physical")]
+    return "\n".join(found + (_derived(journey.derived, len(steps)) if journey.derived else []))
+
+
+def _derived(found: Derived, read: int) -> list[str]:
+    """Below the tables that were read, those that KVM's shadow tells of, and where they lead."""
+    lines = [f"  by KVM's shadow{f'; {found.doubt}' if found.doubt else ''}:"]
+    for table in found.tables[read:]:
+        place = f"{text.address(table.table)}[{table.index:3}]"
+        lines.append(f"  {LEVEL_NAMES[table.level]:5} {place}  {Hop.DERIVED.value}")
+    if found.address is not None:
+        lines.append(
+            f"  -> L1 physical {found.address:#x}, in a page of {text.size(found.size)}, with "
+            f"{text.rights(found.rights)} at least"
+        )
+    return lines
 
 
 def ept12_lines(walk: Walk[Any, Any], cpu: Capabilities | None, eptp: Eptp) -> list[str]:
@@ -117,14 +150,15 @@ def end_line(walk: Walk[Any, Any], space: str) -> str:
     return f"  -> {space} {walk.address:#x}, in a page of {text.size(walk.size)}"
 
 
-def _slot(journey: Journey) -> str:
-    if journey.slot is None or journey.host_virtual is None:
+def _slot(along: Along, mark: str) -> str:
+    slot = along.slot
+    if slot is None or along.host_virtual is None:
         return ""
-    slot = journey.slot
     flags = "".join(f", {each.short}" for each in slot.flags.named())
     return (
-        f"memslot {slot.id}: L1 physical {slot.start:#x}-{slot.start + slot.size - 1:#x}{flags}\n"
-        f"  -> host virtual {journey.host_virtual:#x}"
+        f"memslot {slot.id}{mark}: L1 physical "
+        f"{slot.start:#x}-{slot.start + slot.size - 1:#x}{flags}\n"
+        f"  -> host virtual {along.host_virtual:#x}"
     )
 
 
@@ -151,7 +185,7 @@ def _page_in_words(page: ShadowPage | NotShadowPage) -> str:
 
 
 def journey_data(journey: Journey) -> dict[str, Data]:
-    slot, found = journey.slot, verdict(journey)
+    found = verdict(journey)
     return {
         "asked": hexed(journey.asked),
         "vm": journey.vm,
@@ -159,15 +193,7 @@ def journey_data(journey: Journey) -> dict[str, Data]:
         "eptp": hexed(journey.eptp.value),
         "entry_failure": journey.refusal or None,
         "ept12": walk_data(journey.ept12),
-        "slot": None
-        if slot is None
-        else {
-            "id": slot.id,
-            "start": hexed(slot.start),
-            "size": slot.size,
-            "userspace_addr": hexed(slot.userspace_addr),
-            "flags": list[Data](each.short for each in slot.flags.named()),
-        },
+        "slot": _slot_data(journey.slot),
         "host_virtual": hexed(journey.host_virtual),
         "host": host_data(journey.host),
         "ept02": _shadow_data(journey.shadow),
@@ -184,6 +210,18 @@ def journey_data(journey: Journey) -> dict[str, Data]:
     }
 
 
+def _slot_data(slot: Slot | None) -> Data:
+    if slot is None:
+        return None
+    return {
+        "id": slot.id,
+        "start": hexed(slot.start),
+        "size": slot.size,
+        "userspace_addr": hexed(slot.userspace_addr),
+        "flags": list[Data](each.short for each in slot.flags.named()),
+    }
+
+
 def _derived_data(found: Derived | None) -> Data:
     if found is None:
         return None
@@ -197,6 +235,9 @@ def _derived_data(found: Derived | None) -> Data:
         "rights_at_least": text.rights(found.rights),
         "host_physical": hexed(found.host_physical),
         "doubt": found.doubt or None,
+        "page_size": found.size or None,
+        "slot": _slot_data(found.slot),
+        "host_virtual": hexed(found.host_virtual),
     }
 
 

@@ -136,6 +136,7 @@ def test_a_table_that_was_filtered_is_no_hole(
     assert walk["hops"]["EPT12"] == "derived"
     assert walk["hops"]["host page tables"] == "read"
     whole = json.loads(asked(capsys, files["raw"], "walk", "--json", "0x2000000")[1])
+    hold("walk", walk)
     derived = walk["derived"]
     assert whole["derived"] is None
     assert derived["address"] == whole["ept12"]["address"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gdb_nept.address import HostPhys, L1Phys
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.ept import EptEntry
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.budget import Budget
@@ -15,8 +15,11 @@ from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.listing import Row, listing
 from gdb_nept.nested.session import Session, Which
+from gdb_nept.render.journey import journey_page
+from gdb_nept.render.text import draw
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.runs import Hole, Run, Unread
 from gdb_nept.walk.scan import Scan
@@ -110,6 +113,52 @@ def test_all_that_kvm_shadows_is_derived(snapshot: Path) -> None:
     assert len(runs) < len(derived)
     assert sum(row.size for row in runs) == sum(row.size for row in derived)
     assert sum(row.count for row in runs) == len(derived)
+
+
+def test_a_walk_tells_what_the_list_tells(snapshot: Path) -> None:
+    session, chosen = filtered(snapshot, 4)
+    reading = opened(snapshot)
+    for row in rows(session, chosen):
+        if not isinstance(row, DerivedRun):
+            continue
+        asked = L2Phys(row.start + 0x123)
+        journey = session.journey(chosen, asked)
+        found, whole = journey.derived, reading[0].journey(reading[1], asked)
+        assert found is not None
+        assert (found.address, found.size) == (row.address + 0x123, row.page_size)
+        assert found.address == whole.ept12.address
+        assert found.rights.value & row.rights.value == row.rights.value
+        assert found.rights.value & RIGHTS & ~whole.ept12.rights.value == 0
+        assert (found.slot, found.host_virtual) == (whole.slot, whole.host_virtual)
+        assert found.host_physical == whole.host_physical
+        assert journey.hops["EPT12"] is Hop.DERIVED
+
+
+def test_each_part_of_the_walk_is_marked_where_not_all_is_read(plain_snapshot: Path) -> None:
+    session, chosen = filtered(plain_snapshot, 4)
+    text = draw(journey_page(session.journey(chosen, L2Phys(0x2000000))))
+    assert text.startswith("L2 0x2000000 -> L1 0x1020000 (derived) -> host 0x")
+    for line in (
+        "EPT12, L1's tables, in L1 physical memory (derived):",
+        "  -> L1 physical 0x1020000, in a page of 4K, with RWX at least",
+        "Page tables of the process that runs L1, in host memory (read):",
+        "EPT02, KVM's shadow of EPT12, in host memory (read):",
+        "EPT01, KVM's tables for L1, in host memory (read):",
+    ):
+        assert line in text.splitlines()
+    assert "memslot 0 (read): L1 physical" in text
+    text = draw(journey_page(session.journey(chosen, L2Phys(0x2007000))))
+    assert "in L1 physical memory (missing):" in text
+    assert "memslot" not in text
+    session, chosen = filtered(plain_snapshot, 1)
+    for address, mark in ((0x2000000, " (read)"), (0x40000000, "")):
+        text = draw(journey_page(session.journey(chosen, L2Phys(address))))
+        assert f"EPT02, KVM's shadow of EPT12, in host memory{mark}:" in text
+    partly = draw(journey_page(session.journey(chosen, L2Phys(0x2000000)))).splitlines()
+    start = next(place for place, line in enumerate(partly) if line.startswith("EPT12, L1's"))
+    steps = [line.split()[0] for line in partly[start + 1 :] if line.startswith("  P")][:4]
+    assert steps == ["PML4E", "PDPTE", "PDE", "PTE"]
+    assert sum(line.endswith("derived") for line in partly) == 1
 
 
 def test_a_range_cuts_a_large_page(snapshot: Path) -> None:
