@@ -19,13 +19,15 @@ from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.budget import Budget
+from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.bulk import ENTRIES, Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.journey import Journey
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.spaces import Memory, l1_of_vcpu, l1_of_vm, l2_of_vcpu
 from gdb_nept.nested.table import Table
-from gdb_nept.nested.verdict import Agreement, Fault, Verdict, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.walk.runs import Unread
 
 if TYPE_CHECKING:

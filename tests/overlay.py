@@ -10,7 +10,8 @@ from gdb_nept.address import HostPhys, L2Phys
 from gdb_nept.judge.candidates import place_of
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.ept import walk_ept
 from tests.conftest import kernel_cache

@@ -8,7 +8,7 @@ from argparse import Namespace
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
 from gdb_nept.judge.check import check as run_check
 from gdb_nept.judge.features import ATTACHED, model_names, named_model
-from gdb_nept.nested.session import Which
+from gdb_nept.nested.epts import Which
 from gdb_nept.render.check import check_page
 from gdb_nept.render.page import Page
 

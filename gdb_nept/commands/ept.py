@@ -6,8 +6,8 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.listing import listing
-from gdb_nept.nested.session import Which
 from gdb_nept.render.ept import ept_page
 from gdb_nept.render.page import Page
 

@@ -20,7 +20,8 @@ from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.paging import GuestPaging, LinearWalk, Reference, walk_linear
+from gdb_nept.walk.guest_paging import GuestPaging, Reference
+from gdb_nept.walk.paging import LinearWalk, walk_linear
 from gdb_nept.walk.result import Walk
 
 PLACE_FIELDS = ("guest_physical_address", "guest_linear_address", "guest_rip")

@@ -18,7 +18,8 @@ from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.memory.reader import PageCache, PhysicalMemory, read_u64
 from gdb_nept.memory.standing import Standing
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access, Apic, Controls
 from gdb_nept.predict.kvm import FOUR
 from gdb_nept.predict.model import Model

@@ -15,7 +15,7 @@ from gdb_nept.predict.access import Access
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Prediction
-from gdb_nept.walk.paging import GuestPaging
+from gdb_nept.walk.guest_paging import GuestPaging
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.predict.passed_on import LINEAR
 from gdb_nept.predict.qualification import ADVANCED, NMI_UNBLOCKING, RIGHTS_LOW, USER_EXECUTABLE
-from gdb_nept.walk.paging import PageFault
+from gdb_nept.walk.guest_paging import PageFault
 from gdb_nept.walk.result import Cause
 
 READ, WRITE = EptViolation.read.mask, EptViolation.write.mask

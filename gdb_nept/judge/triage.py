@@ -16,7 +16,8 @@ from gdb_nept.kvm.vm import Vm, VmList
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.agreement import WRONG, Verdict
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import verdict
 
 

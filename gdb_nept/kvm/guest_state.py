@@ -26,7 +26,7 @@ from gdb_nept.arch.controls import (
     PinControls,
     SecondaryControls,
 )
-from gdb_nept.walk.paging import Cr0, Cr4
+from gdb_nept.walk.guest_paging import Cr0, Cr4
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from gdb_nept.address import HostPhys, KernelVirt
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.lost import Lost
-from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
-from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.kvm.variables import variable_address
 from gdb_nept.target.ports import Kernel, Value
 
@@ -223,19 +221,3 @@ ROLE_NAMES = (
     "guest_mode", "passthrough", "is_mirror", "cr4_smep", "smm", "valid", "execonly", "cr4_pse",
     "cr4_pke", "cr4_smap", "cr4_la57", "efer_lma", "maxphyaddr",
 )  # fmt: skip
-
-
-__all__ = [
-    "Mmu",
-    "Role",
-    "RoleBit",
-    "Root",
-    "Spte",
-    "SpteFormat",
-    "SpteKind",
-    "decode_spte",
-    "mmu",
-    "mmus",
-    "read_role",
-    "spte_format",
-]

@@ -17,7 +17,7 @@ from gdb_nept.kvm.guest_state import is_pae
 from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
 from gdb_nept.target.ports import Kernel, Value, object_at
-from gdb_nept.walk.paging import Efer
+from gdb_nept.walk.guest_paging import Efer
 
 MODES = ("OUTSIDE_GUEST_MODE", "IN_GUEST_MODE", "EXITING_GUEST_MODE", "READING_SHADOW_PAGE_TABLES")
 IN_GUEST_MODE = 1

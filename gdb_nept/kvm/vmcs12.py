@@ -22,13 +22,11 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.vmcs import field_name
 from gdb_nept.errors import NoGuest
-from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Judgement, Situation, judge
+from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Situation, judge
 from gdb_nept.kvm.guest_state import InForce, is_pae
 from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, layout_of, number_at
 from gdb_nept.target.ports import Kernel
-
-__all__ = ["NOT_OFFERED", "Authority", "Judgement", "Situation", "judge"]
 
 VMCS12_SIZE = 4096
 SHADOW_INDICATOR = 1 << 31

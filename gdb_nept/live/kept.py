@@ -16,10 +16,11 @@ from gdb_nept.judge.features import named_model
 from gdb_nept.judge.ground import ground
 from gdb_nept.kvm.spte import SpteKind
 from gdb_nept.live.injection import Call
+from gdb_nept.nested.agreement import Verdict
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.verdict import Verdict, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.result import Step
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.runs import Unread
 
 COMPARED = (Which.L1, Which.SHADOW)

@@ -16,8 +16,9 @@ from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.spte_format import SpteFormatUnknown, spte_format
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.kinds import Kinds
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.walk.ept import walk_ept
 

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.paging import PAGING_PAE
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
+from gdb_nept.kvm.authority import Authority
 from gdb_nept.kvm.guest_state import holds, kept
 from gdb_nept.kvm.loaded import has_pages_1g
 from gdb_nept.kvm.vcpu import Vcpu, pdptrs_cached
-from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
+from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.memory.reader import read_u64
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPaging
 
 NAMES = {
     "cr0": "guest_cr0",

@@ -17,8 +17,8 @@ from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived_rows import DerivedRun, with_derived
-from gdb_nept.nested.epts import another
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which, another
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 
 TITLES = {

@@ -19,7 +19,8 @@ from gdb_nept.kvm.vm import Vm
 from gdb_nept.memory.budget import Budget, shared
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.runs import Run, Unread
 
 PRESENT = 1

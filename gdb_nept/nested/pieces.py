@@ -20,7 +20,8 @@ from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.guest import GuestMemory, Span
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.target.pagetable import TableStep, Translation
 from gdb_nept.walk.runs import Unread
 

@@ -224,6 +224,3 @@ class Session:
         is no physical address."""
         check_physical(asked)
         return follow(self, chosen, asked)
-
-
-__all__ = ["Ept", "Session", "Which"]

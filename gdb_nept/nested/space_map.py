@@ -17,7 +17,8 @@ from gdb_nept.arch.ept import MEMORY_TYPES, RIGHTS
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.memslots import MemSlots
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 
 PAGE = 4096

@@ -17,9 +17,10 @@ from gdb_nept.kvm.vm import Vm
 from gdb_nept.memory.budget import UNBOUNDED, Budget
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory, SpaceIn, page_by_page
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.export import Exported, export
 from gdb_nept.nested.pieces import L1Parts, L2Parts, Parts
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Cause
 from gdb_nept.walk.runs import Hole, Unread

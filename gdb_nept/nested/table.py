@@ -12,8 +12,9 @@ from gdb_nept.kvm.spte import Spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.memory.budget import UNBOUNDED, Budget
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.listing import sptes
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Walk
 from gdb_nept.walk.runs import Found, Hole, Run, Unread, with_holes

@@ -54,6 +54,3 @@ def _through_ept12(journey: Journey) -> Verdict:
         f"the host's page is {host:#x}, but EPT01, KVM's table for L1, leads to {through:#x}",
         MISSED_NOTIFIER,
     )
-
-
-__all__ = ["Agreement", "Fault", "Verdict", "verdict"]

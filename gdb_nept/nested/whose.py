@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from gdb_nept.arch.paging import Cr3
 from gdb_nept.errors import MemoryUnreadable
-from gdb_nept.kvm.vmcs12 import Authority, Vmcs12
+from gdb_nept.kvm.authority import Authority
+from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import GuestRegister
 from gdb_nept.nested.session import Session

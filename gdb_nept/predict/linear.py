@@ -21,16 +21,10 @@ from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
+from gdb_nept.walk.guest_paging import GuestPaging, GuestStep, Reference
 from gdb_nept.walk.linear_address import lass_violation, not_canonical, too_wide, unmasked, wrapped
-from gdb_nept.walk.paging import (
-    Fault,
-    GuestPaging,
-    GuestStep,
-    LinearWalk,
-    Reference,
-    TableAccess,
-    walk_linear,
-)
+from gdb_nept.walk.paging import LinearWalk, TableAccess, walk_linear
+from gdb_nept.walk.rights import Fault
 
 LASS = "linear-address-space separation"
 

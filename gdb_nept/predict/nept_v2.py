@@ -19,7 +19,7 @@ from gdb_nept.predict.hardware import explain
 from gdb_nept.predict.kvm import Kvm
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.paging import PageFault
+from gdb_nept.walk.guest_paging import PageFault
 from gdb_nept.walk.result import Cause
 
 #: What it offered L1, as far as a KVM's features tell.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.predict.case import FETCH, KIND, READ, WRITE
-from gdb_nept.walk.paging import PageFault
+from gdb_nept.walk.guest_paging import PageFault
 
 KINDS = {
     READ: "a data read",

@@ -13,7 +13,7 @@ from gdb_nept.arch.bits import Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry
 from gdb_nept.live.state import Difference, EntryChange, EptChange, Listed, State
 from gdb_nept.live.stops import Taken
-from gdb_nept.nested.session import Which
+from gdb_nept.nested.epts import Which
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table

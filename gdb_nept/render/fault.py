@@ -25,7 +25,7 @@ from gdb_nept.judge.comparison import Told
 from gdb_nept.kvm.spte import SpteKind
 from gdb_nept.live.kept import Kept
 from gdb_nept.live.watch import Event, Reflected, Unread
-from gdb_nept.nested.verdict import Agreement
+from gdb_nept.nested.agreement import Agreement
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.predict.model import RULES
 from gdb_nept.render.check import check_data, verdict

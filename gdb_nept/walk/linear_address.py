@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from gdb_nept.address import L2Virt
 from gdb_nept.arch.paging import PAGING_5, Cr3
-from gdb_nept.walk.paging import GuestPaging, Reference
+from gdb_nept.walk.guest_paging import GuestPaging, Reference
 
 WIDE, NARROW = 64, 32  # bits of a linear address in IA-32e mode, and outside
 TOP = 1 << 63

@@ -18,33 +18,15 @@ from dataclasses import dataclass
 
 from gdb_nept.address import L2Phys, L2Virt
 from gdb_nept.arch.paging import PAGING_32, PAGING_PAE, Entry, Entry32, Mode
+from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.walk.guest_paging import (
     AnyEntry,
-    Cr0,
-    Cr4,
-    Efer,
     GuestPaging,
     GuestStep,
-    PageFault,
     Reference,
 )
 from gdb_nept.walk.reserved_bits import reserved_bits
 from gdb_nept.walk.rights import Fault, fault_of_entry, not_known, refused, rights_of
-
-__all__ = [
-    "Cr0",
-    "Cr4",
-    "Efer",
-    "Fault",
-    "GuestPaging",
-    "GuestStep",
-    "LinearWalk",
-    "PageFault",
-    "Reference",
-    "TableAccess",
-    "Walker",
-    "walk_linear",
-]
 
 PSE_PAGE = 1 << 22
 
@@ -88,7 +70,8 @@ def walk_linear(paging: GuestPaging, reference: Reference) -> Walker:
     an update: anything), and returns the LinearWalk."""
     mode = paging.mode
     if mode is None:  # 5.1.1: no paging; EPT's advanced information then says user, R/W, no XD
-        return LinearWalk(reference.linear, (), L2Phys(reference.linear), 4096, True, True, False)
+        gpa = L2Phys(reference.linear)
+        return LinearWalk(reference.linear, (), gpa, PAGE_SIZE, True, True, False)
     steps: tuple[GuestStep, ...] = ()
     table = paging.root
     level = mode.levels
@@ -172,11 +155,16 @@ def _end(
         offset = reference.linear & (size - 1)
         gpa = L2Phys(_frame(last.entry, size) | offset)
         unknown = not_known(rights, paging, reference)
-    disabled = rights.execute_disable and paging.execute_disable
     return LinearWalk(
-        *(reference.linear, steps, gpa, size, rights.user, rights.writable, disabled),
-        fault,
-        unknown,
+        reference.linear,
+        steps,
+        gpa,
+        size,
+        user=rights.user,
+        writable=rights.writable,
+        execute_disable=rights.execute_disable and paging.execute_disable,
+        fault=fault,
+        unknown=unknown,
     )
 
 

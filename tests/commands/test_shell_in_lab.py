@@ -10,8 +10,8 @@ import pytest
 
 from gdb_nept.__main__ import main
 from gdb_nept.memory.budget import ENTRIES, Budget
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.listing import listing
-from gdb_nept.nested.session import Which
 from gdb_nept.render.ept import ept_page
 from gdb_nept.render.page import Status, gravest
 from gdb_nept.render.text import draw

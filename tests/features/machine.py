@@ -13,7 +13,7 @@ from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_line
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.paging import Cr4, GuestPaging
+from gdb_nept.walk.guest_paging import Cr4, GuestPaging
 from tests.features import cases
 from tests.guests.scenarios import PATCH_WALK, USER
 from tests.proof.log import CaseLine, PatchLine

@@ -18,7 +18,7 @@ from bochs_lab.options import Timeouts
 from bochs_lab.progress import Progress, Silent
 
 from gdb_nept.address import L1Phys
-from gdb_nept.walk.paging import Cr4
+from gdb_nept.walk.guest_paging import Cr4
 from tests.features.cases import SWITCH, Cases
 from tests.features.machine import CR4_LA57, FeatureMachine
 from tests.proof.lab import fields_of, machine_of

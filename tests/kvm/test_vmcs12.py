@@ -11,8 +11,9 @@ import pytest
 from gdb_nept.arch.controls import EntryControls, PinControls
 from gdb_nept.arch.vmcs import field_names
 from gdb_nept.errors import NeptError, NoGuest
+from gdb_nept.kvm.authority import Authority, Situation, judge
 from gdb_nept.kvm.nested_vmx import read_nested
-from gdb_nept.kvm.vmcs12 import Authority, Situation, decode, judge, read_vmcs12
+from gdb_nept.kvm.vmcs12 import decode, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import (
     Layout,
     built_in,

@@ -29,11 +29,13 @@ import gdb_nept
 from gdb_nept.address import HostPhys, KernelVirt, L1Phys, L2Phys, L2Virt
 from gdb_nept.errors import MemoryUnreadable, NoGuest
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.agreement import Agreement, Fault
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Ept, Which
 from gdb_nept.nested.examine import Space, examine
-from gdb_nept.nested.session import Ept, Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.spaces import l1_of_vcpu
-from gdb_nept.nested.verdict import Agreement, Fault, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import virtual_walk
 from gdb_nept.target.kallsyms import SymbolTable
 from gdb_nept.target.linux import attach

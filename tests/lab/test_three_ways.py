@@ -22,8 +22,9 @@ from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Virt
 from gdb_nept.errors import NoGuest
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.agreement import Agreement
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.nesting import Nesting, nestings
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.virtual import virtual_walk
 from gdb_nept.target.linux import attach
 from gdb_nept.target.pagetable import PageTables

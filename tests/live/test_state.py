@@ -13,7 +13,8 @@ from gdb_nept.errors import NeptError
 from gdb_nept.live.state import Difference, EptChange, TakesLong, difference, state_of
 from gdb_nept.live.stops import Stops, Taken
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.render import text
 from gdb_nept.render.diff import diff_page, taken_page
 from gdb_nept.walk.ept import walk_ept

@@ -26,7 +26,8 @@ from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.live.injection import INJECT, PAGE_FAULT, injection_point
 from gdb_nept.live.watch import Event, Reflected, Unread, Watch
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.render.check import verdict
 from gdb_nept.render.fault import causes_of, fault_data

@@ -18,8 +18,9 @@ from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import read_u64
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.journey import Journey
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.target.linux import attach
 from gdb_nept.target.ports import Value
 from gdb_nept.walk.ept import walk_ept

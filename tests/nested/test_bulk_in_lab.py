@@ -19,7 +19,8 @@ from gdb_nept.memory.budget import Budget
 from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.bulk import Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.render.compare import compare_page
 from gdb_nept.render.json import draw_json

@@ -15,9 +15,10 @@ from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.listing import Row, listing
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.render.journey import journey_page
 from gdb_nept.render.text import draw
 from gdb_nept.target.linux import attach

@@ -16,12 +16,14 @@ import pytest
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.ept import page_size
-from gdb_nept.kvm.vmcs12 import Authority
+from gdb_nept.kvm.authority import Authority
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import read_u64
+from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
-from gdb_nept.nested.verdict import Agreement, verdict
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.ept import walk_ept
 from tests.conftest import kernel_cache

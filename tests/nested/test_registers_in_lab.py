@@ -16,13 +16,14 @@ from gdb_nept.errors import BadInput, NoGuest
 from gdb_nept.judge.check import Finding, check
 from gdb_nept.judge.ground import ground
 from gdb_nept.judge.oracle import oracle
+from gdb_nept.kvm.authority import Authority
 from gdb_nept.kvm.guest_state import Writes
 from gdb_nept.kvm.vcpu import IN_GUEST_MODE
-from gdb_nept.kvm.vmcs12 import Authority
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.listing import listing
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
 from gdb_nept.predict.outcome import Outcome

@@ -11,7 +11,8 @@ import pytest
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import NoGuest
 from gdb_nept.nested.choice import Chosen
-from gdb_nept.nested.session import Session, Which
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.session import Session
 from gdb_nept.target.ports import Value
 from tests.overlay import Overlay, opened
 

@@ -24,11 +24,12 @@ from gdb_nept.judge.check import Finding
 from gdb_nept.judge.check import check as run_check
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.kvm.visible import hidden_from_l2
+from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.epts import Which
 from gdb_nept.nested.listing import Row as Listed
 from gdb_nept.nested.listing import listing
-from gdb_nept.nested.session import Which
-from gdb_nept.nested.verdict import Agreement, Fault, Verdict, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.wording import allowed_by
 from gdb_nept.predict.access import Access, Op
 from gdb_nept.predict.outcome import Outcome, Prediction

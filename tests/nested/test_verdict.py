@@ -15,9 +15,10 @@ from gdb_nept.errors import BadInput, NoGuest
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.verdict import Agreement, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.predict.access import Access
 from gdb_nept.target.linux import attach
 from tests.conftest import facts, kernel_cache

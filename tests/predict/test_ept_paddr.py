@@ -13,7 +13,7 @@ from gdb_nept.predict.access import Controls, Op, Stage
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging
 from tests.predict.ept_access import CAPS, EXECUTE_ONLY, LINEAR, MISCONFIG, READ, WIDTH
 from tests.predict.ept_paddr import DATA, GUEST_ROOT, OPS, PTE, TRIPLES, Triple, triples
 from tests.predict.test_ept_access import OPEN

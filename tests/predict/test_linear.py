@@ -15,7 +15,7 @@ from gdb_nept.predict.access import Controls, Op
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import model
 from gdb_nept.predict.outcome import Outcome
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging
 from tests.predict.tables import CPU, LARGE, RWX, WB
 
 PG, PAE, LMA, NXE, NX = 1 << 31, 1 << 5, 1 << 10, 1 << 11, 1 << 63

@@ -23,7 +23,7 @@ from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.target.linux import attach
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging
 from tests.guests import generate
 from tests.guests.scenarios import PAGE
 from tests.proof.log import RECORD_SIZE, CaseLine, Record, case_lines, records

@@ -12,7 +12,7 @@ from gdb_nept.errors import NoMemory
 from gdb_nept.predict.access import Controls, Op
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import Model
-from gdb_nept.walk.paging import GuestPaging
+from gdb_nept.walk.guest_paging import GuestPaging
 from tests.guests.generate import OFFSETS, SIGNED
 from tests.guests.scenarios import (
     AD,

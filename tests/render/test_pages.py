@@ -16,10 +16,10 @@ from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.arch.exits import ExitReason
 from gdb_nept.arch.paging import Entry
 from gdb_nept.arch.vmcs import Encoding
-from gdb_nept.kvm.authority import CURRENT
+from gdb_nept.kvm.authority import CURRENT, Situation
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import SINCE_5_13
-from gdb_nept.kvm.vmcs12 import Situation, decode
+from gdb_nept.kvm.vmcs12 import decode
 from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
 from gdb_nept.memory.transport import Refusal

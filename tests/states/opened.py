@@ -13,13 +13,14 @@ from gdb_nept.address import HostPhys, L2Phys
 from gdb_nept.judge.features import named_model
 from gdb_nept.judge.ground import ground
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.nested.agreement import Verdict
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.verdict import Verdict, verdict
+from gdb_nept.nested.verdict import verdict
 from gdb_nept.predict.linear import LinearPrediction, predict_linear
 from gdb_nept.target.linux import attach
-from gdb_nept.walk.paging import GuestPaging
+from gdb_nept.walk.guest_paging import GuestPaging
 from tests.conftest import kernel_cache
 from tests.states.told import Probe, Told
 

@@ -20,7 +20,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.predict.access import Apic, Controls
 from gdb_nept.predict.linear import predict_linear
 from gdb_nept.predict.model import model
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging
 from tests.proof.machine import Memory
 from tests.states.told import EXCEPTION, Told
 

@@ -12,7 +12,7 @@ import pytest
 from bochs_lab import snapshot as lab
 from bochs_lab.options import LabOptions
 
-from gdb_nept.nested.verdict import Agreement, Fault
+from gdb_nept.nested.agreement import Agreement, Fault
 from tests.states.opened import APIC, DATA_GPA, TSS, State, opened
 
 pytestmark = pytest.mark.bochs

@@ -16,10 +16,10 @@ from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.judge.check import Finding, check
 from gdb_nept.judge.features import named_model
 from gdb_nept.memory.reader import read_u64
-from gdb_nept.nested.session import Which
+from gdb_nept.nested.epts import Which
 from gdb_nept.predict.access import Stage
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.paging import Cr0, Cr4
+from gdb_nept.walk.guest_paging import Cr0, Cr4
 from tests.states.opened import APIC, State, at
 from tests.states.told import FEATURES
 

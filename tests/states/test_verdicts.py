@@ -7,8 +7,8 @@ import pytest
 from bochs_lab.options import STATES
 
 from gdb_nept.arch.ept import EptEntry
-from gdb_nept.nested.session import Which
-from gdb_nept.nested.verdict import Agreement, Fault
+from gdb_nept.nested.agreement import Agreement, Fault
+from gdb_nept.nested.epts import Which
 from tests.states.opened import (
     APIC,
     DATA_GPA,

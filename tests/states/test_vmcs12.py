@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bochs_lab.options import STATES
 
-from gdb_nept.kvm.vmcs12 import Authority
+from gdb_nept.kvm.authority import Authority
 from tests.states.opened import L1_RUNS, State, at
 from tests.states.told import Told
 

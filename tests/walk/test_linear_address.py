@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gdb_nept.address import L2Virt
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging, Reference
 from gdb_nept.walk.linear_address import (
     lass_violation,
     not_canonical,
@@ -15,7 +16,6 @@ from gdb_nept.walk.linear_address import (
     unmasked,
     wrapped,
 )
-from gdb_nept.walk.paging import Cr0, Cr4, Efer, GuestPaging, Reference
 
 PG, PAE, LA57, LAM_SUP, LMA = 1 << 31, 1 << 5, 1 << 12, 1 << 28, 1 << 10
 LAM_U57, LAM_U48 = 1 << 61, 1 << 62

@@ -11,16 +11,8 @@ import pytest
 from gdb_nept.address import HostPhys, L2Virt
 from gdb_nept.arch.paging import PAGING_4, PAGING_5, PAGING_32, PAGING_PAE
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.walk.paging import (
-    Cr0,
-    Cr4,
-    Efer,
-    GuestPaging,
-    LinearWalk,
-    Reference,
-    TableAccess,
-    walk_linear,
-)
+from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging, Reference
+from gdb_nept.walk.paging import LinearWalk, TableAccess, walk_linear
 
 PG, WP = 1 << 31, 1 << 16
 PAE, PSE, LA57, SMEP, SMAP = 1 << 5, 1 << 4, 1 << 12, 1 << 20, 1 << 21
