@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from ctypes.util import find_library
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 from bochs_lab import kernels
 from bochs_lab import snapshot as lab
+from bochs_lab.emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
 from bochs_lab.options import STATES, LabOptions
 from bochs_lab.replay import Replay
 
@@ -48,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[kernels.DEFAULT],
         metavar="LIST",
         help=f"L0's kernels in the lab's snapshots, of {','.join(kernels.KERNELS)}",
+    )
+    group.addoption(
+        "--bochs", choices=VERSIONS, default=INSTALLED, help="what those snapshots run on"
+    )
+    group.addoption(
+        "--cpu", default=SKYLAKE, metavar="MODEL", help=f"as which processor ({SKYLAKE})"
     )
     group.addoption(
         "--whole", action="store_true", help="over kgdb: watch every fault, which takes 9 minutes"
@@ -107,29 +115,41 @@ def kernel_line(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def emulator(pytestconfig: pytest.Config) -> Emulator:
+    """L0's processor."""
+    return Emulator(pytestconfig.getoption("--bochs"), pytestconfig.getoption("--cpu"))
+
+
+@pytest.fixture(scope="session")
+def simplest(kernel_line: str, emulator: Emulator) -> LabOptions:
+    """The simplest machine."""
+    return LabOptions(kernel=kernel_line, bochs=emulator.version, cpu=emulator.cpu)
+
+
 @pytest.fixture(scope="session", params=list(MACHINES))
-def snapshot(request: pytest.FixtureRequest, kernel_line: str) -> Path:
+def snapshot(request: pytest.FixtureRequest, simplest: LabOptions) -> Path:
     """The directory of a snapshot with L2 active; once for each machine of the lab."""
-    return lab.ensure(LabOptions(kernel=kernel_line, **MACHINES[request.param]))
+    return lab.ensure(replace(simplest, **MACHINES[request.param]))
 
 
 @pytest.fixture(scope="session")
-def plain_snapshot(kernel_line: str) -> Path:
+def plain_snapshot(simplest: LabOptions) -> Path:
     """The snapshot of the simplest machine, L2 active."""
-    return lab.ensure(LabOptions(kernel=kernel_line))
+    return lab.ensure(simplest)
 
 
 @pytest.fixture(scope="session")
-def exit_snapshot(kernel_line: str) -> Path:
+def exit_snapshot(simplest: LabOptions) -> Path:
     """The simplest machine with L1 in its exit handler, just after an EPT exit."""
-    return lab.ensure(LabOptions(kernel=kernel_line, park="l1-exit"))
+    return lab.ensure(replace(simplest, park="l1-exit"))
 
 
 @pytest.fixture(scope="session")
-def states(kernel_line: str) -> dict[str, Path]:
+def states(simplest: LabOptions) -> dict[str, Path]:
     """The simplest machine with the L1 that does what hypervisors do, at each of its park points,
     and at its end: "done" has the log of the whole run."""
-    return lab.series(LabOptions(kernel=kernel_line, states=True, park="done"), (*STATES, "done"))
+    return lab.series(replace(simplest, states=True, park="done"), (*STATES, "done"))
 
 
 @pytest.fixture(scope="session")

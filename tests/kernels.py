@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bochs_lab.emulator import INSTALLED
 
 from gdb_nept.predict.kvm import KERNELS, Feature
 
-#: Offered to L1 only by a processor that has it, and Bochs' Skylake-X has neither.
-OF_PROCESSOR = {Feature.MBEC, Feature.ADVANCED}
+#: Offered to L1 only by a processor that has it: none of Bochs 2.7's, and 3.0's from Skylake-X on.
+OF_PROCESSOR = frozenset({Feature.MBEC, Feature.ADVANCED})
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,18 @@ class Facts:
     guest_mode_counted: bool  # kvm_vcpu_stat.guest_mode, 5.14 (d5a0483f9f32)
     tdp_mmu: bool  # on by default: mmu/tdp_mmu.c, module_param_named(tdp_mmu, ...)
     frozen: int | None  # mmu/spte.h, REMOVED_SPTE or FROZEN_SPTE, suppress #VE included
-    not_offered: tuple[str, ...] = ()  # fields that L1 may not access on Bochs' processor
+    not_offered: tuple[str, ...] = ()  # fields that L1 may not access on a Skylake-X
+    withheld: frozenset[Feature] = OF_PROCESSOR  # by the processor
 
     @property
     def features(self) -> frozenset[Feature]:
-        return KERNELS[self.model] - OF_PROCESSOR
+        return KERNELS[self.model] - self.withheld
 
 
 SUPPRESS_VE = 1 << 63
-#: vmx/vmcs12.c, cpu_has_vmcs12_field(): of posted interrupts, ENCLS exiting and CET.
-LACKING_ON_BOCHS = (
+#: vmx/vmcs12.c, cpu_has_vmcs12_field(): of ENCLS exiting, posted interrupts and CET.
+LACKING_ON_TIGER_LAKE = ("encls_exiting_bitmap",)
+LACKING_ON_SKYLAKE = (
     *("posted_intr_desc_addr", "encls_exiting_bitmap"),
     *("host_s_cet", "host_ssp", "host_ssp_tbl", "guest_s_cet", "guest_ssp", "guest_ssp_tbl"),
     "posted_intr_nv",
@@ -44,14 +48,25 @@ KNOWN = (
     Facts((6, 1), "kvm-6.1", guest_mode_counted=True, tdp_mmu=True, frozen=0x5A0),
     Facts((6, 12), "kvm-6.10", True, True, SUPPRESS_VE | 0x5A0),
     Facts((6, 12, 117), "kvm-6.12.117", True, True, SUPPRESS_VE | 0x5A0),
-    Facts((7, 2), "kvm-7.2", True, True, SUPPRESS_VE | 0x1A0, LACKING_ON_BOCHS),
+    Facts((7, 2), "kvm-7.2", True, True, SUPPRESS_VE | 0x1A0, LACKING_ON_SKYLAKE),
 )
 
 
 def facts_of(snapshot: Path) -> Facts:
-    """Of the kernel of a snapshot."""
-    release: str = json.loads((snapshot / "meta.json").read_text())["release"]
-    return facts_of_release(release)
+    """Of the kernel of a snapshot, on its processor."""
+    meta = json.loads((snapshot / "meta.json").read_text())
+    known = facts_of_release(meta["release"])
+    if meta["options"]["bochs"] == INSTALLED:
+        return known
+    if known.not_offered and meta["options"]["cpu"] == "tigerlake":
+        known = replace(known, not_offered=LACKING_ON_TIGER_LAKE)
+    return replace(known, withheld=frozenset())
+
+
+def kvm_on_bochs(snapshot: Path) -> str:
+    """The attached KVM on the processor of a snapshot, as a model."""
+    meta = json.loads((snapshot / "meta.json").read_text())
+    return f"kvm@bochs-{meta['options']['bochs']}"
 
 
 def facts_of_release(release: str) -> Facts:

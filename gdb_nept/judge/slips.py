@@ -179,9 +179,11 @@ def translated_lost(asked: Question[Out], rightly: Prediction[Out]) -> Predictio
 
 
 def _without(bits: int, asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
+    """Bits 11:9 are defined only beside bits 8:7 (table 30-7): without these they may be any."""
     if not _of_the_processor(asked, rightly):
         return rightly
-    return replace(rightly, qualification=rightly.qualification & ~bits, mask=rightly.mask | bits)
+    mask = (rightly.mask | bits) & ~ADVANCED
+    return replace(rightly, qualification=rightly.qualification & ~bits, mask=mask)
 
 
 def walk_reads(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:

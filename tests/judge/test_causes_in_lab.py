@@ -10,6 +10,7 @@ error code of a page fault (P 1, W 2, U 4, RSVD 8).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.kvm import Feature
 from gdb_nept.render.check import verdict
+from tests.kernels import facts_of
 from tests.overlay import opened
 
 pytestmark = pytest.mark.bochs
@@ -46,6 +48,19 @@ V2 = "the nested EPT series of 2012"
 BARE = Slip.LINEAR_BITS_LOST  # 0x182 without them is 2, and 0x184 is 4: bits alone tell no more
 STALE = Feature.LINEAR_COPIED.value  # a linear address that is another's may be any
 LATEST = "kvm-7.2"
+LINEAR_BITS = 0x180
+ADVANCED_BITS = 0xE00
+
+
+def as_here(snapshot: Path, wrote: Mapping[str, int]) -> dict[str, int]:
+    """With bits 11:9 of the exit that L1 saw, where bits 8:7 are told as well: a processor with
+    advanced exit information sets them together."""
+    said = json.loads((snapshot / "facts.json").read_text())
+    seen = next(int(one["qualification"], 16) for one in said if one.get("case") == "park")
+    found = dict(wrote)
+    if found.get(QUALIFICATION, 0) & LINEAR_BITS == LINEAR_BITS:
+        found[QUALIFICATION] |= seen & ADVANCED_BITS
+    return found
 
 
 def checked(
@@ -105,7 +120,9 @@ BUGS = {
 @pytest.mark.parametrize("name", BUGS)
 def test_a_known_bug_is_named_and_no_other(exit_snapshot: Path, name: str) -> None:
     bug = BUGS[name]
-    found = checked(exit_snapshot, bug.wrote, bug.entries, bug.by)
+    if name == "raw bits 11:9" and Feature.ADVANCED in facts_of(exit_snapshot).features:
+        pytest.skip("here they are told to L1 rightly")
+    found = checked(exit_snapshot, as_here(exit_snapshot, bug.wrote), bug.entries, bug.by)
     assert found.finding in (Finding.DIFFER, Finding.NO_EXIT)
     assert any(bug.says[0] in text for text in found.explanations)
     for text in found.explanations:
@@ -116,9 +133,10 @@ def test_a_table_in_no_memory_is_kvms_rule_and_no_bug(exit_snapshot: Path) -> No
     """The manual's processor reads something there: only KVM makes a violation of it, with every
     rule that it has."""
     entries = {2: 0x40000107}
-    by_kvm = checked(exit_snapshot, {QUALIFICATION: 0x1BA}, entries)
+    wrote = as_here(exit_snapshot, {QUALIFICATION: 0x1BA})
+    by_kvm = checked(exit_snapshot, wrote, entries)
     assert by_kvm.finding is Finding.AGREE
-    by_sdm = checked(exit_snapshot, {QUALIFICATION: 0x1BA}, entries, "sdm")
+    by_sdm = checked(exit_snapshot, wrote, entries, "sdm")
     assert by_sdm.finding is Finding.UNKNOWN
     assert by_sdm.explanations == (KVM_ITSELF,)
     assert "0x40000000" in by_sdm.unknown

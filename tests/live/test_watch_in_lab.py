@@ -22,6 +22,7 @@ from typing import Any
 import pexpect
 import pytest
 from bochs_lab import machine
+from bochs_lab.emulator import Emulator
 from bochs_lab.options import PARK_POINTS
 from bochs_lab.replay import Replay
 
@@ -72,6 +73,7 @@ class Watched:
     port: int
     seconds_to_prompt: list[float]
     kernel: Facts
+    on_bochs: str  # the attached KVM on that processor, as a model
 
     @property
     def faults(self) -> list[dict[str, Any]]:
@@ -89,21 +91,24 @@ def lab(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def watched(kernel_line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(
+    kernel_line: str, emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         try:
-            done = lab("up", "--stub", "--park", "start", "--kernel", kernel_line)
+            on = ("--bochs", emulator.version, "--cpu", emulator.cpu)
+            done = lab("up", "--stub", "--park", "start", "--kernel", kernel_line, *on)
             assert done.returncode == 0, done.stderr
             port = int(done.stdout.split(":")[-1])
             with Relay(("127.0.0.1", port)) as relay:
-                yield watch_all(relay, folder)
+                yield watch_all(relay, folder, f"kvm@bochs-{emulator.version}")
         finally:
             machine.down()
 
 
-def watch_all(relay: Relay, folder: Path) -> Watched:
+def watch_all(relay: Relay, folder: Path, on_bochs: str) -> Watched:
     screens: dict[str, str] = {}
     follow = {"followed": "nept-watch --follow --count 60"}
     screens.update(in_gdb(relay, folder, follow))
@@ -116,7 +121,7 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
         screens.update(in_gdb(poorest, folder, {"none": "nept-watch", "packet": PACKET}))
         letters = poorest.kinds
     scenes = {
-        "first": f"nept-watch --model kvm@bochs-2.7 --count {BEFORE_BOCHS_IS_NAMED}",
+        "first": f"nept-watch --model {on_bochs} --count {BEFORE_BOCHS_IS_NAMED}",
         "any time": ANY_TIME,
         "mark": "nept-diff --mark",
         "one": "nept-watch --count 1",
@@ -140,7 +145,8 @@ def watch_all(relay: Relay, folder: Path) -> Watched:
     status = machine.status()
     assert status is not None
     kernel = facts_of_release(str(status["release"]))
-    return Watched(of_watch, told, screens, relay, kinds, letters, relay.target[1], seconds, kernel)
+    port = relay.target[1]
+    return Watched(of_watch, told, screens, relay, kinds, letters, port, seconds, kernel, on_bochs)
 
 
 def attached(port: int) -> pexpect.spawn[str]:
@@ -234,7 +240,7 @@ def test_each_agrees(watched: Watched) -> None:
     assert all("the watch ended before" in verdict for verdict in unread)
     assert len(unread) <= INTERRUPTIONS
     faults = [fault for fault in watched.faults if fault["kind"] == "reflected"]
-    on_bochs = [fault for fault in faults if fault["model"] == "kvm@bochs-2.7"]
+    on_bochs = [fault for fault in faults if fault["model"] == watched.on_bochs]
     assert len(on_bochs) == BEFORE_BOCHS_IS_NAMED
     assert all(fault["agrees"] for fault in on_bochs)
     # what KVM passes on of the processor's own bits is taken from the exit that was seen, so that

@@ -22,6 +22,7 @@ from gdb_nept.predict.linear import LinearPrediction, predict_linear
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.guest_paging import GuestPaging
 from tests.conftest import kernel_cache
+from tests.kernels import kvm_on_bochs
 from tests.states.told import Probe, Told
 
 #: Where L1 runs; L2 runs at the others.
@@ -42,6 +43,7 @@ class State:
     session: Session
     chosen: Chosen
     told: Told
+    on_bochs: str  # the attached KVM on that processor, as a model
 
     @property
     def registers(self) -> GuestRegisters:
@@ -50,7 +52,7 @@ class State:
     def foretold(self, probe: Probe, paging: GuestPaging | None = None) -> LinearPrediction:
         base = ground(self.session, self.chosen)
         paging = paging or self.registers.paging
-        by = named_model(self.session, self.chosen, "kvm@bochs-2.7")
+        by = named_model(self.session, self.chosen, self.on_bochs)
         return predict_linear(
             base.memory, base.eptp, probe.access, paging, base.cpu, base.controls, by
         )
@@ -63,7 +65,8 @@ class State:
 def opened(name: str, snapshot: Path, log: Path) -> State:
     memory: RawMemory[HostPhys] = RawMemory(snapshot / "memory.raw")
     session = Session(attach(memory, ram=memory.size, cache=kernel_cache()))
-    return State(name, session, session.pick(None, None), Told.by(log))
+    chosen = session.pick(None, None)
+    return State(name, session, chosen, Told.by(log), kvm_on_bochs(snapshot))
 
 
 def at(*names: str) -> pytest.MarkDecorator:

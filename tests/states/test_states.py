@@ -89,7 +89,7 @@ def test_ept12_is_what_l1_logged(state: State) -> None:
 
 @at("nx-exit", "pae-exit")
 def test_the_exit_that_l1_saw_agrees(state: State) -> None:
-    by = named_model(state.session, state.chosen, "kvm@bochs-2.7")
+    by = named_model(state.session, state.chosen, state.on_bochs)
     found = check(state.session, state.chosen, by)
     assert found.finding is Finding.AGREE
     stages = {each.foreseen.access.stage for each in found.agreeing}

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from bochs_lab import machine
+from bochs_lab.emulator import Emulator
 from bochs_lab.options import STATES
 
 from tests.states.told import Told
@@ -36,16 +37,20 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(kernel_line: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(
+    kernel_line: str, emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("states")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         command = [sys.executable, str(ROOT / "scripts" / "lab"), "up", "--stub", "--states"]
         command += ["--park", "start", "--kernel", kernel_line]
+        command += ["--bochs", emulator.version, "--cpu", emulator.cpu]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
             assert done.returncode == 0, done.stderr
-            screen = watch_all(int(done.stdout.split(":")[-1]), folder)
+            model = f"kvm@bochs-{emulator.version}"
+            screen = watch_all(int(done.stdout.split(":")[-1]), folder, model)
             lines = [json.loads(line) for each in in_order(folder) for line in each.open()]
             faults = [line for line in lines if line["kind"] != "kept"]
             yield Watched(faults, screen, Told(tuple(machine.ask("facts"))))
@@ -57,12 +62,12 @@ def in_order(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
-def watch_all(port: int, folder: Path) -> str:
+def watch_all(port: int, folder: Path, model: str) -> str:
     """What gdb shows; at each park point the target stops by itself, and with it the watch."""
     words = ["gdb", "-nx", "-batch", "-ex", "set pagination off"]
     words += ["-ex", f"source {ROOT}/gdb_nept/init.py", "-ex", f"target remote 127.0.0.1:{port}"]
     for number in range(WATCHES):
-        line = f"nept-watch --model kvm@bochs-2.7 --json-lines {folder}/{number:02}.jsonl"
+        line = f"nept-watch --model {model} --json-lines {folder}/{number:02}.jsonl"
         words += ["-ex", line]
     words += ["-ex", "disconnect"]
     done = subprocess.run(
