@@ -40,6 +40,7 @@ LIVE = "gdb_nept: from a running machine: what was read at different times may n
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The shell command `nept`: its exit status, one of Status.  `arguments` are sys.argv's."""
     try:
         return _ran(arguments).value
     except NotWritten as error:
@@ -138,6 +139,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def command_line() -> argparse.ArgumentParser:
+    """What stands before the command's name on the line, and all that follows it."""
     parser = _Parser(
         prog="nept",
         description="Decode and walk nested EPT in a dump of a Linux KVM host's physical memory.",

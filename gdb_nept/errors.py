@@ -74,12 +74,16 @@ class NoKernel(NeptError):
 
 
 class SymbolMissing(NeptError):
+    """`origin` says where it was looked for."""
+
     def __init__(self, name: str, origin: str, advice: str = "") -> None:
         super().__init__(f"no symbol '{name}' in {origin}", advice)
         self.name = name
 
 
 class TypeMissing(NeptError):
+    """`origin` says where it was looked for."""
+
     def __init__(self, name: str, origin: str, advice: str = "") -> None:
         super().__init__(f"no type 'struct {name}' in {origin}", advice)
         self.name = name

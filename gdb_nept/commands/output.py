@@ -53,6 +53,8 @@ def usable(columns: int | None) -> int:
 
 
 def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -> None:
+    """As text or JSON; `by_lines`: an object a line, where the page has such.  Raises
+    NotWritten."""
     if args.json or by_lines:
         whole = args.json or not page.lines
         for piece in json.pieces(page) if whole else json.lines(page):

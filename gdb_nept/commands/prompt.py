@@ -28,6 +28,8 @@ Completer = Callable[[Sequence[str], str], "list[str]"]
 
 
 class Prompt:
+    """One conversation, about the dump of `context`; answers go to `stream`."""
+
     def __init__(self, context: DumpContext, stream: TextIO, coloured: bool = True) -> None:
         self.context = context
         self._stream = stream
@@ -165,6 +167,8 @@ def history(path: Path) -> Iterator[None]:
 
 @contextmanager
 def completion(offers: Completer) -> Iterator[None]:
+    """Tab offers what `offers` has for the word, within a `with` block; nothing without
+    readline."""
     try:
         import readline
     except ImportError:

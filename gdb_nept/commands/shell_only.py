@@ -20,6 +20,8 @@ COMMON = (argument("--no-color", action="store_true"),)
 
 
 class ShellCommand(Declared[Run]):
+    """What is asked on the shell alone."""
+
     def answer(self, context: DumpContext, words: Sequence[str], stream: TextIO) -> Status:
         """Raises NeptError."""
         if HELP & set(words):
@@ -36,6 +38,7 @@ def shell_command(name: str, *arguments: Argument) -> Callable[[Run], ShellComma
 
 
 def shell_command_named(name: str) -> ShellCommand | None:
+    """The command `nept name`; None if it is no such one."""
     if name not in NAMES:
         return None
     found: ShellCommand = getattr(import_module(f"gdb_nept.commands.{name}"), name)
@@ -43,5 +46,6 @@ def shell_command_named(name: str) -> ShellCommand | None:
 
 
 def shell_listing(width: int) -> str:
+    """Each with its summary, a line each; names are `width` wide."""
     found = (shell_command_named(name) for name in NAMES)
     return "\n".join(f"{one.name:{width}}  {one.summary}" for one in found if one)

@@ -32,6 +32,8 @@ EPT_EXITS = (EPT_VIOLATION, EPT_MISCONFIGURATION, PML_FULL)
 
 
 class Finding(Enum):
+    """What came of a comparison; the value is the name in output and JSON."""
+
     AGREE = "agree"
     DIFFER = "differ"
     NOT_EPT = "not an EPT exit"

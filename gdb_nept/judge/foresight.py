@@ -21,6 +21,8 @@ from gdb_nept.predict.outcome import Prediction
 
 @dataclass(frozen=True)
 class Foreseen:
+    """An access, and what a model says of it."""
+
     access: Access
     prediction: Prediction[L1Phys]
 

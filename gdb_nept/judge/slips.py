@@ -153,6 +153,7 @@ def told_49_cleared(asked: Question[Out], rightly: Prediction[Out]) -> Predictio
 
 
 def raw_bits(asked: Question[Out], rightly: Prediction[Out]) -> Prediction[Out]:
+    """Bits 11:9, 6 and 12 are those of the processor's own exit, where that was seen."""
     if not _of_the_processor(asked, rightly):
         return rightly
     raw = asked.access.raw

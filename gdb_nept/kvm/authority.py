@@ -31,6 +31,8 @@ CURRENT = (Authority.AUTHORITATIVE, Authority.LAST_EXIT)
 
 @dataclass(frozen=True)
 class Judgement:
+    """Whether a field of vmcs12 is the true value, and why (not)."""
+
     authority: Authority
     why: str
 

@@ -26,12 +26,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Entry:
+    """A pointer that the container holds at `index`."""
+
     index: int
     address: KernelVirt
 
 
 @dataclass(frozen=True)
 class Entries:
+    """By index; `problem` is '' if the walk came to its end."""
+
     entries: tuple[Entry, ...]
     problem: str = ""
 

@@ -20,6 +20,8 @@ INVALID = (1 << 64) - 1  # INVALID_PAGE
 
 @dataclass(frozen=True)
 class RoleBit:
+    """One field of the union, and the number that it holds."""
+
     name: str
     number: int
     size: int = 1  # in bits

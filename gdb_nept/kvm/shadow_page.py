@@ -73,6 +73,8 @@ class NotShadowPage:
 
 @dataclass(frozen=True)
 class ShadowPages:
+    """All of a list; `problems` say what of it could not be read."""
+
     pages: tuple[ShadowPage, ...]
     problems: tuple[str, ...]
 

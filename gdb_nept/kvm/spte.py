@@ -21,6 +21,8 @@ L1TF_SHIFT = 5  # SHADOW_NONPRESENT_OR_RSVD_MASK_LEN
 
 
 class SpteKind(Enum):
+    """What an SPTE is to KVM; the value is the name in output and JSON."""
+
     EMPTY = "empty"
     FROZEN = "frozen"  # another thread is changing it (TDP MMU)
     MMIO = "MMIO"

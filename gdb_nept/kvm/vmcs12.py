@@ -177,6 +177,7 @@ def read_vmcs12(
 
 
 def situation_of(nested: Nested) -> Situation:
+    """What decides about the fields, as it is read from `nested`."""
     evmcs = nested.evmcs_state == "valid"
     return Situation(
         loaded=nested.has_vmcs12,

@@ -87,6 +87,8 @@ class OddLayout:
 
 @dataclass(frozen=True)
 class BuiltIn:
+    """data/vmcs12.json: the layout of today, and how that of odd releases departs from it."""
+
     revision: int
     size: int
     fields: tuple[Known, ...]

@@ -42,6 +42,8 @@ class Tables:
 
 @dataclass(frozen=True)
 class State:
+    """What is compared from one stop to the next: vmcs12's fields by name, and the EPTs."""
+
     vm: int
     vcpu: int
     vmcs12_at: int | None  # L1 physical, current_vmptr
@@ -89,6 +91,8 @@ def _tables(session: Session, chosen: Chosen, which: Which, deadline: float) -> 
 
 @dataclass(frozen=True)
 class FieldChange:
+    """A field of vmcs12."""
+
     name: str
     before: int
     after: int
@@ -116,6 +120,8 @@ class EptChange:
 
 @dataclass(frozen=True)
 class Difference:
+    """Two stops, and what changed from one to the other."""
+
     before: State
     after: State
     fields: tuple[FieldChange, ...]

@@ -44,6 +44,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class ElfDump:
+    """What the headers and notes of an ELF dump tell."""
+
     segments: tuple[Segment, ...]
     vmcoreinfo: bytes
     cpus: tuple[Registers, ...]

@@ -38,10 +38,14 @@ USUAL = tuple(f"libkdumpfile.so.{number}" for number in (12, 11, 10, 13, 14))
 
 
 class Attribute(ctypes.Structure):
+    """struct kdump_attr: its value as the 64 bits of the union."""
+
     _fields_ = (("kind", ctypes.c_int), ("value", ctypes.c_uint64))
 
 
 class Failed(Exception):
+    """The library refused; `status` is its kdump_status."""
+
     def __init__(self, status: int, said: str) -> None:
         super().__init__(said)
         self.status = status
@@ -67,6 +71,7 @@ class KdumpFile:
         self.memory = self._bitmap("memory.pagemap")
 
     def facts(self) -> dict[str, object]:
+        """What the dump tells of itself, in JSON's types."""
         return {
             "format": self._text("file.description") or self._text("file.format"),
             "arch": self._text("arch.name"),
@@ -235,6 +240,8 @@ def _send(answers: BinaryIO, kind: bytes, data: bytes) -> None:
 
 
 def main(path: str, libraries: list[str]) -> None:
+    """Serve reads of the dump at `path` on stdin and stdout, by the first of `libraries` that opens
+    it."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))

@@ -83,6 +83,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Choice:
+    """The way that is used, and those that were refused before it."""
+
     transport: Transport
     refusals: tuple[Refusal, ...] = ()
 

@@ -52,6 +52,8 @@ class Blame:
 
 @dataclass(frozen=True)
 class Verdict:
+    """How far the ways agree, in a sentence; `why` says what the one at fault did or forgot."""
+
     agreement: Agreement
     sentence: str
     fault: Fault = Fault.NOBODY

@@ -62,6 +62,7 @@ class Backing:
         return eptp
 
     def slot(self, page: int) -> Slot | None:
+        """The memslot that holds the L1 physical `page`; None if none does."""
         last = self._last
         if last is not None and last.start <= page < last.end:
             return last

@@ -24,6 +24,8 @@ from gdb_nept.target.ports import Kernel
 
 
 class Which(Enum):
+    """The EPTs of a nested vCPU, by the name in output: L1's, KVM's shadow of it, KVM's for L1."""
+
     L1 = "EPT12"
     SHADOW = "EPT02"
     HOST = "EPT01"

@@ -51,6 +51,8 @@ class GuestRegister:
 
 @dataclass(frozen=True)
 class GuestRegisters:
+    """What decides how L2's linear addresses translate, and where each number is from."""
+
     paging: GuestPaging
     registers: tuple[GuestRegister, ...]
     lost: tuple[str, ...] = ()  # what this kernel has no member for

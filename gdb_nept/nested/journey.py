@@ -97,6 +97,8 @@ class Hop(Enum):
 
 
 class Along(NamedTuple):
+    """The hops between EPT12 and the host's memory."""
+
     slot: Optional[Slot]
     host_virtual: Optional[HostVirt]
     host: Optional[Translation]

@@ -80,6 +80,7 @@ class L1Parts:
             yield from self.between(L1Phys(low), L1Phys(high))
 
     def between(self, low: L1Phys, high: L1Phys) -> Iterator[Part]:
+        """The memory from `low` up to `high`, in order."""
         place = low
         while place < high:
             span = next((one for one in self._memory.spans if place in one), None)

@@ -53,6 +53,8 @@ class Both:
 
 @dataclass(frozen=True)
 class Registers:
+    """All of a vCPU; `lost` says what this kernel has no member for."""
+
     vm: int
     vcpu: int
     l2_active: bool

@@ -10,6 +10,8 @@ from gdb_nept.address import L2Phys, L2Virt
 
 
 class Op(Enum):
+    """What the access does; the value is the name in requests and output."""
+
     READ = "read"
     WRITE = "write"
     FETCH = "fetch"

@@ -26,6 +26,7 @@ def number_in(holder: Object, key: str, otherwise: int | None = None) -> int:
 
 
 def parsed(given: object, name: str) -> int:
+    """A 64-bit number, or a text that Python takes for one ("0x12"); `name` is that of its key."""
     number = given
     if isinstance(given, str):
         try:
@@ -40,6 +41,7 @@ def parsed(given: object, name: str) -> int:
 
 
 def shown(given: object) -> str:
+    """A bad value as an error repeats it."""
     text = repr(given)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
@@ -57,6 +59,7 @@ def truth(holder: Object, key: str, otherwise: bool = False) -> bool:
 def choice(
     holder: Object, key: str, known: Mapping[str, Choice], otherwise: Choice | None = None
 ) -> Choice:
+    """What `known` has by the name that stands there."""
     given = holder.get(key)
     if given is None and otherwise is not None:
         return otherwise
@@ -66,6 +69,7 @@ def choice(
 
 
 def object_in(holder: Object, key: str, otherwise: Object | None = None) -> Object:
+    """A JSON object."""
     given = holder.get(key)
     if given is None and otherwise is not None:
         return otherwise

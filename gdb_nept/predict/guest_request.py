@@ -26,6 +26,7 @@ def is_linear(request: Object, access: Object) -> bool:
 
 
 def guest_paging(given: Object, maxphyaddr: int) -> GuestPaging:
+    """The registers of "guest"; `maxphyaddr` is in bits."""
     return GuestPaging(
         Cr0(number_in(given, "cr0")),
         number_in(given, "cr3"),

@@ -182,6 +182,8 @@ class Kvm:
 
 @dataclass(frozen=True)
 class Offered:
+    """What is in force once a KVM has left out what it does not know."""
+
     eptp: Eptp
     cpu: Capabilities
     controls: Controls

@@ -26,6 +26,8 @@ from gdb_nept.predict.xen import Rule, Xen, reflect_by_xen
 
 
 class Model(Protocol):
+    """One whose exits are predicted: a processor, or a hypervisor that tells L1 of them."""
+
     @property
     def name(self) -> str: ...
 

@@ -20,6 +20,8 @@ from gdb_nept.walk.result import Walk
 
 
 class Outcome(Enum):
+    """What comes of an access; the value is the name in output and JSON."""
+
     TRANSLATED = "translated"
     VIOLATION = "violation"
     MISCONFIG = "misconfig"

@@ -21,6 +21,8 @@ WRITE_BITS = 0x5555_5555_5555_5555  # the even bits: one a sub-page; the odd one
 
 
 class SubPage(Enum):
+    """What the walk of the sub-page-permission table comes to."""
+
     WRITABLE = "writable"
     READ_ONLY = "read-only"
     MISS = "SPP miss"

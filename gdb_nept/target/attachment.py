@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from gdb_nept.errors import NeptError
 from gdb_nept.memory.transport import Refusal
 from gdb_nept.target.kernel import LinuxKernel
+from gdb_nept.target.kernel_types import BODIES
 from gdb_nept.target.ports import Kernel
 from gdb_nept.target.type_sources import modules_have_btf
 
 if TYPE_CHECKING:
     from gdb_nept.target.debugged import DebuggedKernel
+
+OURS = ("kvm", "kvm_intel", "kvm_amd")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Missing:
 
 @dataclass(frozen=True)
 class Attachment:
+    """What nept-target tells."""
+
     target: str  # "remote 127.0.0.1:1234", "dump snapshot.raw"; "" if nothing is attached
     memory: str  # how physical memory is read; "" if it cannot be
     kernel: Kernel | None
@@ -43,17 +48,13 @@ def lacking(kernel: LinuxKernel | DebuggedKernel) -> tuple[Missing, ...]:
     """What was asked for so far and is missing; the list of modules is asked for here, and where
     modules have no BTF, what else there is of their types."""
     try:
-        names = [one.name for one in kernel.modules() if one.name in WITH_TYPES]
+        names = [one.name for one in kernel.modules() if one.name in BODIES]
         if isinstance(kernel, LinuxKernel) and not modules_have_btf(kernel):
             for name in names:
                 kernel.types.module(name)
     except NeptError as error:
         return (missing(error), *(missing(error) for error in kernel.notes))
     return tuple(missing(error) for error in kernel.notes)
-
-
-OURS = ("kvm", "kvm_intel", "kvm_amd")
-WITH_TYPES = ("kvm", "kvm_intel")
 
 
 def modules_in_words(kernel: Kernel) -> str:

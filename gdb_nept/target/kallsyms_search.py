@@ -43,12 +43,15 @@ REACHES = (1 << 20, 1 << 21, 1 << 22, 1 << 23)  # how far before it the names ma
 
 @dataclass(frozen=True)
 class TokenTable:
+    """The table and its index in physical memory, and the texts that it holds."""
+
     start: HostPhys
     index: HostPhys
     tokens: list[bytes]
 
 
 def digit_runs(data: bytes) -> Iterator[int]:
+    """Where in `data` the tokens of the ten digits stand side by side."""
     place = data.find(DIGITS)
     while place >= 0:
         yield place

@@ -75,7 +75,7 @@ class LiveMemory:
         return False
 
     def ready(self) -> tuple[Transport, PageCache[HostPhys]]:
-        """What to read with now.  Raises and NeptError where nothing is attached."""
+        """What to read with now.  Raises NotOffered, and NeptError where nothing is attached."""
         self._remote.check()
         connection = self._remote.connection()
         if self._choice is None or self._cache is None or connection != self._connection:

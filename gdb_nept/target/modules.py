@@ -46,6 +46,8 @@ class LoadedModule:
 
 @dataclass(frozen=True)
 class ModuleList:
+    """The loaded modules, newest first."""
+
     modules: tuple[LoadedModule, ...]
     note: str = ""  # why the list may be incomplete, or ''
 

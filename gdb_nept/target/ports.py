@@ -79,6 +79,8 @@ class CType:
 
 
 class Types(Protocol):
+    """The C types of a kernel; `origin` says in words where they are from."""
+
     @property
     def origin(self) -> str: ...
 
@@ -89,6 +91,8 @@ class Types(Protocol):
 
 
 class Symbols(Protocol):
+    """The symbols of a kernel; `origin` says in words where they are from."""
+
     @property
     def origin(self) -> str: ...
 
@@ -103,6 +107,8 @@ class Symbols(Protocol):
 
 @dataclass(frozen=True)
 class Module:
+    """A loaded module: its name with underscores, and where its core lies."""
+
     name: str
     base: KernelVirt
     size: int

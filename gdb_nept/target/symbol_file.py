@@ -76,11 +76,14 @@ def _first(numbers: Sequence[int], reached: Callable[[int], bool]) -> int:
 
 @dataclass(frozen=True)
 class SymbolFile:
+    """A table that was kept, and what it was made of."""
+
     symbols: PackedSymbols
     made_of: Fingerprint  # offsets from the physical address of _stext
 
 
 def pack(table: SymbolTable, kaslr_offset: int, made_of: Fingerprint) -> bytes:
+    """The table as it is kept; `kaslr_offset` is taken off."""
     names = [name.encode() for name in table.names]
     count = len(names)
     fixed = [each - kaslr_offset if each >= KERNEL_MAP else each for each in table.addresses]

@@ -48,6 +48,8 @@ class Step(Generic[Out]):
 
 @dataclass(frozen=True)
 class Stop:
+    """Where and why a walk ended."""
+
     cause: Cause
     level: int  # where it stopped; 0 if before the first table
     why: str
