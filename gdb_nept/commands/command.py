@@ -31,9 +31,8 @@ from gdb_nept.render.page import Page, Pages, Status
 from gdb_nept.render.schemas import identified
 
 if TYPE_CHECKING:  # a command imports what it needs of them
-    from gdb_nept.address import HostPhys
     from gdb_nept.live.stops import Stops
-    from gdb_nept.memory.reader import PhysicalMemory
+    from gdb_nept.memory.ram import Ram
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.running import Running, Selected
@@ -55,9 +54,9 @@ class Context(Protocol):
         """The same for nept-target: says what is missing instead of raising."""
         ...
 
-    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
-        """The target's physical memory and which of it is RAM (nothing: not known), whatever runs
-        on it; raises NeptError where there is none."""
+    def physical(self) -> Ram:
+        """The target's physical memory, whatever runs on it; raises NeptError where there is
+        none."""
         ...
 
     def number(self, written: str) -> int:

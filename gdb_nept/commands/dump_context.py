@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdb_nept.address import HostPhys
 from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NoKernel
 
 if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.live.stops import Stops
     from gdb_nept.memory.dump import Dump
-    from gdb_nept.memory.reader import PhysicalMemory
+    from gdb_nept.memory.ram import Ram
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.kernel import LinuxKernel
@@ -56,9 +55,11 @@ class DumpContext:
 
         return attach_dump(self._dump(), btf_files=self.btf)
 
-    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+    def physical(self) -> Ram:
+        from gdb_nept.memory.ram import Ram
+
         memory = self._dump().memory
-        return memory, memory.data_ranges()
+        return Ram(memory, memory.data_ranges(), memory.left_out())
 
     def _dump(self) -> Dump:
         from gdb_nept.memory.dump import open_dump, open_live

@@ -35,6 +35,9 @@ def scan(context: Context, args: Namespace) -> Page:
 
     Where the host is itself a guest of KVM, the VMCSs that it runs its VMs with are among them.
 
+    Memory that cannot be read is passed over, as are pages that a dump leaves out; how much that
+    is, is told, and the exit status then is 5.
+
     --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
     at are not enough; what was not looked at is told.
 
@@ -44,17 +47,19 @@ def scan(context: Context, args: Namespace) -> Page:
 
     See also: nept-vmcs12, nept-vms
     """
-    memory, ranges = context.physical()
+    memory, ranges, left_out = context.physical()
     if args.range is not None:
-        ranges = [range(*args.range)]
+        ranges, left_out = [range(*args.range)], 0
     found: list[Vmcs12Page] = []
+    unread: list[range] = []
     try:
-        for page in vmcs12_pages(memory, ranges, tell):
+        for page in vmcs12_pages(memory, ranges, tell, unread):
             charge(page.place, PAGE_SIZE, FIELDS_A_PAGE)  # a guest may fill its memory with them
             found.append(page)
     except NotLookedAt:
         pass  # the command says so
+    passed = left_out + sum(map(len, unread))
     try:
-        return scan_page(found, owners(context.session()))
+        return scan_page(found, owners(context.session()), passed)
     except NeptError as error:
-        return scan_page(found, {}, error.message)
+        return scan_page(found, {}, passed, error.message)

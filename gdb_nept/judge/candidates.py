@@ -179,13 +179,20 @@ def _followed(base: Ground, place: Place, paging: GuestPaging) -> Link:
                 continue
             there: Walk[L2Phys, L1Phys] = walk_ept(base.memory, base.eptp, wanted.gpa, base.cpu)
             if there.address is None:
-                return page or Link(Lead.UNKNOWN, f"(EPT12 has no page for {wanted.gpa:#x})")
+                return page or Link(Lead.UNKNOWN, f"({_no_way(wanted.gpa, there)})")
             wanted = walker.send(_word(base.memory, there.address, wanted.size))
     except MemoryUnreadable as error:
         return page or Link(Lead.UNKNOWN, f"({error.message})")
     except StopIteration as end:
         found = _arrived(place, end.value)
         return page if page and found.lead is Lead.ELSEWHERE else found
+
+
+def _no_way(gpa: L2Phys, walk: Walk[L2Phys, L1Phys]) -> str:
+    """A table that cannot be read is no hole."""
+    if walk.stop is not None and walk.stop.unread is not None:
+        return f"EPT12 cannot be followed for {gpa:#x}: {walk.stop.why}"
+    return f"EPT12 has no page for {gpa:#x}"
 
 
 def _word(memory: PhysicalMemory[L1Phys], address: L1Phys, size: int) -> int:

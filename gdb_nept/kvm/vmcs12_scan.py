@@ -71,19 +71,29 @@ class Vmcs12Page:
 
 
 def vmcs12_pages(
-    memory: PhysicalMemory[HostPhys], ranges: Iterable[range], progress: Progress | None = None
+    memory: PhysicalMemory[HostPhys],
+    ranges: Iterable[range],
+    progress: Progress | None = None,
+    unread: list[range] | None = None,
 ) -> Iterator[Vmcs12Page]:
-    """Every such page of `ranges`, by address.  What cannot be read is passed over."""
+    """Every such page of `ranges`, by address.  What cannot be read is passed over, and put into
+    `unread`."""
     wanted = {built_in().revision, built_in().revision | SHADOW_INDICATOR}
     pieces = list(_pieces(ranges))
     total, done = sum(map(len, pieces)), 0
     for piece in pieces:
+        place = piece.start
         for start, data in readable(memory, piece.start, len(piece)):
+            if unread is not None and start > place:
+                unread.append(range(place, start))
+            place = start + len(data)
             heads = memoryview(data).cast("I")[::WORDS].tolist()
             for number, head in enumerate(heads):
                 if head in wanted:
                     at = number * PAGE_SIZE
                     yield page_of(HostPhys(start + at), data[at : at + VMCS12_SIZE])
+        if unread is not None and place < piece.stop:
+            unread.append(range(place, piece.stop))
         done += len(piece)
         if progress:
             progress("looking for vmcs12 pages", done, total)

@@ -30,11 +30,14 @@ BY = ", read by libkdumpfile"
 
 
 class DumpMemory(Protocol):
-    """Memory of a file; `data_ranges` are the physical addresses that it holds bytes of."""
+    """Memory of a file; `data_ranges` are the physical addresses that it holds bytes of, `left_out`
+    is how many bytes of RAM more it says that there were."""
 
     def read(self, address: HostPhys, size: int) -> bytes: ...
 
     def data_ranges(self) -> list[range]: ...
+
+    def left_out(self) -> int: ...
 
     def close(self) -> None: ...
 

@@ -26,6 +26,7 @@ from gdb_nept.memory.kdump_child import (
     ANSWER,
     DATA,
     ERROR,
+    LEFT_OUT,
     NOT_IMPLEMENTED,
     PAGE,
     READ,
@@ -86,16 +87,28 @@ class KdumpMemory:
     def data_ranges(self) -> list[range]:
         """Where the file has pages, at most MOST_STRETCHES stretches; the last goes on to the end
         of what there is."""
+        return self._stretches(STRETCHES)
+
+    def left_out(self) -> int:
+        """Bytes of the RAM that the file tells of and has no pages of; less where that is in more
+        than MOST_STRETCHES stretches."""
+        return sum(map(len, self._stretches(LEFT_OUT)))
+
+    def _stretches(self, which: bytes) -> list[range]:
         found: list[range] = []
         place = 0
         while len(found) < MOST_STRETCHES:
-            kind, data = self._asked(STRETCHES, place, 0)
+            try:
+                kind, data = self._asked(which, place, 0)
+            except Dead as error:
+                told = f"libkdumpfile {error} while it told which pages {self.path} has"
+                raise BadInput(told, "The file is damaged.  Copy it again.") from None
             words = struct.unpack(f"<{len(data) // 8}Q", data) if kind == DATA else ()
             if not words:
                 return found
             found += [range(a * PAGE, b * PAGE) for a, b in zip(words[::2], words[1::2])]
             place = words[-1]
-        return [*found, range(place * PAGE, 1 << 52)]
+        return found if which == LEFT_OUT else [*found, range(place * PAGE, 1 << 52)]
 
     def read(self, address: HostPhys, size: int) -> bytes:
         start, end = int(address), int(address) + size

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<cQQ")
 ANSWER = struct.Struct("<cQ")
 DATA, REFUSED, ERROR = b"d", b"r", b"e"  # answers: bytes; JSON of what is not there; JSON of why
-READ, STRETCHES = b"r", b"s"  # requests
+READ, STRETCHES, LEFT_OUT = b"r", b"s", b"l"  # requests
 MOST_STRETCHES = 1 << 12  # in one answer
 PAGE = 4096
 MACHINE = 1  # KDUMP_MACHPHYSADDR; 0 would need a translation, which a dump may lack
@@ -108,6 +108,25 @@ class KdumpFile:
                 break
             place = self._next(self.present, start, clear=True)
             found += [start, start + 1 if place is None else place]
+        return DATA, struct.pack(f"<{len(found)}Q", *found)
+
+    def left_out(self, first: int) -> tuple[bytes, bytes]:
+        """In the same way, where there is RAM whose pages are not in the file."""
+        found: list[int] = []
+        place: int | None = first
+        while place is not None and len(found) < 2 * MOST_STRETCHES:
+            start = self._next(self.memory, place)
+            if start is None:
+                break
+            place = self._next(self.memory, start, clear=True)
+            end = start + 1 if place is None else place
+            hole = self._next(self.present, start, clear=True)
+            if hole is None or hole >= end:
+                continue
+            back = self._next(self.present, hole)
+            stop = end if back is None else min(back, end)
+            found += [hole, stop]
+            place = stop
         return DATA, struct.pack(f"<{len(found)}Q", *found)
 
     def _absent(self, page: int) -> dict[str, object]:
@@ -229,7 +248,12 @@ def _json(told: object) -> bytes:
 def serve(dump: KdumpFile, requests: BinaryIO, answers: BinaryIO) -> None:
     while len(asked := requests.read(REQUEST.size)) == REQUEST.size:
         what, start, size = REQUEST.unpack(asked)
-        kind, data = dump.read(start, size) if what == READ else dump.stretches(start)
+        if what == READ:
+            kind, data = dump.read(start, size)
+        elif what == STRETCHES:
+            kind, data = dump.stretches(start)
+        else:
+            kind, data = dump.left_out(start)
         _send(answers, kind, data)
 
 

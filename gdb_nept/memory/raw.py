@@ -53,6 +53,9 @@ class RawMemory(Generic[Space]):
             found.append(range(end, self.size))
         return found
 
+    def left_out(self) -> int:
+        return 0
+
     def read(self, address: Space, size: int) -> bytes:
         start = int(address)
         if start + size > len(self._map) or start < 0:

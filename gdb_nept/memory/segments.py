@@ -45,6 +45,9 @@ class SegmentMemory:
     def data_ranges(self) -> list[range]:
         return [range(one.start, one.start + one.in_file) for one in self.segments if one.in_file]
 
+    def left_out(self) -> int:
+        return sum(max(0, one.size - one.in_file) for one in self.segments)
+
     def read(self, address: HostPhys, size: int) -> bytes:
         start, end = int(address), int(address) + size
         parts = []

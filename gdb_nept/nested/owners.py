@@ -41,24 +41,27 @@ class L1Page:
 @dataclass(frozen=True)
 class L2Page:
     """An L2 physical page that leads there; `ept12` and `ept02` are the rights that each grants,
-    None where it does not lead there."""
+    None where it does not lead there, or where a table that is `unread` might."""
 
     vm: int
     vcpu: int
     address: L2Phys
     ept12: EptEntry | None = None
     ept02: EptEntry | None = None
+    unread: tuple[Which, ...] = ()
 
 
 @dataclass
 class Owners:
-    """Of the page at `page`.  `notes` say what was not looked through: there may be more."""
+    """Of the page at `page`.  `notes` say what was not looked through: there may be more, as there
+    may where a part was `unread`."""
 
     page: HostPhys
     l1: list[L1Page] = field(default_factory=list)
     l2: list[L2Page] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
+    unread: bool = False
 
     @property
     def vms(self) -> tuple[int, ...]:
@@ -100,6 +103,7 @@ def _places(session: Session, vm: Vm, slot: Slot, found: Owners, budget: Budget)
         last = walk.steps[-1] if walk.steps else None
         if last is None or (walk.physical is None and last.entry.present and last.level > 1):
             found.notes.append(f"memslot {slot.id} of VM {vm.index} at {place:#x}: {walk.why}")
+            found.unread = True
             place = _behind(place, TABLE)
             continue
         if last.level == 1:
@@ -122,6 +126,7 @@ def _in_table(
         data = session.kernel.physical.read(table, PAGE_SIZE)
     except MemoryUnreadable as error:
         found.notes.append(f"a table of the VMM's: {error.message}")
+        found.unread = True
         return
     for number, word in enumerate(memoryview(data).cast("Q")):
         if word & ADDRESS == found.page and word & PRESENT:
@@ -137,19 +142,32 @@ def _behind(place: int, size: int) -> int:
 def _in_epts(session: Session, chosen: Chosen, found: Owners) -> None:
     pages = {one.address & PAGE_MASK for one in found.l1 if one.vm == chosen.vm}
     both: dict[int, list[EptEntry | None]] = {}
+    unread: dict[Which, list[Unread]] = {Which.L1: [], Which.SHADOW: []}
     for side, which in enumerate((Which.L1, Which.SHADOW)):
         wanted = pages if which is Which.L1 else {int(found.page)}
-        for address, rights in _leading(session, chosen, which, wanted, found):
+        for address, rights in _leading(session, chosen, which, wanted, found, unread[which]):
             both.setdefault(address, [None, None])[side] = rights
-    found.l2 += [
-        L2Page(chosen.vm, chosen.place, L2Phys(address), *both[address]) for address in sorted(both)
-    ]
+    found.unread = found.unread or any(not one.given_up for each in unread.values() for one in each)
+    for address in sorted(both):
+        doubted = [
+            which
+            for which, stretches in unread.items()
+            if any(one.start <= address < one.start + one.size for one in stretches)
+        ]
+        ept12, ept02 = both[address]
+        place = L2Phys(address)
+        found.l2.append(L2Page(chosen.vm, chosen.place, place, ept12, ept02, tuple(doubted)))
 
 
 def _leading(
-    session: Session, chosen: Chosen, which: Which, wanted: set[int], found: Owners
+    session: Session,
+    chosen: Chosen,
+    which: Which,
+    wanted: set[int],
+    found: Owners,
+    unread: list[Unread],
 ) -> Iterator[tuple[int, EptEntry]]:
-    """The L2 pages that an EPT leads to one of `wanted`."""
+    """The L2 pages that an EPT leads to one of `wanted`; what cannot be read goes to `unread`."""
     name = f"{which.value} of VM {chosen.vm}, vCPU {chosen.place}"
     try:
         ept = session.ept(chosen, which)
@@ -160,6 +178,7 @@ def _leading(
     for run in scan.found():
         if isinstance(run, Unread):
             found.complete = found.complete and not run.given_up
+            unread.append(run)
             found.notes.append(f"{name} from {run.start:#x} on: {run.why}")
         elif run.stop is None:
             yield from _pages_of(run, wanted)

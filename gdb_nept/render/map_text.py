@@ -4,8 +4,8 @@
 JSON: vm, vcpu, file (null, or the HTML file that was written), regions [start, end], stretches
 [start, end, l1 (where it leads, or null), rights, memory_type, page_size, misconfigured and unread
 (null, or why), slot (null: no memslot), ept02 (rights, or null), several (of how many unlike ones
-it is the largest: 1 but in a space of more than 160,000)], mapped, shadowed and
-misconfigured (bytes), complete, notes [text].
+it is the largest: 1 but in a space of more than 160,000)], mapped, shadowed, misconfigured and
+unread (bytes), complete, notes [text].
 """
 
 from __future__ import annotations
@@ -35,8 +35,13 @@ def map_page(found: SpaceMap, file: str = "") -> Page:
     blocks += [_strips(found, low, high) for low, high in found.regions]
     blocks += [LEGEND] if found.regions else []
     blocks += [f"note: {note}" for note in found.notes]
-    status = Status.DONE if found.complete else Status.INCOMPLETE
-    return Page(tuple(blocks), _data(found, file), lambda: status)
+    return Page(tuple(blocks), _data(found, file), lambda: _status(found))
+
+
+def _status(found: SpaceMap) -> Status:
+    if not found.complete:
+        return Status.INCOMPLETE
+    return Status.UNREAD if any(map(_unread, found.stretches)) else Status.DONE
 
 
 def _bytes(found: SpaceMap, holds: Callable[[Stretch], bool]) -> int:
@@ -55,12 +60,17 @@ def _wrong(one: Stretch) -> bool:
     return bool(one.ept12.wrong)
 
 
+def _unread(one: Stretch) -> bool:
+    return bool(one.ept12.unread)
+
+
 def summary(found: SpaceMap) -> str:
-    """8G of L2's are mapped by EPT12, 2M of it shadowed; 48K misconfigured"""
-    wrong = _bytes(found, _wrong)
+    """8G mapped by EPT12, 2M of it in EPT02; 48K misconfigured; 2M not read"""
+    wrong, unread = _bytes(found, _wrong), _bytes(found, _unread)
     mapped, shadowed = text.size(_bytes(found, _mapped)), text.size(_bytes(found, _shadowed))
     told = f"{mapped} mapped by EPT12, {shadowed} of it in EPT02"
-    return told + (f"; {text.size(wrong)} misconfigured" if wrong else "")
+    told += f"; {text.size(wrong)} misconfigured" if wrong else ""
+    return told + (f"; {text.size(unread)} not read" if unread else "")
 
 
 def _head(found: SpaceMap, file: str) -> str:
@@ -122,6 +132,7 @@ def _data(found: SpaceMap, file: str) -> dict[str, LateData]:
         "mapped": _bytes(found, _mapped),
         "shadowed": _bytes(found, _shadowed),
         "misconfigured": _bytes(found, _wrong),
+        "unread": _bytes(found, _unread),
         "complete": found.complete,
         "notes": list[Data](found.notes),
     }

@@ -2,14 +2,15 @@
 """Who has a page of the host: what nept-who answers.
 
 JSON: page (host physical), l1 [vm, address, slot, host_virtual], l2 [vm, vcpu, address, ept12 and
-ept02: rights, null where it does not lead there], shared (more than one L1 page has it), complete,
-notes [text].
+ept02: rights, null where it does not lead there, unread: which of the two may, in a table that
+cannot be read], shared (more than one L1 page has it), complete, notes [text].
 """
 
 from __future__ import annotations
 
 from gdb_nept.arch.ept import EptEntry
-from gdb_nept.nested.owners import Owners
+from gdb_nept.nested.epts import Which
+from gdb_nept.nested.owners import L2Page, Owners
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
@@ -45,6 +46,7 @@ def owners_page(found: Owners) -> Page:
                 "address": hexed(one.address),
                 "ept12": _rights(one.ept12) if one.ept12 else None,
                 "ept02": _rights(one.ept02) if one.ept02 else None,
+                "unread": [which.value for which in one.unread],
             }
             for one in found.l2
         ],
@@ -56,10 +58,7 @@ def owners_page(found: Owners) -> Page:
 
 
 def _l2(found: Owners) -> Table:
-    rows = tuple(
-        (str(one.vm), str(one.vcpu), f"{one.address:#x}", _rights(one.ept12), _rights(one.ept02))
-        for one in found.l2
-    )
+    rows = tuple((str(one.vm), str(one.vcpu), f"{one.address:#x}", *_both(one)) for one in found.l2)
     return Table(("VM", "vCPU", "L2 physical", "EPT12", "EPT02"), rows, right=(0, 1, 2))
 
 
@@ -76,6 +75,16 @@ def _head(found: Owners) -> str:
     return f"{where}: {said}, in {named} {vms}{shared}{so_far}"
 
 
+def _both(one: L2Page) -> tuple[str, str]:
+    """What cannot be read may lead there."""
+    sides = ((Which.L1, one.ept12), (Which.SHADOW, one.ept02))
+    ept12, ept02 = (
+        "?" if rights is None and which in one.unread else _rights(rights)
+        for which, rights in sides
+    )
+    return ept12, ept02
+
+
 def _rights(rights: EptEntry | None) -> str:
     return "-" if rights is None else text.rights(rights)
 
@@ -83,4 +92,6 @@ def _rights(rights: EptEntry | None) -> str:
 def _status(found: Owners) -> Status:
     if not found.complete:
         return Status.INCOMPLETE
+    if found.unread:
+        return Status.UNREAD
     return Status.DONE if found.l1 or found.l2 else Status.NOT_FOUND

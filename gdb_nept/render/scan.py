@@ -3,7 +3,8 @@
 
 JSON: pages [address (host physical), whose (null if not known), shadow, empty, launched, layout
 (null if none fits), eptp (null if EPT is not used), guest_rip, guest_cr3, exit_reason, doubts
-[text]], owners_unknown (why no owner is told, or null).
+[text]], owners_unknown (why no owner is told, or null), unread (bytes that were not looked at,
+since they cannot be read or the dump leaves them out).
 """
 
 from __future__ import annotations
@@ -15,23 +16,35 @@ from gdb_nept.arch.exits import ExitReason
 from gdb_nept.kvm.vmcs12_scan import Vmcs12Page
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Data, Page, Status, Table
 
 HEADERS = ("host physical", "EPTP", "L2's RIP", "L2's CR3", "what it is")
 
 
 def scan_page(
-    found: Sequence[Vmcs12Page], whose: Mapping[HostPhys, str], no_owners: str = ""
+    found: Sequence[Vmcs12Page],
+    whose: Mapping[HostPhys, str],
+    unread: int = 0,
+    no_owners: str = "",
 ) -> Page:
-    """`no_owners` is why nobody could be asked whose they are."""
+    """`unread` bytes could not be looked at; `no_owners` is why nobody could be asked whose they
+    are."""
     blocks: list[str | Table] = [_head(found)]
     if found:
         rows = [_row(page, whose.get(page.place, "")) for page in found]
         blocks.append(Table(HEADERS, rows))
     if no_owners:
         blocks.append(f"whose they are cannot be told: {no_owners}")
+    if unread:
+        told = "cannot be read, or the dump leaves it out: there may be more such pages"
+        blocks.append(f"note: {text.size(unread)} of memory {told}")
     pages: list[Data] = [_data(page, whose.get(page.place)) for page in found]
-    return Page(tuple(blocks), {"pages": pages, "owners_unknown": no_owners or None})
+    data: dict[str, Data] = {
+        "pages": pages,
+        "owners_unknown": no_owners or None,
+        "unread": unread,
+    }
+    return Page(tuple(blocks), data, lambda: Status.UNREAD if unread else Status.DONE)
 
 
 def _head(found: Sequence[Vmcs12Page]) -> str:

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from gdb_nept import commands
-from gdb_nept.address import HostPhys
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, command_named, listing
 from gdb_nept.commands.command import COMMON, Command, argument, command
 from gdb_nept.commands.numbers import Usage, address_range, physical_width, plain_number
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
-from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.memory.ram import Ram
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import Page
 from gdb_nept.target.attachment import Attachment
@@ -39,7 +38,7 @@ class NoTarget:
     def attachment(self) -> Attachment:
         return Attachment("", "", None, ())
 
-    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+    def physical(self) -> Ram:
         raise NeptError("not attached", "Attach.")
 
     def number(self, written: str) -> int:

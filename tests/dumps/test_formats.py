@@ -58,6 +58,7 @@ def test_an_elf_dump_gives_its_pages_and_no_others(dump: Path) -> None:
         assert read(HostPhys(PAGE - 4), 8) == bytes([1] * 4 + [2] * 4)
         assert read(HostPhys(FAR), 2 * PAGE) == pages(4, 5)
         assert opened.memory.data_ranges() == [range(3 * PAGE), range(FAR, FAR + 2 * PAGE)]
+        assert opened.memory.left_out() == PAGE
         assert opened.vmcoreinfo == b"OSRELEASE=6.1\n"
         assert opened.cpus == (Registers(RIP, RSP, None),)
         assert opened.by_kdump

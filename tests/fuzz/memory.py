@@ -18,8 +18,8 @@ from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NeptError
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.session import Session
 from gdb_nept.target.attachment import Attachment, lacking
 from gdb_nept.target.kernel import LinuxKernel
@@ -95,7 +95,7 @@ class Here:
     def attachment(self) -> Attachment:
         return Attachment("fuzz", "", self.kernel, lacking(self.kernel))
 
-    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+    def physical(self) -> Ram:
         raise Usage("a search of all memory is not asked for here")
 
     @property

@@ -84,6 +84,14 @@ def test_pages_are_found_at_the_edges_of_pieces_and_around_holes() -> None:
     assert found_in(memory(*places), range(2 * PIECE)) == places
 
 
+def test_what_cannot_be_read_is_told() -> None:
+    unread: list[range] = []
+    list(vmcs12_pages(memory(0), [range(2 * PIECE)], unread=unread))
+    assert unread == [range(0x8000, 0xA000)]
+    list(vmcs12_pages(memory(0), [range(0x9000, 0xB000), range(0x9000, 0xA000)], unread=unread))
+    assert unread[1:] == [range(0x9000, 0xA000)] * 2
+
+
 def test_only_the_beginning_of_a_page_counts() -> None:
     assert found_in(memory(0x1008, 0x2FF8), range(PIECE)) == []
 

@@ -18,7 +18,7 @@ from gdb_nept.errors import BadInput
 from gdb_nept.nested.space_map import Ept12, SpaceMap, Stretch
 from gdb_nept.render.map_html import MOST, picture, write_picture
 from gdb_nept.render.map_text import R, W, X, map_page
-from gdb_nept.render.page import WIDTH
+from gdb_nept.render.page import WIDTH, Status
 from gdb_nept.render.text import draw
 from tests.schemas import hold_page
 
@@ -72,6 +72,16 @@ def test_a_wide_hole_parts_regions() -> None:
         len(whole([Stretch(n << 40, (n << 40) + 4096, RWX, 0, None) for n in range(99)]).regions)
         == 12
     )
+
+
+def test_what_was_not_read_is_told() -> None:
+    lost = Stretch(0x200000, 0x400000, Ept12(unread="a table is left out"), None, R)
+    page = map_page(whole([SMALL.stretches[0], lost]))
+    head = "L2 on VM 0, vCPU 1: 2M mapped by EPT12, 2M of it in EPT02; 2M not read"
+    assert draw(page).splitlines()[0] == head
+    assert page.data["unread"] == 0x200000
+    assert page.status() is Status.UNREAD
+    assert map_page(SMALL).status() is Status.DONE
 
 
 def test_an_empty_space() -> None:

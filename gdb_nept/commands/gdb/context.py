@@ -9,14 +9,13 @@ from typing import Any
 
 import gdb
 
-from gdb_nept.address import HostPhys
 from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.commands.command import door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
 from gdb_nept.commands.numbers import plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
-from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.memory.ram import Ram
 from gdb_nept.nested.session import Session
 from gdb_nept.render import colour, text
 from gdb_nept.target.attachment import Attachment
@@ -54,9 +53,9 @@ class GdbContext:
         dump = self.dump.context()
         return dump.attachment() if dump is not None else self.target.attachment()
 
-    def physical(self) -> tuple[PhysicalMemory[HostPhys], list[range]]:
+    def physical(self) -> Ram:
         dump = self.dump.context()
-        return dump.physical() if dump is not None else self.target.physical()
+        return dump.physical() if dump is not None else Ram(*self.target.physical())
 
     @contextmanager
     def running(self) -> Iterator[Running]:
