@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,17 @@ def source_archive(package: str, suite: str, work: Path, progress: Progress) -> 
     if done.returncode != 0 or not found:
         raise LabError(f"apt offers no source of {package} ({suite}): {_last_line(done.stderr)}")
     return found[0]
+
+
+def unpacked(packages: list[str], suite: str, folder: Path, progress: Progress) -> None:
+    """Download packages of a suite and unpack them below a folder; nothing is installed."""
+    line = f"deb [signed-by={_KEYRING}] {_mirrors()[0]} {suite} main\n"
+    apt = _own_state(cache.root() / "apt" / f"{suite}-programs", line)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        if not _downloaded(apt, packages, Path(name), progress):
+            raise LabError(f"apt does not offer all of {' '.join(packages)} ({suite})")
+        for package in sorted(Path(name).glob("*.deb")):
+            run(["dpkg", "-x", str(package), str(folder)])
 
 
 def _downloaded(apt: Sequence[str], packages: list[str], work: Path, progress: Progress) -> bool:

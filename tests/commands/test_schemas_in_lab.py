@@ -18,39 +18,10 @@ from gdb_nept.judge.features import ATTACHED, named_model
 from gdb_nept.render.check import check_page
 from gdb_nept.render.journey import journey_page
 from tests.overlay import opened
+from tests.questions import QUESTIONS
 from tests.schemas import hold, hold_page
 
 pytestmark = pytest.mark.bochs
-
-QUESTIONS = (
-    ("target",),
-    ("vms",),
-    ("vmcs12",),
-    ("vmcs12", "ept_pointer", "vm_exit_reason", "exit_qualification"),
-    ("ept",),
-    ("ept", "--shadow"),
-    ("ept", "--l1", "--entries"),
-    ("walk", "0x2000000"),
-    ("walk", "--tables", "0x2806000", "0x7ffffffff000", "0x100000000"),
-    ("predict", "0x2000000", "--write"),
-    ("predict", "0x2806000", "0x2012000", "--write"),
-    ("predict", "--linear", "0x2000000", "0x7fffffff0000", "0x8000000000000000"),
-    ("predict", "0x2000000", "--model", "sdm", "--stage", "walk"),
-    ("regs",),
-    ("regs", "--all"),
-    ("map",),
-    ("map", "0x2000000+2M"),
-    ("who", "0x6020000"),
-    ("who", "0x1000", "--limit", "1000"),
-    ("x", "/8xg", "0x1000000"),
-    ("x", "/600xg", "--l2-physical", "0x2011000"),
-    ("check",),
-    ("check", "--model", "sdm"),
-    ("decode", "spte", "0x0600000006000bf7", "0"),
-    ("scan",),
-    ("compare",),
-    ("compare", "0x2000000+2M", "--limit", "1024"),
-)
 
 
 def answered(context: DumpContext, words: tuple[str, ...]) -> str:

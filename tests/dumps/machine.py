@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import mmap
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -22,8 +21,6 @@ from typing import Any, TextIO
 
 from bochs_lab.replay import BIOS_SIZE, CONFIGURATION, HALT, RESET_VECTOR
 from bochs_lab.snapshot import MEMORY
-
-from gdb_nept.memory.elf_dump import EHDR
 
 CONTROL = {"cr4": 30, "efer": 32, "cr3": 29, "cr0": 27}  # target/i386/gdbstub.c, in this order
 GENERAL = [
@@ -177,40 +174,3 @@ def _exchange(stub: socket.socket, packet: str) -> bytes:
         answer += more
     stub.sendall(b"+")
     return answer.split(b"$", 1)[1][:-3]
-
-
-def for_makedumpfile(dump: Path, out: Path) -> Path:
-    """With the program headers at 64, where makedumpfile 1.7.2 looks for them whatever the header
-    says (elf_info.c); QEMU puts section headers there, which go."""
-    shutil.copyfile(dump, out)
-    with out.open("r+b") as file:
-        fields = list(EHDR.unpack(file.read(EHDR.size)))
-        file.seek(fields[5])
-        rows = file.read(fields[9] * fields[10])
-        fields[5], fields[6], fields[8], fields[11:] = EHDR.size, 0, EHDR.size, [EHDR.size, 0, 0]
-        file.seek(0)
-        file.write(EHDR.pack(*fields) + rows)
-    return out
-
-
-def makedumpfile(*words: str, dump: Path, out: Path) -> Path:
-    done = subprocess.run(
-        ["makedumpfile", *words, str(dump), str(out)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return out
-
-
-def unflattened(dump: Path, out: Path) -> Path:
-    with dump.open("rb") as file:
-        subprocess.run(
-            ["makedumpfile", "-R", str(out)], stdin=file, capture_output=True, check=True
-        )
-    return out
-
-
-def flattened(dump: Path, out: Path) -> Path:
-    with out.open("wb") as file:
-        words = ["makedumpfile", "-F", "-c", "-d", "1", str(dump)]
-        subprocess.run(words, stdout=file, stderr=subprocess.DEVNULL, check=True)
-    return out
