@@ -11,6 +11,8 @@ from gdb_nept.memory.dump import Dump
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
 
+NOTHING = [range(0)]  # where no range at all would mean that none is known
+
 
 def attach_dump(
     dump: Dump,
@@ -24,7 +26,7 @@ def attach_dump(
     Raises NoKernel, and BadInput for a file of types that is not of this kernel."""
     return attach(
         dump.memory,
-        dump.memory.data_ranges(),
+        dump.memory.data_ranges() or NOTHING,
         btf_files=btf_files,
         cr3s=[one.cr3 for one in dump.cpus if one.cr3],
         vmcoreinfo_text=dump.vmcoreinfo,
