@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.cpu_registers import Registers
@@ -87,26 +87,8 @@ def read_headers(path: Path) -> ElfDump:
 
 def _read(file: BinaryIO, path: Path) -> ElfDump:
     header = EHDR.unpack(_part(file, 0, EHDR.size))
-    ident, kind, machine = header[:3]
-    if ident[4:6] != b"\x02\x01":
-        raise BadInput(
-            f"{path} is a 32-bit ELF file, or of another byte order",
-            "Only x86-64 hosts have nested EPT; kexec's elf32-core-headers cannot hold one.",
-        )
-    if kind != ET_CORE:
-        raise BadInput(
-            f"{path} is an ELF file, but no dump (no core file)",
-            "Name the dump.  A vmlinux goes to --btf, or to gdb's file command.",
-        )
-    if machine not in (EM_X86_64, EM_386):  # EM_386: QEMU, of a CPU that was not in long mode
-        raise BadInput(f"{path} is a dump of another processor (e_machine {machine})")
-    place, size, count = header[5], header[9], header[10]
-    if count == PN_XNUM:
-        count = SHDR.unpack(_part(file, header[6], SHDR.size))[7]
-    if count > MOST_SEGMENTS or size < PHDR.size:
-        raise BadInput(f"the ELF headers of {path} are damaged: {count} segments of {size} bytes")
-    table = _part(file, place, count * size)
-    rows = [PHDR.unpack_from(table, number * size) for number in range(count)]
+    _check(path, *header[:3])
+    rows = _program_headers(file, path, header)
     segments = tuple(
         Segment(row[4], row[6], row[2], row[5], row[3]) for row in rows if row[0] == PT_LOAD
     )
@@ -120,6 +102,33 @@ def _read(file: BinaryIO, path: Path) -> ElfDump:
         any(name == b"QEMU" for name, _, _ in notes),
         os.fstat(file.fileno()).st_size,
     )
+
+
+def _check(path: Path, ident: bytes, kind: int, machine: int) -> None:
+    """Raises BadInput for what is no core of an x86-64 machine."""
+    if ident[4:6] != b"\x02\x01":
+        raise BadInput(
+            f"{path} is a 32-bit ELF file, or of another byte order",
+            "Only x86-64 hosts have nested EPT; kexec's elf32-core-headers cannot hold one.",
+        )
+    if kind != ET_CORE:
+        raise BadInput(
+            f"{path} is an ELF file, but no dump (no core file)",
+            "Name the dump.  A vmlinux goes to --btf, or to gdb's file command.",
+        )
+    if machine not in (EM_X86_64, EM_386):  # EM_386: QEMU, of a CPU that was not in long mode
+        raise BadInput(f"{path} is a dump of another processor (e_machine {machine})")
+
+
+def _program_headers(file: BinaryIO, path: Path, header: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    """The fields of each; raises BadInput."""
+    place, size, count = header[5], header[9], header[10]
+    if count == PN_XNUM:
+        count = SHDR.unpack(_part(file, header[6], SHDR.size))[7]
+    if count > MOST_SEGMENTS or size < PHDR.size:
+        raise BadInput(f"the ELF headers of {path} are damaged: {count} segments of {size} bytes")
+    table = _part(file, place, count * size)
+    return [PHDR.unpack_from(table, number * size) for number in range(count)]
 
 
 def _part(file: BinaryIO, place: int, size: int) -> bytes:

@@ -5,12 +5,13 @@ guest-physical memory, which EPT translates.  doc/predictions.md has the format.
 from __future__ import annotations
 
 from gdb_nept.address import L2Virt
-from gdb_nept.arch.paging import PAGING_PAE
+from gdb_nept.arch.paging import PAGING_PAE, Mode
 from gdb_nept.errors import BadInput
 from gdb_nept.predict.access import Access, Op
 from gdb_nept.predict.given import Object, choice, number_in, parsed, shown, truth
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction
 from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPaging, GuestStep
+from gdb_nept.walk.paging import LinearWalk
 
 GUEST = ("cr0", "cr3", "cr4", "efer", "rflags", "pdptrs", "pkru", "pkrs", "cpl")
 LINEAR = ("gla", "gpa", "op", "size", "user", "implicit", "shadow_stack", "emulated")
@@ -73,17 +74,9 @@ def linear_access(guest: Object, given: Object) -> LinearAccess:
 
 def of_guest(found: LinearPrediction, paging: GuestPaging) -> dict[str, object]:
     """What the guest's own tables came to."""
-    fault, mode, walk = found.fault, paging.mode, found.walk
-    done = walk is not None and walk.gpa is not None
+    fault = found.fault
     return {
-        "guest": {
-            "mode": mode.name if mode else "no paging",
-            "gpa": hex(walk.gpa) if walk and walk.gpa is not None else None,
-            "page_size": walk.page_size if walk and done and mode else None,
-            "user": walk.user if walk and done else None,
-            "writable": walk.writable if walk and done else None,
-            "execute_disable": walk.execute_disable if walk and done else None,
-        },
+        "guest": _translation(found.walk, paging.mode),
         "guest_steps": [_step(step) for step in found.steps],
         "page_fault": {
             "error_code": hex(fault.code.value),
@@ -95,6 +88,22 @@ def of_guest(found: LinearPrediction, paging: GuestPaging) -> dict[str, object]:
         "access": _access(found.access) if found.access else None,
         "before": [_access(access) for access in found.before],
         "doubts": [*found.doubts, *_memory_for_registers(paging)],
+    }
+
+
+def _translation(walk: LinearWalk | None, mode: Mode | None) -> dict[str, object]:
+    """All but the mode null where the linear address does not translate."""
+    name = mode.name if mode else "no paging"
+    if walk is None or walk.gpa is None:
+        keys = ("gpa", "page_size", "user", "writable", "execute_disable")
+        return {"mode": name, **dict.fromkeys(keys)}
+    return {
+        "mode": name,
+        "gpa": hex(walk.gpa),
+        "page_size": walk.page_size if mode else None,
+        "user": walk.user,
+        "writable": walk.writable,
+        "execute_disable": walk.execute_disable,
     }
 
 

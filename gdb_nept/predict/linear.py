@@ -108,11 +108,8 @@ def predict_linear(
             "have 32 bits"
         )
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
-    for end in (access.linear, _last_byte(paging, access)):
-        if refused := not_canonical(paging, end):
-            return LinearPrediction(end, None, None, None, (), refused)
-        if refused := lass_violation(paging, _reference(access, end)):
-            return LinearPrediction(end, None, None, None, (), refused, never_run=(LASS,))
+    if refused := _refused(paging, access):
+        return refused
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
     doubts: list[str] = []
@@ -129,6 +126,16 @@ def predict_linear(
     return replace(found, before=tuple(before[:-1]))
 
 
+def _refused(paging: GuestPaging, access: LinearAccess) -> LinearPrediction | None:
+    """What comes of an address that the processor refuses before it walks any table."""
+    for end in (access.linear, _last_byte(paging, access)):
+        if why := not_canonical(paging, end):
+            return LinearPrediction(end, None, None, None, (), why)
+        if why := lass_violation(paging, _reference(access, end)):
+            return LinearPrediction(end, None, None, None, (), why, never_run=(LASS,))
+    return None
+
+
 def _pieces(paging: GuestPaging, access: LinearAccess) -> Iterator[L2Virt]:
     """The first byte in each page that is touched; addresses wrap around."""
     yield access.linear
@@ -142,9 +149,13 @@ def _last_byte(paging: GuestPaging, access: LinearAccess) -> L2Virt:
 
 
 def _reference(whole: LinearAccess, linear: L2Virt) -> Reference:
-    writes = whole.op in (Op.WRITE, Op.RMW)
     return Reference(
-        *(linear, writes, whole.op is Op.FETCH, whole.user), whole.implicit, whole.shadow_stack
+        linear,
+        write=whole.op in (Op.WRITE, Op.RMW),
+        fetch=whole.op is Op.FETCH,
+        user=whole.user,
+        implicit=whole.implicit,
+        shadow_stack=whole.shadow_stack,
     )
 
 

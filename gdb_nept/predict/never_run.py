@@ -7,14 +7,15 @@ proven").  A rule is named here only where it decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from gdb_nept.address import Out
+from gdb_nept.address import L2Phys, Out
 from gdb_nept.arch.cpu import Capabilities
-from gdb_nept.arch.ept import EptEntry, Eptp, Misconfiguration, misconfigured
+from gdb_nept.arch.ept import Eptp, Misconfiguration, misconfigured
 from gdb_nept.predict.access import Access, Stage
 from gdb_nept.predict.outcome import Prediction
-from gdb_nept.walk.result import Cause
+from gdb_nept.walk.result import Cause, Walk
 
 SHOWN_LEVELS = 4  # of the EPTs that were run
 
@@ -32,24 +33,30 @@ def never_run(
 ) -> tuple[str, ...]:
     """In words, such as 'EPT of 5 levels'."""
     walk, names = found.walk, []
-    last = walk.steps[-1] if walk.steps else None
-    leaf = last.entry if last is not None else EptEntry(0)
     if eptp.levels > SHOWN_LEVELS and walk.steps:
         names.append(f"EPT of {eptp.levels} levels")
     if walk.stop is not None and walk.stop.cause is Cause.BEYOND_WIDTH:
         names.append("an address beyond the width of the EPT walk")
-    if walk.stop is None:
-        if cpu.paging_write and access.stage is Stage.WALK and leaf.paging_write:
-            names += [] if walk.rights.write else ["paging-write access"]
-        final = access.stage is Stage.FINAL
-        if cpu.verify_guest_paging and cpu.paging_write and final and leaf.verify_guest_paging:
-            names.append("guest-paging verification")
-    elif walk.stop.cause is Cause.MISCONFIGURED and last is not None:
-        why = misconfigured(last.entry, last.level, cpu)
-        if why and why[0] is Misconfiguration.PAGING_WRITE_WITHOUT_READ:
-            names.append("paging-write access")
+    if cpu.paging_write and walk.steps:
+        names += _with_paging_write(walk, access, cpu)
     if found.reason is not None and access.asynchronous:
         names.append("an access asynchronous to instruction execution")
     if found.reason is not None and access.nmi_unblocking:
         names.append("NMI unblocking due to IRET")
     return tuple(names)
+
+
+def _with_paging_write(walk: Walk[L2Phys, Out], access: Access, cpu: Capabilities) -> Iterator[str]:
+    """The rules of the EPT paging-write control, and of guest-paging verification with it."""
+    last = walk.steps[-1]
+    if walk.stop is None:
+        writes = access.stage is Stage.WALK and last.entry.paging_write
+        if writes and not walk.rights.write:
+            yield "paging-write access"
+        final = access.stage is Stage.FINAL
+        if cpu.verify_guest_paging and final and last.entry.verify_guest_paging:
+            yield "guest-paging verification"
+    elif walk.stop.cause is Cause.MISCONFIGURED:
+        why = misconfigured(last.entry, last.level, cpu)
+        if why and why[0] is Misconfiguration.PAGING_WRITE_WITHOUT_READ:
+            yield "paging-write access"
