@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.memory.budget import shared
 from gdb_nept.nested.bulk import Comparison
 from gdb_nept.render.compare import compare_page

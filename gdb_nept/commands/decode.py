@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Callable
 
 from gdb_nept.arch import ept
 from gdb_nept.arch.words import WORDS
-from gdb_nept.commands.command import VM, Context, argument, command
+from gdb_nept.commands.arguments import VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage
 from gdb_nept.kvm.spte import decode_spte
 from gdb_nept.kvm.spte_format import spte_format
@@ -65,18 +68,21 @@ def decode(context: Context, args: Namespace) -> Page | Pages:
     if args.maxphyaddr is not None and args.kind not in WITH_ADDRESS:
         advice = f"It is for {', '.join(WITH_ADDRESS)}."
         raise Usage(f"--maxphyaddr says nothing about '{args.kind}'", advice)
-    if args.kind == "spte":
-        session = context.session()
-        form = spte_format(session.kernel, vm_at(session.vms(), args.vm or 0).value)
-
-        def decoded(value: int) -> Page:
-            return spte_page(decode_spte(value, args.level, form), form.name, form.notes)
-    else:
-
-        def decoded(value: int) -> Page:
-            word = WORDS[args.kind](value)
-            wrong = problem(word, args.level, args.maxphyaddr or ept.WIDEST)
-            said = meaning(word, args.level, bool(wrong))
-            return word_page(args.kind, word, said, wrong, args.all)
-
+    decoded = _of_kvm(context, args) if args.kind == "spte" else _of_the_machine(args)
     return page_for_each("words", args.values, decoded)
+
+
+def _of_kvm(context: Context, args: Namespace) -> Callable[[int], Page]:
+    session = context.session()
+    form = spte_format(session.kernel, vm_at(session.vms(), args.vm or 0).value)
+    return lambda value: spte_page(decode_spte(value, args.level, form), form.name, form.notes)
+
+
+def _of_the_machine(args: Namespace) -> Callable[[int], Page]:
+    def decoded(value: int) -> Page:
+        word = WORDS[args.kind](value)
+        wrong = problem(word, args.level, args.maxphyaddr or ept.WIDEST)
+        said = meaning(word, args.level, bool(wrong))
+        return word_page(args.kind, word, said, wrong, args.all)
+
+    return decoded

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from gdb_nept.commands.command import Context
+from gdb_nept.commands.context import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.live.watch import Event, Unread, Watch
 from gdb_nept.render import text

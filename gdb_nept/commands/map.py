@@ -6,7 +6,9 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.nested.space_map import space_map
 from gdb_nept.render.map_html import MOST, write_picture
 from gdb_nept.render.map_text import map_page

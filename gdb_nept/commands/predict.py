@@ -6,7 +6,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.address import L2Phys, L2Virt
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage, Written
 from gdb_nept.commands.written import check_registers
 from gdb_nept.judge.features import ATTACHED, model_names
@@ -72,13 +74,7 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
 
     See also: nept-check, nept-walk, nept-decode
     """
-    op, *more = args.ops or [Op.READ]
-    if more:
-        raise Usage("an access is one of --read, --write, --fetch, --rmw")
-    if args.size is not None and not args.linear:
-        raise Usage("--size is of an access at a linear address", "Give --linear, too.")
-    if args.emulated and args.model in PROCESSORS:
-        raise Usage(f"the processor {args.model} has no emulator", "Leave out --emulated.")
+    op = _kind(args)
     session = context.session()
     chosen = session.pick(args.vm, args.vcpu)
     asked = oracle(session, chosen, args.model)
@@ -95,3 +91,15 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
         return prediction_page(access, asked.physical(access), asked, args.all)
 
     return page_for_each("predictions", args.addresses, linear if args.linear else physical)
+
+
+def _kind(args: Namespace) -> Op:
+    """What the access does; raises Usage for options that do not go together."""
+    ops: list[Op] = args.ops or [Op.READ]
+    if len(ops) > 1:
+        raise Usage("an access is one of --read, --write, --fetch, --rmw")
+    if args.size is not None and not args.linear:
+        raise Usage("--size is of an access at a linear address", "Give --linear, too.")
+    if args.emulated and args.model in PROCESSORS:
+        raise Usage(f"the processor {args.model} has no emulator", "Leave out --emulated.")
+    return ops[0]

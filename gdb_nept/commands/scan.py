@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import Context, argument, command
+from gdb_nept.commands.arguments import argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.vmcs12_scan import Vmcs12Page, vmcs12_pages
 from gdb_nept.memory.budget import NotLookedAt, charge, tell

@@ -6,8 +6,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TextIO
 
+from gdb_nept.commands.arguments import argument
 from gdb_nept.commands.catalogue import PREFIX
-from gdb_nept.commands.command import argument
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.commands.shell_only import shell_command
 from gdb_nept.render import schemas

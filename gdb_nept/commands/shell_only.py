@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Callable, TextIO
 
-from gdb_nept.commands.command import HELP, Argument, Declared, argument, door, parsed
+from gdb_nept.commands.arguments import HELP, Argument, argument, parsed
+from gdb_nept.commands.command import Declared, door
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.render.page import Status
 
@@ -28,7 +29,7 @@ class ShellCommand(Declared[Run]):
             stream.write(self.manual + "\n")
             return Status.DONE
         with door():
-            args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context)
+            args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context.number)
             return self.run(context, args, stream)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import Context, command
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.render.page import Page
 from gdb_nept.render.target import target_page
 

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from gdb_nept.commands.arguments import HELP
 from gdb_nept.commands.catalogue import NAMES, command_named, listing
-from gdb_nept.commands.command import HELP, Command, Context
+from gdb_nept.commands.command import Command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import ROWS, Sink, usable
 from gdb_nept.commands.progress import Meter

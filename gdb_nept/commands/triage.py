@@ -9,8 +9,8 @@ from argparse import Namespace
 from collections.abc import Iterable
 from typing import TextIO
 
+from gdb_nept.commands.arguments import argument
 from gdb_nept.commands.bar import Bar
-from gdb_nept.commands.command import argument
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.commands.many import Job, here, on_dask
 from gdb_nept.commands.numbers import Usage

@@ -6,7 +6,9 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.kvm.vmcs12_layout import built_in

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import Context, argument, command
+from gdb_nept.commands.arguments import argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.nested.nesting import nestings
 from gdb_nept.render.page import Page
 from gdb_nept.render.slots import with_slots

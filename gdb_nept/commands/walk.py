@@ -6,7 +6,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.address import L2Phys, L2Virt
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage, Written
 from gdb_nept.commands.written import check_registers
 from gdb_nept.nested.guest_registers import guest_registers

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from gdb_nept.commands.command import VCPU, VM, Context, argument, command
+from gdb_nept.commands.arguments import VCPU, VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.fault_log import NO_LIMIT, FaultLog, written
 from gdb_nept.errors import NoGuest
 from gdb_nept.judge.features import ATTACHED, model_names

@@ -6,7 +6,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
-from gdb_nept.commands.command import VM, Context, argument, command
+from gdb_nept.commands.arguments import VM, argument
+from gdb_nept.commands.command import command
+from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage
 from gdb_nept.nested.at_hand import host_of_l1, host_of_vmm
 from gdb_nept.nested.choice import vm_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from gdb_nept.commands.command import Context
+from gdb_nept.commands.context import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.kvm.vcpu import GENERAL
 from gdb_nept.nested.choice import Chosen

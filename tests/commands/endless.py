@@ -17,7 +17,8 @@ from gdb_nept.address import KernelVirt, L1Phys  # noqa: E402
 from gdb_nept.arch.cpu import HOST  # noqa: E402
 from gdb_nept.arch.ept import Eptp  # noqa: E402
 from gdb_nept.commands import terminal  # noqa: E402
-from gdb_nept.commands.command import Command, Context  # noqa: E402
+from gdb_nept.commands.command import Command  # noqa: E402
+from gdb_nept.commands.context import Context  # noqa: E402
 from gdb_nept.commands.output import Sink  # noqa: E402
 from gdb_nept.commands.vms import vms  # noqa: E402
 from gdb_nept.errors import NeptError  # noqa: E402

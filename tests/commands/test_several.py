@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from gdb_nept.commands.command import argument, command
+from gdb_nept.commands.arguments import argument
+from gdb_nept.commands.command import command
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.commands.output import Sink
 from gdb_nept.errors import NoGuest
