@@ -29,6 +29,7 @@ class Written(int):
 
 _SEGMENT = re.compile(r"[c-gs]s|(0x)?[0-9a-f]{1,4}", re.IGNORECASE)
 _DASHED = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)-(0[xX][0-9a-fA-F]+|\d+)")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+[kKmMgGtT]?")
 
 
 def address_range(written: str, number: Callable[[str], int]) -> tuple[int, int]:
@@ -65,8 +66,8 @@ def logical(written: str, number: Callable[[str], int]) -> Written:
 
 
 def positive(number: int) -> int:
-    """Raises Usage for 0 and what is below."""
-    if number < 1:
+    """Raises Usage for 0 and what is below, as a signed number of 64 bits, too."""
+    if not 1 <= number < 1 << 63:
         raise Usage(f"{number} is no number of things", "Give a number from 1 on.")
     return number
 
@@ -77,6 +78,12 @@ def physical_width(bits: int) -> int:
         advice = f"Physical addresses have 32 to {WIDEST} bits."
         raise Usage(f"no processor has physical addresses of {bits} bits", advice)
     return bits
+
+
+def negated(written: str) -> bool:
+    """Whether it is a number with a sign, which no expression of gdb's is needed for."""
+    sign, number = written[:1], written[1:].strip()
+    return sign == "-" and bool(_NUMBER.fullmatch(number))
 
 
 def plain_number(written: str) -> int:

@@ -12,7 +12,7 @@ import gdb
 from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.commands.command import door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
-from gdb_nept.commands.numbers import plain_number
+from gdb_nept.commands.numbers import negated, plain_number
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
@@ -82,13 +82,17 @@ class GdbContext:
         gdb.flush()
 
     def number(self, written: str) -> int:
-        """A number, or any expression of gdb's; a function or an array stands for its address."""
+        """A number, or any expression of gdb's; a function or an array stands for its address, and
+        a register of 64 bits, which gdb takes for signed, for what it holds."""
         try:
             return plain_number(written)
         except BadInput:
-            pass  # then it is an expression
+            if negated(written):
+                raise
         try:
             value: Any = gdb.parse_and_eval(written)
+            if value.type.strip_typedefs().code == gdb.TYPE_CODE_FLT:  # "16E" is one to gdb
+                raise BadInput(f"'{written}' is no whole number", "Write 0x1000, 4096 or 4K.")
             if value.type.strip_typedefs().code in (gdb.TYPE_CODE_FUNC, gdb.TYPE_CODE_ARRAY):
                 value = value.address
             return int(value) & ALL_BITS
