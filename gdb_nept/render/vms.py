@@ -16,7 +16,7 @@ from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
 from gdb_nept.nested.nesting import SAYS, Nesting, Nestings
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Status, Table
+from gdb_nept.render.page import Cells, Data, Page, Status, Table
 
 
 def vms_page(found: VmList, ways: Nestings | None = None) -> Page:
@@ -34,7 +34,7 @@ def vms_page(found: VmList, ways: Nestings | None = None) -> Page:
     signs += [
         f"L2 on VM {vm}, vCPU {vcpu}: {way.value}: {SAYS[way]}" for (vm, vcpu), way in ways.items()
     ]
-    blocks: list[str | Table] = [_head(found), _vms(found), _vcpus(found), *signs]
+    blocks: list[str | Table] = [_head(found), _table(found), *signs]
     blocks += [*_problems(found), *found.notes]
     return Page(tuple(blocks), data, lambda: _status(found))
 
@@ -72,70 +72,52 @@ def _problems(found: VmList) -> list[str]:
     ]
 
 
-def _vms(found: VmList) -> Table:
-    rows = tuple(
-        (
-            str(vm.index),
-            f"{vm.address:#x}",
-            "-" if vm.pid is None else str(vm.pid),
-            vm.command or "-",
-            _vcpu_count(vm),
-            "?" if vm.slots is None else str(vm.slot_count),
-            _nested(vm),
-        )
-        for vm in found.vms
+def _table(found: VmList) -> Table:
+    """A row for each VM, and below it one for each of its vCPUs."""
+    rows: list[Cells] = []
+    for vm in found.vms:
+        own = [(each.place, _vcpu_row(vm, each)) for each in vm.vcpus]
+        own += [(each.place, _unread_row(vm, each)) for each in vm.unread]
+        rows += [_vm_row(vm), *(row for _, row in sorted(own))]
+    headers = ("VM", "vCPU", "task", "CPU", "slots", "vmcs12 at", "struct kvm, kvm_vcpu", "state")
+    return Table(headers, tuple(rows), right=(0, 1, 2, 3, 4))
+
+
+def _vm_row(vm: Vm) -> Cells:
+    return (
+        str(vm.index),
+        "",
+        "-" if vm.pid is None else str(vm.pid),
+        "",
+        "?" if vm.slots is None else str(vm.slot_count),
+        "",
+        f"{vm.address:#x}",
+        f"{vm.command or '-'}, {_vcpu_count(vm)}",
     )
-    headers = ("VM", "struct kvm", "pid", "command", "vCPUs", "slots", "nested")
-    return Table(headers, rows, right=(0, 2, 4, 5))
 
 
 def _vcpu_count(vm: Vm) -> str:
     count = len(vm.vcpus) + len(vm.unread)
     if not vm.vcpus_unknown:
-        return str(count)
-    return f"{count} or more" if count else "?"
+        return text.count(count, "vCPU")
+    return f"{count} or more vCPUs" if count else "? vCPUs"
 
 
-def _nested(vm: Vm) -> str:
-    active = [str(v.place) for v in vm.vcpus if v.nested is not None and v.nested.l2_active]
-    if active:
-        return f"L2 active on vCPU {', '.join(active)}"
-    if vm.nested_unknown:
-        return "?"
-    return "VMX on, L1 runs" if vm.nested else "no"
-
-
-def _vcpus(found: VmList) -> Table:
-    rows = []
-    for vm in found.vms:
-        own = [(each.place, _vcpu_row(vm, each)) for each in vm.vcpus]
-        own += [(each.place, _unread_row(vm, each)) for each in vm.unread]
-        rows += [row for _, row in sorted(own)]
-    headers = ("VM", "vCPU", "struct kvm_vcpu", "thread", "CPU", "VMXON", "vmcs12 at", "state")
-    return Table(headers, tuple(rows), right=(0, 1, 3, 4))
-
-
-def _vcpu_row(vm: Vm, vcpu: Vcpu) -> tuple[str, ...]:
+def _vcpu_row(vm: Vm, vcpu: Vcpu) -> Cells:
     return (
         str(vm.index),
         str(vcpu.place),
-        f"{vcpu.address:#x}",
         ("?" if vcpu.thread_unknown else "-") if vcpu.thread is None else str(vcpu.thread),
         "-" if vcpu.cpu < 0 else str(vcpu.cpu),
-        _vmxon(vcpu),
+        "",
         "?" if vcpu.nested_unknown else _vmptr(vcpu.nested),
+        f"{vcpu.address:#x}",
         _state(vcpu),
     )
 
 
-def _unread_row(vm: Vm, vcpu: UnreadVcpu) -> tuple[str, ...]:
-    return (str(vm.index), str(vcpu.place), f"{vcpu.address:#x}", *"?????")
-
-
-def _vmxon(vcpu: Vcpu) -> str:
-    if vcpu.nested_unknown:
-        return "?"
-    return "yes" if vcpu.nested is not None and vcpu.nested.vmxon else "no"
+def _unread_row(vm: Vm, vcpu: UnreadVcpu) -> Cells:
+    return (str(vm.index), str(vcpu.place), "?", "?", "", "?", f"{vcpu.address:#x}", "?")
 
 
 def _vmptr(nested: Nested | None) -> str:
@@ -154,7 +136,8 @@ def _state(vcpu: Vcpu) -> str:
     elif vcpu.nested is None:
         words.append("no VMX state")
     else:
-        words.append("* L2 active" if vcpu.nested.l2_active else "L1")
+        l1 = "L1, VMX on" if vcpu.nested.vmxon else "L1"
+        words.append("* L2 active" if vcpu.nested.l2_active else l1)
         if vcpu.nested.run_pending:
             words.append("VM entry pending")
         if vcpu.nested.smm_guest_mode:

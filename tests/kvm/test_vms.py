@@ -10,6 +10,9 @@ from gdb_nept.kvm.nested_vmx import host_flags, read_nested
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.vm import VmList, vms
 from gdb_nept.nested.choice import choose, vcpu_at, vm_at
+from gdb_nept.render.page import WIDTH, Table
+from gdb_nept.render.text import draw
+from gdb_nept.render.vms import vms_page
 from gdb_nept.target.ports import Value
 from tests.kvm.fake import (
     DEBIAN_6_1,
@@ -293,3 +296,18 @@ def test_slots_come_with_the_vm(offsets: Offsets) -> None:
     kernel, machines = host(offsets)
     add_slots(kernel, machines[0], [(0, 0, 0x10000, 0x7F0000000000)])
     assert [vm.slot_count for vm in vms(kernel).vms] == [1, 0]
+
+
+def test_all_is_one_table_in_80_columns() -> None:
+    """A VM, and below it its vCPUs, each with its own number."""
+    kernel, machines = host(debian())
+    vmx = vms(kernel).vms[1].vcpus[0].vmx
+    assert vmx is not None
+    assert len(machines) == 2
+    enter_l2(kernel, vmx)
+    page = vms_page(vms(kernel))
+    tables = [block for block in page.blocks if isinstance(block, Table)]
+    assert [table.headers[0] for table in tables] == ["VM"]
+    rows = [row[:2] for row in tables[0].rows]
+    assert rows == [("0", ""), ("0", "0"), ("1", ""), ("1", "0"), ("1", "1")]
+    assert max(map(len, draw(page).splitlines())) <= WIDTH

@@ -258,7 +258,7 @@ def test_a_breakpoint_in_the_kernel_and_steps_from_there(live: Live) -> None:
     hit, place, vms, _, _, stepped, threads = gdb(live.port, f"break *{fault:#x}", *words)[1:]
     assert "Breakpoint 1" in hit
     assert f"{fault:#x}" in place
-    assert "L2 active on vCPU 0" in vms
+    assert "L2 is active on VM 0, vCPU 0" in vms
     assert 0 < int(stepped.split()[-1], 16) - fault < 16
     assert "1.1 (CPU#0 [running])" in threads
     assert machine.debugger("info break").split() == ["Num", "Type", "Disp", "Enb", "Address"]

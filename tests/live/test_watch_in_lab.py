@@ -323,7 +323,9 @@ def test_the_end_of_the_run_is_told(watched: Watched) -> None:
 def test_every_command_was_used_and_nothing_was_written(watched: Watched) -> None:
     used = {line.split()[0] for line in EVERY_COMMAND}
     assert used == {one.name for one in all_commands()}
-    assert re.search(r"\n 0 +0  0x\w+ +\d+ +\d+  yes ", watched.screens["nept-vms"])
+    assert re.search(
+        r"\n 0 +0 +\d+ +\d+ +0x\w+ +0x\w+ +(L1, VMX on|\* L2 active)", watched.screens["nept-vms"]
+    )
     assert "cannot write /" in watched.screens["nept-watch --json-lines /"]
     assert not any("Traceback" in screen for screen in watched.screens.values())
     kinds = watched.relay.kinds
@@ -369,7 +371,7 @@ def test_a_machine_that_dies_ends_the_watch_with_one_line(watched: Watched, repl
     child.expect(PROMPT)
     child.sendline("nept-vms")
     child.expect(PROMPT)
-    assert "L2 active on vCPU 0" in str(child.before)
+    assert "L2 is active on VM 0, vCPU 0" in str(child.before)
     child.sendline("disconnect")
     child.sendline("quit")
     child.expect(pexpect.EOF)
