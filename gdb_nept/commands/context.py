@@ -22,6 +22,11 @@ class Context(Protocol):
         """Those of `session`'s kernel; raises NeptError where it does not run."""
         ...
 
+    @property
+    def columns(self) -> int:
+        """In how many `tell` writes."""
+        ...
+
     def session(self) -> Session:
         """The kernel that is attached; raises NeptError where there is none."""
         ...

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NoKernel
+from gdb_nept.render.page import WIDTH
 
 if TYPE_CHECKING:  # what a question does not need is not read
     from gdb_nept.live.stops import Stops
@@ -126,6 +127,10 @@ class DumpContext:
             self._kernel.forget()
         if self._session is not None:
             self._session.drop()
+
+    @property
+    def columns(self) -> int:
+        return WIDTH
 
     def tell(self, line: str, plain: bool = False) -> None:
         print(line, flush=True)

@@ -13,6 +13,7 @@ from gdb_nept.commands.context import Context
 from gdb_nept.errors import BadInput
 from gdb_nept.live.watch import Event, Unread, Watch
 from gdb_nept.render import text
+from gdb_nept.render.page import WIDTH
 from gdb_nept.render.watch import Tally, heading
 
 NO_LIMIT = 0
@@ -23,14 +24,15 @@ class FaultLog:
     JSON."""
 
     def __init__(self, context: Context | None, file: TextIO | None, plain: bool = False) -> None:
-        self.tally = Tally(keep=context is None)
+        width = WIDTH if context is None else context.columns
+        self.tally = Tally(keep=context is None, width=width)
         self._context = context
         self._file = file
         self._plain = plain
 
     def follow(self, watching: Watch, count: int, until_mismatch: bool) -> str:
         """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
-        self._tell(heading(watching.points, watching.model, watching.area))
+        self._tell(heading(watching.points, watching.model, watching.area, self.tally.width))
         try:
             ended = self._take_all(watching, count, until_mismatch)
         except KeyboardInterrupt:  # while we read or predicted, and not the target ran

@@ -42,7 +42,8 @@ def watch(context: Context, args: Namespace) -> Page:
     for each, and a table of counts at the end.
 
     "agree, not SDM": KVM did what the model says, and the SDM says something else.  A cause is told
-    in full once, and named by its letter after that.  "access not seen": the processor left L2 for
+    in full once, and named by its letter after that; in fewer than 100 columns L2's linear address
+    is left out.  "access not seen": the processor left L2 for
     another reason (an I/O instruction), and L0's emulator made the access; before Linux 6.12.117 it
     leaves many bits undefined, so that "agree" means less there.
 

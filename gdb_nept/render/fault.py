@@ -12,6 +12,8 @@ to_vmm, foreseen (null, or an outcome).
 
 from __future__ import annotations
 
+import re
+
 from gdb_nept.address import HostPhys
 from gdb_nept.arch.exits import (
     EPT_MISCONFIGURATION,
@@ -35,6 +37,8 @@ from gdb_nept.walk.result import Cause, Step
 
 HEADERS = ("#", "vCPU", "access", "L2 physical", "L2 linear", "exit for L1")
 WIDTHS = (4, 4, 12, 14, 18, 15)
+LINEAR = 4  # the column that a narrow terminal has no room for
+WIDE = 100  # columns in which all have room, with a verdict behind them
 OPS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "rmw"}
 SHORT = {
     EPT_VIOLATION: "violation",
@@ -43,6 +47,7 @@ SHORT = {
 }
 L0_ALONE = "none: L0 alone"
 UNNAMED = "no bug known here leads to just that"
+_ADDRESS = re.compile(r"0x[0-9a-f]{5,}")  # no qualification has so many digits
 EMULATED = (
     "KVM's instruction emulator made the access, and walks EPT12 with other flags than the "
     "processor (mmu/paging_tmpl.h walk_addr_generic() for nested_mmu, mmu.c translate_nested_gpa())"
@@ -54,10 +59,12 @@ NO_TABLE = (
 INDENT = " " * 7
 
 
-def columns(cells: tuple[str, ...]) -> str:
-    """The cells at their places, all but the verdict."""
+def columns(cells: tuple[str, ...], width: int) -> str:
+    """The cells at their places, all but the verdict, in a terminal of `width` columns."""
     first, *others = cells
     padded = [first.rjust(WIDTHS[0]), *(c.ljust(w) for c, w in zip(others, WIDTHS[1:]))]
+    if width < WIDE:
+        del padded[LINEAR]
     return "  ".join(padded)
 
 
@@ -137,15 +144,27 @@ def why_differs(event: Event) -> str:
 def causes_of(event: Event) -> tuple[str, ...]:
     """What is named as the cause of a difference from the model, or else from the SDM."""
     if isinstance(event, Unread):
-        return ()
+        return (like_others(event),)
     if isinstance(event, Kept):
-        return (_kept_because(event),) if event.agrees else (UNNAMED,)
+        return (_kept_because(event),) if event.agrees else (_unnamed(event),)
     check = event.check
     if not event.agrees:
-        return check.explanations or (UNNAMED,)
+        return check.explanations or (_unnamed(event),)
     if check.processor is None or check.processor.agrees:
         return ()
     return check.departures or _rules(check) or (UNNAMED,)
+
+
+def like_others(event: Event) -> str:
+    """In what it differs, without its own addresses, so that it counts with its like."""
+    said = why_differs(event)
+    if not isinstance(event, Unread):
+        said = said.replace(f"{event.gpa:#x}", "(address)")
+    return _ADDRESS.sub("(address)", said)
+
+
+def _unnamed(event: Event) -> str:
+    return f"{UNNAMED}: {like_others(event)}"
 
 
 def _rules(check: Check) -> tuple[str, ...]:

@@ -28,16 +28,17 @@ from gdb_nept.render.fault import (
     why_differs,
 )
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import WIDTH, Data, Page, Table
 
 
-def heading(points: tuple[Point, ...], model: str, area: tuple[int, int] | None = None) -> str:
+def heading(points: tuple[Point, ...], model: str, area: tuple[int, int] | None, width: int) -> str:
     """What is watched, and two lines above the first fault."""
     stops = [f"stops at {point.name} ({point.address:#x}, {point.how})" for point in points]
     where = [f"faults from L2 {area[0]:#x} to below {area[1]:#x}"] if area else []
     said = "; ".join([*stops, *where, f"model {model}", "Ctrl-C ends it"])
-    rule = columns(tuple("-" * width for width in WIDTHS))
-    return f"{text.paragraph(said)}\n{columns(HEADERS)}  verdict\n{rule}  -------"
+    rule = columns(tuple("-" * each for each in WIDTHS), width)
+    names = columns(HEADERS, width)
+    return f"{text.paragraph(said, width)}\n{names}  verdict\n{rule}  -------"
 
 
 @dataclass
@@ -54,10 +55,11 @@ class Count:
 @dataclass
 class Tally:
     """What was watched so far.  A cause is told in full once, and by its letter from then on; so is
-    in what a fault differs, where a cause is named for it.  `keep`: the data of every fault, not of
-    the last alone."""
+    in what a fault differs, whether a cause is named for it or not.  `keep`: the data of every
+    fault, not of the last alone.  `width`: columns to tell it in."""
 
     keep: bool = False
+    width: int = WIDTH
     number: int = 0
     counts: dict[str, Count] = field(default_factory=dict)
     causes: dict[str, int] = field(default_factory=dict)
@@ -76,15 +78,18 @@ class Tally:
         count.unseen += event.agrees and event.seen is None
         count.differ += event.differs and not isinstance(event, Unread)
         count.as_sdm += event.agrees and (isinstance(event, Kept) or not names)
-        new = not names or UNNAMED in names or any(name not in self.causes for name in names)
+        new = not names or any(name not in self.causes for name in names)
         told = [why_differs(event)] if new and not event.agrees else []
         for name in names:
-            if name not in self.causes:
-                told.append(f"[{self.letter(name)}] {name}")
+            if name not in self.causes and not isinstance(event, Unread):
+                # in what one without a known cause differs stands above already
+                said = UNNAMED if told and name.startswith(UNNAMED) else name
+                told.append(f"[{self.letter(name)}] {said}")
             self.causes[name] = self.causes.get(name, 0) + 1
         letters = f" [{''.join(self.letter(name) for name in names)}]" if names else ""
-        line = columns(cells_of(self.number, event)) + f"  {short_verdict(event, names)}{letters}"
-        return "\n".join([line, *(text.paragraph(INDENT + each) for each in told)])
+        cells = columns(cells_of(self.number, event), self.width)
+        line = f"{cells}  {short_verdict(event, names)}{letters}"
+        return "\n".join([line, *(text.paragraph(INDENT + each, self.width) for each in told)])
 
     def letter(self, name: str) -> str:
         """That of a cause: a to z, then A to Z; fewer rules and deviations are known."""

@@ -19,7 +19,7 @@ from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
 from gdb_nept.nested.session import Session
-from gdb_nept.render.page import Page
+from gdb_nept.render.page import WIDTH, Page
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.running import Running, Selected
 
@@ -50,6 +50,10 @@ class NoTarget:
 
     def doubt(self) -> None:
         pass
+
+    @property
+    def columns(self) -> int:
+        return WIDTH
 
     def tell(self, line: str, plain: bool = False) -> None:
         raise AssertionError("nothing to tell")

@@ -21,6 +21,7 @@ from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.session import Session
+from gdb_nept.render.page import WIDTH
 from gdb_nept.target.attachment import Attachment, lacking
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
@@ -110,6 +111,10 @@ class Here:
 
     def doubt(self) -> None:
         pass
+
+    @property
+    def columns(self) -> int:
+        return WIDTH
 
     def tell(self, line: str, plain: bool = False) -> None:
         pass

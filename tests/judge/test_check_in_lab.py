@@ -36,7 +36,7 @@ from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import Model, model
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.render.page import Status
+from gdb_nept.render.page import WIDTH, Status
 from gdb_nept.target.running import Selected
 from tests.kernels import facts_of
 from tests.overlay import opened
@@ -291,6 +291,10 @@ class InLab:
 
     def doubt(self) -> None:
         pass
+
+    @property
+    def columns(self) -> int:
+        return WIDTH
 
     def tell(self, line: str, plain: bool = False) -> None:
         raise NotImplementedError

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from gdb_nept.address import KernelVirt
+from gdb_nept.address import KernelVirt, L2Phys
 from gdb_nept.arch.exits import EPT_VIOLATION
 from gdb_nept.errors import NeptError
 from gdb_nept.judge.candidates import Seen, seen_by
@@ -30,8 +30,16 @@ from gdb_nept.nested.epts import Which
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.render.check import verdict
-from gdb_nept.render.fault import causes_of, fault_data
-from gdb_nept.render.watch import Tally, watch_page
+from gdb_nept.render.fault import (
+    UNNAMED,
+    WIDTHS,
+    causes_of,
+    cells_of,
+    columns,
+    fault_data,
+    like_others,
+)
+from gdb_nept.render.watch import Tally, heading, watch_page
 from gdb_nept.target.running import Halt, NotInserted, Running
 from tests.overlay import Overlay, opened
 from tests.schemas import hold
@@ -476,3 +484,51 @@ def test_the_processors_access_is_read_from_bits_2_to_0_and_8_to_7(
 ) -> None:
     assert seen_by(qualification) == seen
     assert seen_by(qualification ^ 0x38) == seen, "what EPT02 allowed is not looked at"
+
+
+def test_what_no_bug_explains_is_told_once_as_well(scene: Scene) -> None:
+    """As often as L2 makes the same access again, at whatever address."""
+    event = differing(scene, 0x8)
+    tally = Tally()
+    first, second = tally.take(event), tally.take(event)
+    assert UNNAMED in " ".join(first.split())
+    assert " ".join(verdict_words(event).split()) in " ".join(first.split())
+    assert second.endswith("DIFFER [a]")
+    assert len(second.splitlines()) == 1
+    elsewhere = replace(event, gpa=L2Phys(0x7000))
+    (cause,) = causes_of(event)
+    assert cause.startswith(f"{UNNAMED}: differ: no access to (address) leads to this")
+    assert "bits 0x8 of" in cause, "which bits differ is of the cause"
+    assert "0x7000" not in like_others(elsewhere)
+    third = tally.take(differing(scene, 0x20))
+    assert third.splitlines()[0].endswith("DIFFER [b]"), "other bits are another cause"
+    assert len(third.splitlines()) > 2
+
+
+def differing(scene: Scene, bits: int) -> Reflected:
+    """An exit of which KVM tells a qualification that nothing known leads to."""
+    place, registers, _ = scene.left(STACK)
+    one = scene.vmcs12.field("exit_qualification")
+
+    def written() -> None:
+        scene.written()
+        scene.place((scene.vmcs12.address or 0) + one.offset, one.size, one.value ^ bits)
+
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    (event,) = scene.watch(scene.debugger(begins, (place, registers, written)))
+    assert isinstance(event, Reflected)
+    return event
+
+
+@pytest.mark.parametrize("width", [80, 99, 100, 120])
+def test_its_lines_fit_the_terminal(scene: Scene, width: int) -> None:
+    event, tally = differing(scene, 0x8), Tally(width=width)
+    lines = [*heading((), "kvm@bochs-2.7", None, width).splitlines()]
+    lines += tally.take(event).splitlines()
+    assert max(map(len, lines)) <= width
+    assert ("L2 linear" in lines[1]) == (width >= 100)
+    assert lines[1].index("verdict") == lines[3].index("DIFFER")
+    widest = cells_of(9999, event)
+    assert len(widest) == len(WIDTHS)
+    full = tuple("x" * each for each in WIDTHS)
+    assert len(columns(full, width) + "  agree, not SDM [ab]") <= width

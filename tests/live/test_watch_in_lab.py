@@ -337,9 +337,9 @@ def test_every_command_was_used_and_nothing_was_written(watched: Watched) -> Non
 
 
 @pytest.mark.parametrize("name", WATCHES)
-def test_lines_fit_100_columns(watched: Watched, name: str) -> None:
+def test_lines_fit_80_columns(watched: Watched, name: str) -> None:
     ours = watched.screens[name].partition("Program received")[0]
-    assert max(len(line) for line in ours.splitlines()) <= 100
+    assert max(len(line) for line in ours.splitlines()) <= 80
 
 
 def test_detach_leaves_the_machine_running(watched: Watched) -> None:

@@ -12,7 +12,9 @@ import gdb
 from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.commands.command import door
 from gdb_nept.commands.dump_in_gdb import DumpInGdb
+from gdb_nept.commands.gdb.screen import width
 from gdb_nept.commands.numbers import negated, plain_number
+from gdb_nept.commands.output import usable
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
@@ -75,6 +77,10 @@ class GdbContext:
 
     def doubt(self) -> None:
         self.target.doubt()
+
+    @property
+    def columns(self) -> int:
+        return usable(width())
 
     def tell(self, line: str, plain: bool = False) -> None:
         painted = self.painted and not plain
