@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from gdb_nept.address import L2Phys
 from gdb_nept.nested.agreement import WRONG, Agreement, Fault
@@ -19,18 +20,22 @@ from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Status, Table
 
 HEADERS = ("from", "to", "size", "verdict", "at fault", "why")
+AHEAD = 1000  # rows that are waited for, so that the totals come first
 MOST_WHYS = 1000  # verdicts in full: each costs a walk by three ways
 
 
 def compare_page(asked: Comparison, low: int, high: int | None) -> Page:
-    """Raises NoGuest where L1 has no EPT12."""
+    """The totals come first where the rows are few enough to wait for, else behind them.  Raises
+    NoGuest where L1 has no EPT12."""
     rows = _Rows(asked, asked.stretches(low, high))
     vm, vcpu = asked.chosen.vm, asked.chosen.place
     return Page(
         (
-            f"EPT12 against EPT02 of VM {vm}, vCPU {vcpu}, by L2 physical address",
+            lambda: f"EPT12 against EPT02 of VM {vm}, vCPU {vcpu}{rows.ahead()}",
+            lambda: rows.totals() if rows.all_ahead else "",
             Table(HEADERS, rows.cells(), right=(2,), rest=rows.rest),
-            rows.totals,
+            lambda: "" if rows.all_ahead else rows.totals(),
+            lambda: "" if rows.all_ahead else rows.outcome(),
             rows.reasons,
         ),
         {
@@ -47,22 +52,50 @@ def compare_page(asked: Comparison, low: int, high: int | None) -> Page:
 
 @dataclass
 class _Rows:
-    """The stretches as they come; each is counted."""
+    """The stretches as they come; each is counted once, as it comes or `ahead`."""
 
     asked: Comparison
     found: Iterator[Compared]
+    all_ahead: bool = False
     complete: bool = True
     counts: dict[tuple[Agreement, Fault], tuple[int, int]] = field(default_factory=dict)
     whys: list[str] = field(default_factory=list)
 
+    def ahead(self) -> str:
+        """': the outcome' before any row is drawn, or '' if there are too many to wait for."""
+        first = list(islice(self.found, AHEAD))
+        self.found = chain(first, self.found)
+        if len(first) == AHEAD:
+            return ""
+        for one in first:
+            self._count(one)
+        self.all_ahead = True
+        return f": {self.outcome()}"
+
     def _each(self) -> Iterator[Compared]:
         for one in self.found:
-            if isinstance(one, Stretch):
-                size, count = self.counts.get(one[2:], (0, 0))
-                self.counts[one[2:]] = size + one.end - one.start, count + 1
-            else:
-                self.complete = False
+            if not self.all_ahead:
+                self._count(one)
             yield one
+
+    def _count(self, one: Compared) -> None:
+        if not isinstance(one, Stretch):
+            self.complete = False
+            return
+        size, count = self.counts.get(one[2:], (0, 0))
+        self.counts[one[2:]] = size + one.end - one.start, count + 1
+
+    def outcome(self) -> str:
+        """What is wrong, and whether that is all."""
+        kinds = {kind for kind, _ in self.counts}
+        parts = [] if kinds & set(WRONG) else ["nothing is stale or broken"]
+        for (kind, fault), (size, _) in sorted(self.counts.items(), key=_gravity):
+            if kind in WRONG or kind is Agreement.UNREADABLE or fault is not Fault.NOBODY:
+                named = f" (at fault: {fault.value})" if kind in WRONG else ""
+                parts.append(f"{text.size(size)} {kind.value}{named}")
+        if not self.complete:
+            parts.append("not everything was looked at")
+        return "; ".join(parts)
 
     def rest(self) -> int:
         """Counts the rows that were not taken."""
@@ -124,3 +157,9 @@ class _Rows:
         if Agreement.UNREADABLE in kinds:
             return Status.UNREAD
         return Status.DONE if self.complete else Status.INCOMPLETE
+
+
+def _gravity(counted: tuple[tuple[Agreement, Fault], tuple[int, int]]) -> tuple[bool, int]:
+    """What is wrong first, the most of it first."""
+    (kind, _), (size, _) = counted
+    return kind not in WRONG, -size

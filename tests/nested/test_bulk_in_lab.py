@@ -104,6 +104,33 @@ def test_the_sums_are_of_all(plain_snapshot: Path) -> None:
     assert "not yet shadowed" in shown or "agree" in shown
 
 
+def test_the_outcome_and_the_sums_come_first(
+    plain_snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, chosen = opened(plain_snapshot)
+
+    def answered(limit: int = 1 << 18) -> list[str]:
+        asked = Comparison(session, chosen, Budget(limit))
+        return draw(compare_page(asked, 0, None)).splitlines()
+
+    lines = answered()
+    assert " ".join(lines[:2]).startswith(
+        f"EPT12 against EPT02 of VM {chosen.vm}, vCPU {chosen.place}: nothing is stale or broken"
+    )
+    sums = next(place for place, line in enumerate(lines) if "in all" in line)
+    rows = next(place for place, line in enumerate(lines) if line.startswith("from "))
+    assert sums < rows
+    assert "not everything was looked at" in " ".join(" ".join(answered(1024)[:2]).split())
+    monkeypatch.setattr("gdb_nept.render.compare.AHEAD", 3)
+    late = answered()
+    assert late[0] == f"EPT12 against EPT02 of VM {chosen.vm}, vCPU {chosen.place}"
+    assert [line for line in late if "in all" in line]
+    assert "nothing is stale or broken" in " ".join(" ".join(late[-3:]).split())
+    assert [line for line in late if line.startswith("0x")] == [
+        line for line in lines if line.startswith("0x")
+    ]
+
+
 def test_the_command_shows_how_far_it_is_and_ends_with_incomplete(plain_snapshot: Path) -> None:
     session, _ = opened(plain_snapshot)
     bars: list[str] = []
