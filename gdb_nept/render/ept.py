@@ -34,6 +34,7 @@ from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.runs import SHIFTS, Run, Unread
 
 MANY_RUNS = 200  # then a summary stands behind them
+MOST_ENTRIES = 3  # that are named for one reason
 AHEAD = 256  # rows that are waited for
 
 HEADERS = ("from", "to", "size", "RWX", "type", "AD", "pages", "leads to")
@@ -56,7 +57,7 @@ def ept_page(found: Listing, summary: bool = False) -> Page:
         return "\n".join(filter(None, (f"{what}: {ahead}" if ahead else what, spaces, root)))
 
     def footnotes() -> str:
-        return "\n".join(f"({number}) {reason}" for reason, number in drawn.reasons.items())
+        return "\n".join(drawn.footnotes())
 
     def kinds() -> str | Table:
         return totals.table() if summary or totals.runs > MANY_RUNS else ""
@@ -99,7 +100,8 @@ class _Rows:
     def __init__(self, found: Listing) -> None:
         self.found = found
         self.totals = Totals(found)
-        self.reasons: dict[str, int] = {}  # why a row is not what it seems, numbered
+        self._reasons: dict[str, int] = {}  # why a row is not what it seems, numbered
+        self._entries: dict[int, list[int]] = {}  # of those misconfigured, some for each number
         self._rows = iter(found.rows)
         self.all_ahead = False
         self._address = f"%#0{max(10, len(f'{found.high - 1:x}')) + 2}x"
@@ -175,7 +177,14 @@ class _Rows:
         return f" ({self._numbered(spte.protection)})" if spte.protection else ""
 
     def _numbered(self, reason: str) -> int:
-        return self.reasons.setdefault(reason, len(self.reasons) + 1)
+        return self._reasons.setdefault(reason, len(self._reasons) + 1)
+
+    def footnotes(self) -> Iterator[str]:
+        for reason, number in self._reasons.items():
+            shown = [f"{entry:#x}" for entry in self._entries.get(number, [])]
+            more = ["..."] if len(shown) > MOST_ENTRIES else []
+            named = f"; {', '.join([*shown[:MOST_ENTRIES], *more])}" if shown else ""
+            yield f"({number}) {reason}{named}"
 
     def _flags(self, run: Run[Any, Any]) -> str:
         """AD, or [AD] where EPTP bit 6 is 0."""
@@ -242,7 +251,11 @@ class _Rows:
         why = row.stop.why.partition(" is ")[2]
         if self.found.spte is None and row.word & RIGHTS == MMIO_OF_KVM:
             why += "; so a KVM as L1 marks a page that it emulates (MMIO)"
-        return f"entry {row.word:#x} ({self._numbered(why)})"
+        number = self._numbered(why)
+        seen = self._entries.setdefault(number, [])
+        if row.word not in seen and len(seen) <= MOST_ENTRIES:
+            seen.append(row.word)
+        return f"misconfig ({number})"
 
 
 AGAIN = "unread, as above"

@@ -31,7 +31,7 @@ from gdb_nept.render.meaning import meaning, problem
 from gdb_nept.render.page import WIDTH, Page
 from gdb_nept.render.spte import spte_in_words
 from gdb_nept.render.target import target_page
-from gdb_nept.render.text import draw
+from gdb_nept.render.text import draw, pieces
 from gdb_nept.render.vmcs12 import GROUPS, vmcs12_page
 from gdb_nept.render.word import spte_page, word_page
 from gdb_nept.target.attachment import Attachment, Missing
@@ -75,11 +75,35 @@ def test_ept_shows_runs_holes_and_what_is_wrong() -> None:
         ["0x000000002000", "0x000000003fff", "8K", "hole"],
     ]
     assert " ".join(" ".join(lines[7:9]).split()).startswith(
-        "0x000000004000 0x000000004fff 4K -W- - -- 1x4K entry 0x20032 (1)"
+        "0x000000004000 0x000000004fff 4K -W- - -- 1x4K misconfig (1)"
     )
-    assert "(1) misconfigured: W is set without R (bits 0x2)" in lines
+    assert "(1) misconfigured: W is set without R (bits 0x2); 0x20032" in lines
     assert lines[-3].startswith("a, d: accessed or dirty is set in some")
     assert lines[-1] == "note: a note"
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_row_is_broken_and_the_entries_of_a_reason_are_named(width: int) -> None:
+    """However many reasons there are, and wherever they lie."""
+    tables = {0x1000 + 8 * 511: 0x2107, 0x2000 + 8 * 511: 0x3107, 0x3000 + 8 * 511: 0x4107}
+    tables.update({0x4000 + 8 * n: 1 << 46 | n << 12 | 0x32 for n in range(6)})
+    tables.update({0x4000 + 8 * n: 1 << (40 + n % 11) | 0x37 for n in range(8, 19)})
+    scan: Scan[L2Phys, L1Phys] = Scan(
+        SparseMemory(tables), EPTP, Capabilities(36, HOST.ept_vpid_cap)
+    )
+    found = replace(listing(), rows=scan.entries(), high=1 << 48)
+    lines = "".join(pieces(ept_page(found), width=width)).splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if line.startswith("0x")]
+    assert len(rows) > 11
+    assert all(line.split()[1].startswith("0x") for line in rows), "no row goes on below"
+    assert lines[lines.index(rows[-1]) + 1] == ""
+    words = " ".join("\n".join(lines).split())
+    assert (
+        "(1) misconfigured: W is set without R (bits 0x2); 0x400000000032, 0x400000001032, "
+        in words
+    )
+    assert "0x400000002032, ..." in words
 
 
 def test_flags_without_bit_6_of_the_eptp_stand_in_brackets() -> None:
