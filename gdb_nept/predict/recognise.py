@@ -147,6 +147,9 @@ def _granted(value: int) -> bool:
 
 
 def _rights(value: int) -> str:
+    """R-X, with u where bit 6 grants execution in user mode; '' for none."""
     bits = EptViolation(value)
     letters = (("R", bits.readable), ("W", bits.writable), ("X", bits.executable))
-    return "".join(letter for letter, granted in letters if granted)
+    said = "".join(letter if granted else "-" for letter, granted in letters)
+    said += "u" if bits.user_executable else ""
+    return said if said.strip("-") else ""

@@ -43,12 +43,12 @@ def entry_marks(entry: Entry, leaf: bool = True) -> str:
 
 
 def entry_in_words(entry: Entry) -> str:
-    """present, write, user; accessed, dirty; no execute."""
+    """RW-; user; accessed, dirty."""
     if not entry.present:
         return "not present"
-    can = ["read", *(name for name in ("write", "user") if getattr(entry, name))]
+    can = f"R{'W' if entry.write else '-'}{'-' if entry.execute_disable else 'X'}"
     used = [name for name in ("accessed", "dirty") if getattr(entry, name)]
-    parts = [", ".join(can), ", ".join(used), "no execute" if entry.execute_disable else ""]
+    parts = [can, "user" if entry.user else "", ", ".join(used)]
     return "; ".join(part for part in parts if part)
 
 

@@ -140,23 +140,14 @@ def count(number: int, thing: str) -> str:
 
 
 def in_words(entry: EptEntry, leaf: bool, mbec: bool = False, flags: bool = True) -> str:
-    """read, write, execute; WB; accessed, dirty.
+    """RWX; WB; accessed, dirty.
 
-    `mbec`: bit 10 is a right.  Without `flags` (EPTP bit 6) the processor ignores accessed and
-    dirty: they stand in brackets."""
-    can = [
-        name
-        for name, number in (
-            ("read", entry.read),
-            ("write", entry.write),
-            ("execute", entry.execute),
-            ("user execute", entry.user_execute and mbec),
-        )
-        if number
-    ]
-    if not can:
+    `mbec`: bit 10 is a right, and shown if it is set.  Without `flags` (EPTP bit 6) the processor
+    ignores accessed and dirty: they stand in brackets."""
+    can = rights(entry, mbec and bool(entry.user_execute))
+    if not can.strip("-"):
         return "not present"
-    parts = [", ".join(can)]
+    parts = [can]
     if leaf:
         parts.append(memory_type(entry))
     used = [name for name in ("accessed", "dirty")[: 2 if leaf else 1] if getattr(entry, name)]

@@ -136,18 +136,18 @@ def _marks(step: GuestStep) -> str:
 
 
 def entry_in_words(step: GuestStep) -> str:
-    """read, write, user; accessed, dirty; no execute; key 3."""
+    """RW-; user; accessed, dirty; key 3."""
     entry = step.entry
     if not entry.present:
         return "not present"
     if step.gpa is None:
         return "present"
-    can = ["read", *(name for name in ("write", "user") if getattr(entry, name))]
+    executable = not (isinstance(entry, Entry) and entry.execute_disable)
+    can = f"R{'W' if entry.write else '-'}{'X' if executable else '-'}"
     used = ["accessed"] if entry.accessed else []
     used += ["dirty"] if step.leaf and entry.dirty else []
-    parts = [", ".join(can), ", ".join(used)]
+    parts = [can, "user" if entry.user else "", ", ".join(used)]
     if isinstance(entry, Entry):
-        parts += ["no execute"] if entry.execute_disable else []
         parts += [f"key {entry.protection_key}"] if step.leaf and entry.protection_key else []
     return "; ".join(part for part in parts if part)
 
@@ -157,10 +157,9 @@ def _rights(found: VirtualWalk) -> str:
     if walk is None or walk.gpa is None:
         return ""
     who = "user and supervisor" if walk.user else "supervisor alone"
-    kind = "read, write" if walk.writable else "read"
-    fetch = "no execute" if walk.execute_disable else "execute"
+    can = f"R{'W' if walk.writable else '-'}{'-' if walk.execute_disable else 'X'}"
     whose = "L2's tables" if found.nesting is Nesting.EPT_ON_EPT else "L1's shadow"
-    lines = f"rights: by {whose} {kind}, {fetch}, {who}"
+    lines = f"rights: by {whose} {can}, {who}"
     ept = _ept_rights(found)
     return lines + (f"; by EPT12 {ept}" if ept else "")
 

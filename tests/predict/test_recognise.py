@@ -138,7 +138,7 @@ def test_asynchronous_accesses_may_lack_a_linear_address(value: int) -> None:
 
 def test_in_words() -> None:
     assert in_words(0x1AA) == (
-        "a data write at the translation of a linear address; the entries used allow RX"
+        "a data write at the translation of a linear address; the entries used allow R-X"
     )
     assert "guest paging-structure entry" in in_words(0x83)
     assert "PDPTE" in in_words(0x1)

@@ -230,7 +230,7 @@ def test_a_walk_as_data() -> None:
         "entry": "0x11137",
         "leaf": True,
         "rights": "RWX",
-        "meaning": "read, write, execute; WB; accessed",
+        "meaning": "RWX; WB; accessed",
     }
     assert data["ept02"] is None
     assert data["ept02_missing"]
@@ -242,8 +242,8 @@ def test_a_walk_as_data() -> None:
     ("value", "level", "said"),
     [
         (0, 1, "empty"),
-        (0x0600000006000BF7, 2, "read, write, execute; WB IPAT; accessed, dirty"),
-        (0x0000000005403907, 4, "read, write, execute; accessed"),
+        (0x0600000006000BF7, 2, "RWX; WB IPAT; accessed, dirty"),
+        (0x0000000005403907, 4, "RWX; accessed"),
     ],
 )
 def test_sptes_in_words(value: int, level: int, said: str) -> None:
@@ -270,7 +270,7 @@ def test_an_spte_decoded() -> None:
 @pytest.mark.parametrize(
     ("word", "level", "said"),
     [
-        (EptEntry(0x337), 1, "a PTE that leads to the page of 4K at 0x0: read, write, execute;"),
+        (EptEntry(0x337), 1, "a PTE that leads to the page of 4K at 0x0: RWX;"),
         (EptEntry(0x2000B7), 2, "a PDE that leads to the page of 2M at 0x200000"),
         (EptEntry(0x2107), 3, "a PDPTE that leads to the table at 0x2000"),
         (EptEntry(0x2100), 1, "a PTE, not present"),
@@ -312,7 +312,7 @@ def test_what_is_wrong_with_a_word(word: Word, level: int, width: int, said: str
 
 def test_what_is_wrong_leads_nowhere_and_names_nothing() -> None:
     assert "leads" not in meaning(EptEntry(6), 1, wrong=True)
-    assert meaning(EptEntry(6), 1, wrong=True).endswith("its bits say: write, execute; UC")
+    assert meaning(EptEntry(6), 1, wrong=True).endswith("its bits say: -WX; UC")
     assert meaning(Encoding(0x4013), 1, wrong=True) == ""
 
 

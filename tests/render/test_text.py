@@ -55,10 +55,10 @@ def test_rights(value: int, mbec: bool, said: str) -> None:
 @pytest.mark.parametrize(
     ("value", "leaf", "said"),
     [
-        (0x107, False, "read, write, execute; accessed"),
-        (0x337, True, "read, write, execute; WB; accessed, dirty"),
-        (0x4000000000000071 | 1 << 63, True, "read; WB; IPAT SVE"),
-        (0x11, True, "read; type 2"),
+        (0x107, False, "RWX; accessed"),
+        (0x337, True, "RWX; WB; accessed, dirty"),
+        (0x4000000000000071 | 1 << 63, True, "R--; WB; IPAT SVE"),
+        (0x11, True, "R--; type 2"),
         (0, False, "not present"),
     ],
 )
@@ -67,7 +67,7 @@ def test_entries_in_words(value: int, leaf: bool, said: str) -> None:
 
 
 def test_what_mode_based_execute_control_and_the_eptp_change() -> None:
-    assert text.in_words(EptEntry(0x400), True, mbec=True) == "user execute; UC"
+    assert text.in_words(EptEntry(0x400), True, mbec=True) == "---u; UC"
     assert text.in_words(EptEntry(0x337), True, flags=False).endswith("; WB; [accessed, dirty]")
     assert text.in_words(EptEntry(0x307), False, flags=False).endswith("; [accessed]")
     assert "[" not in text.in_words(EptEntry(0x37), True, flags=False)
