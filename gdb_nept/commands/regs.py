@@ -8,7 +8,7 @@ from argparse import Namespace
 from gdb_nept.commands.arguments import VCPU, VM, argument
 from gdb_nept.commands.command import command
 from gdb_nept.commands.context import Context
-from gdb_nept.kvm.vcpu import GENERAL
+from gdb_nept.kvm.vcpu_registers import GENERAL
 from gdb_nept.nested.registers import OTHERS, USUAL, named, registers
 from gdb_nept.render.page import Page
 from gdb_nept.render.registers import registers_page

@@ -7,7 +7,7 @@ import re
 
 from gdb_nept.commands.context import Context
 from gdb_nept.errors import BadInput
-from gdb_nept.kvm.vcpu import GENERAL
+from gdb_nept.kvm.vcpu_registers import GENERAL
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.segments import SEGMENTS
 from gdb_nept.nested.session import Session

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gdb_nept.address import HostPhys, KernelVirt, L1Phys
-from gdb_nept.arch.ept import page_size
+from gdb_nept.arch.ept import PAGE_SHIFT, page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, TypeMissing
 from gdb_nept.kvm.containers import LIMIT, list_nodes
 from gdb_nept.kvm.lost import Lost
@@ -21,7 +21,6 @@ from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.ports import Kernel, Value, container_of, object_at
 
 VMEMMAP_DEFAULT = 0xFFFF_EA00_0000_0000  # without KASLR of memory regions, 4-level paging
-PAGE_SHIFT = 12
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,19 @@ from dataclasses import dataclass, field, replace
 from gdb_nept.address import KernelVirt
 from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import PHYSICAL_WIDTHS, Capabilities
-from gdb_nept.arch.exits import ExitReason
 from gdb_nept.errors import MemberMissing, MemoryUnreadable
 from gdb_nept.kvm.guest_state import is_pae
 from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
+from gdb_nept.kvm.vcpu_registers import (
+    PDPTRS_CACHED,
+    LastExit,
+    Register,
+    control_registers,
+    last_exit,
+    registers,
+    regs_avail,
+)
 from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.walk.guest_paging import Efer
 
@@ -23,33 +31,6 @@ MODES = ("OUTSIDE_GUEST_MODE", "IN_GUEST_MODE", "EXITING_GUEST_MODE", "READING_S
 IN_GUEST_MODE = 1
 NOT_LOADED = -1
 UNKNOWN_MODE = -1
-
-GENERAL = (
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-)  # fmt: skip
-RSP, RIP = 4, 16  # places in regs_avail: enum kvm_reg, all versions up to 7.2
-
-
-@dataclass(frozen=True)
-class Register:
-    """A register of the guest as KVM holds it.  `why` says, if not `valid`, where the value is."""
-
-    name: str
-    number: int
-    valid: bool
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class LastExit:
-    """The exit that the processor took last, of L1 or of L2, as vcpu_vmx keeps it.
-
-    `qualification` is None if KVM has not read it from the VMCS.
-    """
-
-    reason: ExitReason
-    qualification: int | None
 
 
 @dataclass(frozen=True)
@@ -131,10 +112,10 @@ def read_vcpu(
         nested=nested,
         capabilities=offered,
         registers=(
-            *(lost.or_else(None, lambda: _registers(vcpu, in_guest)) or ()),
-            *_control_registers(vcpu, whole, in_guest, lost),
+            *(lost.or_else(None, lambda: registers(vcpu, in_guest)) or ()),
+            *control_registers(vcpu, whole, in_guest, lost),
         ),
-        last_exit=lost.or_else(None, lambda: _last_exit(vcpu, whole)),
+        last_exit=lost.or_else(None, lambda: last_exit(vcpu, whole)),
         value=vcpu,
         vmx=whole,
         nested_unknown=unknown,
@@ -153,13 +134,10 @@ def in_force(offered: Capabilities, secondary: SecondaryControls) -> Capabilitie
     )
 
 
-PDPTRS_CACHED = 17  # VCPU_EXREG_PDPTR in regs_avail, behind RIP
-
-
 def pdptrs_cached(vcpu: Vcpu) -> bool:
     """Whether KVM has read the PDPTE registers since the last VM exit: L2's MOV CR3 loads them, and
     KVM intercepts none with EPT (kvm_pdptr_read(), vmx_cache_reg(), ept_save_pdptrs())."""
-    available = _available(vcpu.value)
+    available = regs_avail(vcpu.value)
     return not vcpu.in_guest and bool(available >> PDPTRS_CACHED & 1)
 
 
@@ -202,70 +180,3 @@ def _thread(vcpu: Value) -> tuple[int | None, str]:
         return pid.deref().member("numbers").index(0).member("nr").number(), ""
     except (MemoryUnreadable, MemberMissing) as error:
         return None, error.message
-
-
-def _registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:
-    """RSP and RIP are in memory only if regs_avail says so; the others since the last exit."""
-    arch = vcpu.member("arch")
-    available = _available(vcpu)
-    found = []
-    for place, name in enumerate((*GENERAL, "rip")):
-        cached = place not in (RSP, RIP) or bool(available >> place & 1)
-        why = "" if cached else "in the loaded VMCS"
-        if in_guest:
-            why = "in the processor: the vCPU is in guest mode"
-        # 7.2: "Add dedicated storage for guest RIP", which was the last of regs[] before
-        own = name == "rip" and arch.has("rip")
-        value = arch.member("rip") if own else arch.member("regs").index(place)
-        found.append(Register(name, value.number(), not why, why))
-    return tuple(found)
-
-
-def _available(vcpu: Value) -> int:
-    """regs_avail, a u32, in 7.2 a bitmap of one word.  RIP and what follows it in enum
-    kvm_reg have their known places behind 16 general registers alone: of a kernel that holds more
-    (APX has 32), nothing behind those 16 is believed to be there."""
-    arch = vcpu.member("arch")
-    number = arch.member("regs_avail").number()
-    if arch.has("rip") and arch.member("regs").type.count != len(GENERAL):
-        return number & (1 << len(GENERAL)) - 1
-    return number
-
-
-def _control_registers(
-    vcpu: Value, vmx: Value | None, in_guest: bool, lost: Lost
-) -> tuple[Register, ...]:
-    """CR0, CR3, CR4, EFER of whoever runs.
-
-    Their places in regs_avail follow RIP: PDPTR, CR3 up to 5.7; PDPTR, CR0, CR3, CR4 from 5.8,
-    which also brought vcpu_vmx.exit_qualification (in struct vcpu_vt since 6.16).
-    """
-    available = lost.or_else(0, lambda: _available(vcpu))
-    newer = vmx is None or vmx.has("exit_qualification") or vmx.has("vt")
-    places = {"cr0": 18, "cr3": 19, "cr4": 20} if newer else {"cr3": 18}
-    found = []
-    for name in ("cr0", "cr3", "cr4", "efer"):
-        cached = name not in places or bool(available >> places[name] & 1)
-        why = "" if cached else "in the loaded VMCS; this is the value last read from it"
-        if in_guest and name != "efer":
-            why = "in the processor: the vCPU is in guest mode"
-        value = lost.or_else(None, lambda name=name: vcpu.member(f"arch.{name}").number())  # type: ignore[misc]
-        if value is not None:
-            found.append(Register(name, value, not why, why))
-    return tuple(found)
-
-
-EXIT_INFO_1 = 23  # in regs_avail, with the layout of 5.8 and later
-
-
-def _last_exit(vcpu: Value, vmx: Value | None) -> LastExit | None:
-    """6.16+: vmx->vt; 5.11+: union vmx_exit_reason; before: a u32."""
-    if vmx is None:
-        return None
-    owner = vmx.member("vt") if vmx.has("vt") else vmx
-    reason = owner.member("exit_reason")
-    word = reason.member("full") if reason.has("full") else reason
-    qualification = None
-    if owner.has("exit_qualification") and _available(vcpu) >> EXIT_INFO_1 & 1:
-        qualification = owner.member("exit_qualification").number()
-    return LastExit(ExitReason(word.number() & 0xFFFFFFFF), qualification)

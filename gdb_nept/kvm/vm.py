@@ -100,10 +100,8 @@ def _read_all(kernel: Kernel, places: Sequence[KernelVirt]) -> tuple[tuple[Vm, .
         if not spent or not found:
             found.append(vm)
         if spent and len(found) < len(places):
-            left = len(places) - len(found)
-            return tuple(
-                found
-            ), f"VMs {len(found)} to {len(places) - 1} ({left}) not looked at: {spent}"
+            left = f"VMs {len(found)} to {len(places) - 1} ({len(places) - len(found)})"
+            return tuple(found), f"{left} not looked at: {spent}"
     return tuple(found), ""
 
 

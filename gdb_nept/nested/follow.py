@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.cpu import HOST
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest
-from gdb_nept.kvm.memslots import MemSlots, Slot, Tracking, tracking
+from gdb_nept.kvm.memslots import MemSlots, Slot
 from gdb_nept.kvm.shadow_page import (
     ShadowPage,
     leaf_stands_for,
@@ -17,6 +17,7 @@ from gdb_nept.kvm.shadow_page import (
 )
 from gdb_nept.kvm.spte import Mmio, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormatUnknown, spte_format
+from gdb_nept.kvm.tracking import Tracking, tracking
 from gdb_nept.kvm.vcpu import frees_roots
 from gdb_nept.kvm.visible import hidden_from_l2, no_root
 from gdb_nept.memory.reader import PAGE_MASK

@@ -18,9 +18,10 @@ from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.errors import UnreadKind
-from gdb_nept.kvm.memslots import Slot, Tracking
+from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.shadow_page import NotShadowPage, ShadowPage
 from gdb_nept.kvm.spte import Spte, SpteKind
+from gdb_nept.kvm.tracking import Tracking
 from gdb_nept.kvm.visible import NoRoot
 from gdb_nept.target.pagetable import Translation
 from gdb_nept.walk.result import Cause, Walk

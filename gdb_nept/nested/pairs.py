@@ -14,7 +14,7 @@ from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.cpu import HOST
 from gdb_nept.arch.ept import ADDRESS, ENTRIES, EptEntry, page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError
-from gdb_nept.kvm.memslots import Slot, tracking
+from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.shadow_page import (
     NotShadowPage,
     ShadowPage,
@@ -23,6 +23,7 @@ from gdb_nept.kvm.shadow_page import (
     shadow_page,
 )
 from gdb_nept.kvm.spte_format import spte_format
+from gdb_nept.kvm.tracking import tracking
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.nested.backing import Backing
 from gdb_nept.nested.choice import Chosen

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from gdb_nept.arch.paging import PAGING_PAE
 from gdb_nept.errors import BadInput
 from gdb_nept.kvm.guest_state import PDPTRS, SEGMENTS
-from gdb_nept.kvm.vcpu import GENERAL, Vcpu
+from gdb_nept.kvm.vcpu import Vcpu
+from gdb_nept.kvm.vcpu_registers import GENERAL
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.near import advised
 from gdb_nept.nested.choice import Chosen

@@ -13,7 +13,7 @@ import pytest
 from gdb_nept.address import HostPhys, L1Phys
 from gdb_nept.arch.ept import EptEntry, index, page_size
 from gdb_nept.kvm.authority import NOT_OFFERED, Authority
-from gdb_nept.kvm.memslots import spaces, tracking
+from gdb_nept.kvm.memslots import spaces
 from gdb_nept.kvm.shadow import Mmu, mmu
 from gdb_nept.kvm.shadow_page import (
     NotShadowPage,
@@ -25,6 +25,7 @@ from gdb_nept.kvm.shadow_page import (
 )
 from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
+from gdb_nept.kvm.tracking import tracking
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import Vm, VmList, vms
 from gdb_nept.kvm.vmcs12 import Vmcs12, decode, read_vmcs12

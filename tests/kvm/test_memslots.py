@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.address import L1Phys
-from gdb_nept.kvm.memslots import memslots, most_slots, spaces, tracking
+from gdb_nept.kvm.memslots import memslots, most_slots, spaces
+from gdb_nept.kvm.tracking import tracking
 from tests.kvm.fake import FakeKernel, Offsets, add_slots, debian, new_vm, oldest
 
 SLOTS = [

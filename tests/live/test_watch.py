@@ -21,7 +21,7 @@ from gdb_nept.errors import NeptError
 from gdb_nept.judge.candidates import Seen, seen_by
 from gdb_nept.judge.check import Finding
 from gdb_nept.judge.slips import Slip
-from gdb_nept.kvm.vcpu import EXIT_INFO_1
+from gdb_nept.kvm.vcpu_registers import EXIT_INFO_1
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.live.injection import INJECT, PAGE_FAULT, injection_point
 from gdb_nept.live.watch import Event, Reflected, Unread, Watch

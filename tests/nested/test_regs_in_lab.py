@@ -10,7 +10,7 @@ import pytest
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.errors import BadInput, NoMemory
-from gdb_nept.kvm.vcpu import GENERAL
+from gdb_nept.kvm.vcpu_registers import GENERAL
 from gdb_nept.nested import at_hand
 from gdb_nept.nested.registers import Registers, named, registers
 from gdb_nept.render.registers import registers_page
