@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gdb_nept.address import HostPhys, L2Phys
+from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.judge.candidates import place_of
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
 from gdb_nept.nested.session import Session
@@ -34,6 +36,21 @@ class Overlay:
     def put(self, address: int, number: int, size: int) -> None:
         for place, byte in enumerate(number.to_bytes(size, "little")):
             self.bytes[address + place] = byte
+
+
+class Filtered:
+    """A snapshot without some pages, as makedumpfile -d leaves them out; or for another reason."""
+
+    def __init__(self, below: RawMemory[HostPhys]) -> None:
+        self.below = below
+        self.without: set[int] = set()
+        self.kind = UnreadKind.FILTERED
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        first, last = address // PAGE_SIZE, (address + size - 1) // PAGE_SIZE
+        if self.without.intersection(range(first, last + 1)):
+            raise MemoryUnreadable(address, size, "left out", self.kind)
+        return self.below.read(address, size)
 
 
 def opened(

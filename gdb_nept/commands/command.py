@@ -107,10 +107,17 @@ class Command(Declared[Run]):
         try:
             found = self.run(context, args)
             if isinstance(found, Page):
-                put_page(identified(found, self.name), args, sink, by_lines)
+                live = context.taken.live
+                put_page(identified(found, self.name, live), args, sink, by_lines)
                 status = found.status()
             else:
-                status = put_pages(found, self.name, args, sink, by_lines)
+                status = put_pages(
+                    found,
+                    lambda page: identified(page, self.name, context.taken.live),
+                    args,
+                    sink,
+                    by_lines,
+                )
         except NeptError as error:
             if budget.fields_ran_out:
                 raise Incomplete(error, budget.fields_ran_out) from None

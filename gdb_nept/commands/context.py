@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:  # a command imports what it needs of them
     from gdb_nept.live.stops import Stops
     from gdb_nept.memory.ram import Ram
+    from gdb_nept.memory.taken import Taken
     from gdb_nept.nested.session import Session
     from gdb_nept.target.attachment import Attachment
     from gdb_nept.target.running import Running, Selected
@@ -25,6 +26,11 @@ class Context(Protocol):
     @property
     def columns(self) -> int:
         """In how many `tell` writes."""
+        ...
+
+    @property
+    def taken(self) -> Taken:
+        """How the memory that was read so far was taken."""
         ...
 
     def session(self) -> Session:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NoKernel
+from gdb_nept.memory.taken import Taken
 from gdb_nept.render.page import WIDTH
 
 if TYPE_CHECKING:  # what a question does not need is not read
@@ -73,6 +74,10 @@ class DumpContext:
             raise Usage("this command needs a dump", "Name a dump of memory: --dump FILE")
         self._opened = open_dump(self.dump, self.library)
         return self._opened
+
+    @property
+    def taken(self) -> Taken:
+        return self._opened.taken if self._opened is not None else Taken()
 
     def session(self) -> Session:
         from gdb_nept.nested.session import Session

@@ -13,7 +13,6 @@ from gdb_nept.errors import NeptError
 from gdb_nept.memory.budget import Budget, renew
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import WIDEST, WIDTH, Data, Page, Pages, Status, gravest
-from gdb_nept.render.schemas import identified
 
 ROWS = 200  # of a table, on a terminal
 
@@ -66,14 +65,18 @@ def put_page(page: Page, args: argparse.Namespace, sink: Sink, by_lines: bool) -
 
 
 def put_pages(
-    found: Pages, command: str, args: argparse.Namespace, sink: Sink, by_lines: bool
+    found: Pages,
+    identified: Callable[[Page], Page],
+    args: argparse.Namespace,
+    sink: Sink,
+    by_lines: bool,
 ) -> Status:
     """Each page as its turn comes; what it ended with is that of the gravest."""
     ends: set[Status] = set()
-    pages = (identified(page, command) for page in _each(found))
+    pages = map(identified, _each(found))
     if args.json:
         whole = Page((), {found.name: _data_of(pages, ends)})
-        for piece in json.pieces(identified(whole, command)):
+        for piece in json.pieces(identified(whole)):
             sink.put(piece)
         return gravest(ends)
     gap = ""

@@ -19,6 +19,7 @@ from gdb_nept.commands.shell_only import shell_command
 from gdb_nept.errors import NeptError
 from gdb_nept.judge.triage import triage as looked_at
 from gdb_nept.render.page import Status, gravest
+from gdb_nept.render.schemas import LIVE
 from gdb_nept.render.triage import failed_data, triage_data
 
 
@@ -54,7 +55,7 @@ def triage(context: DumpContext, args: Namespace, stream: TextIO) -> Status:
       $ nept triage --dask tcp://10.0.0.1:8786 /dumps/*.raw
     """
     if not args.files:
-        if context.dump is None:
+        if context.dump is None and not context.live:
             raise Usage("there is no dump to look at", "Name them: nept triage FILE...")
         found = data_of(context)
         return _put([json.dumps(found)], stream)
@@ -74,12 +75,13 @@ def triage(context: DumpContext, args: Namespace, stream: TextIO) -> Status:
 
 def data_of(context: DumpContext) -> dict[str, object]:
     """Of one dump, in this process."""
-    file = str(context.dump)
+    file = str(context.dump) if context.dump else "/proc/kcore"
     try:
         session = context.session()
-        return {**triage_data(file, context.kernel().release, looked_at(session))}
+        found = triage_data(file, context.kernel().release, looked_at(session))
     except NeptError as error:
-        return {**failed_data(file, "unreadable", Status.NOT_FOUND, error)}
+        found = failed_data(file, "unreadable", Status.NOT_FOUND, error)
+    return {**found, LIVE: True} if context.taken.live else {**found}
 
 
 def _put(lines: Iterable[str], stream: TextIO) -> Status:

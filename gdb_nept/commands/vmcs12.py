@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from gdb_nept.commands.arguments import VCPU, VM, argument
 from gdb_nept.commands.command import command
 from gdb_nept.commands.context import Context
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadInput, MemoryUnreadable
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
 from gdb_nept.kvm.vmcs12_layout import built_in
 from gdb_nept.near import advised
 from gdb_nept.render.page import Page
-from gdb_nept.render.vmcs12 import vmcs12_page
+from gdb_nept.render.vmcs12 import unread_page, vmcs12_page
 
 #: What the SDM calls some fields in its text, and KVM does not.
 SHORT = {"eptp": "ept_pointer", "vpid": "virtual_processor_id", "pml": "pml_address"}
@@ -48,6 +48,10 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     L2's only if L1 has it loaded at VM entry or saved at an exit.  --all shows also those that
     are 0.
 
+    Of a dump that kdump or a hypervisor below the host took, notes tell which copy to believe:
+    kdump clears the loaded VMCSs first, so that vmcs02 is whole in memory; KVM's vmcs12 and the
+    page in L1's memory get nothing of that.
+
     --limit N lets it look at N/16 fields of the kernel's structures, where the 262144 that it looks
     at are not enough; what was not looked at is told.
 
@@ -58,8 +62,15 @@ def vmcs12(context: Context, args: Namespace) -> Page:
     See also: nept-vms, nept-ept, nept-decode
     """
     session = context.session()
-    found = session.vmcs12(session.pick(args.vm, args.vcpu))
-    return vmcs12_page(found, chosen(found, args.fields) if args.fields else None, args.all)
+    vcpu = session.pick(args.vm, args.vcpu)
+    try:
+        found = session.vmcs12(vcpu)
+    except MemoryUnreadable as error:
+        if vcpu.vcpu.nested is None:
+            raise
+        return unread_page(vcpu.vcpu.nested, error, context.taken.vmcss)
+    fields = chosen(found, args.fields) if args.fields else None
+    return vmcs12_page(found, fields, args.all, context.taken.vmcss)
 
 
 def chosen(found: Vmcs12, wanted: Sequence[str]) -> tuple[Field, ...]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdb_nept.address import KernelVirt
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemoryUnreadable, UnreadKind
+from gdb_nept.kvm.problems import kind_of
 from gdb_nept.target.ports import Kernel, Value, object_at, read_pointer
 
 LIMIT = 65536  # more than the memslots, vCPUs or VMs that any KVM allows
@@ -18,10 +19,12 @@ LIMIT = 65536  # more than the memslots, vCPUs or VMs that any KVM allows
 
 @dataclass(frozen=True)
 class Found:
-    """Addresses in the order of the container; `problem` is '' if the walk came to its end."""
+    """Addresses in the order of the container; `problem` is '' if the walk came to its end, and
+    `kind` what became of the memory, if that cannot be read."""
 
     addresses: tuple[KernelVirt, ...]
     problem: str = ""
+    kind: UnreadKind | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Entries:
 
     entries: tuple[Entry, ...]
     problem: str = ""
+    kind: UnreadKind | None = None
 
 
 def list_nodes(kernel: Kernel, head: KernelVirt, limit: int = LIMIT) -> Found:
@@ -54,7 +58,8 @@ def list_nodes(kernel: Kernel, head: KernelVirt, limit: int = LIMIT) -> Found:
             nodes.append(node)
             node = read_pointer(kernel, node)
     except MemoryUnreadable as error:
-        return Found(tuple(nodes), f"the list at {head:#x} breaks off: {error.message}")
+        why = f"the list at {head:#x} breaks off: {error.message}"
+        return Found(tuple(nodes), why, kind_of(error))
     if node != head:
         return Found(tuple(nodes), f"the list at {head:#x} runs in a circle at {node:#x}")
     return Found(tuple(nodes))
@@ -84,7 +89,8 @@ def tree_nodes(kernel: Kernel, root: KernelVirt, limit: int = LIMIT) -> Found:
             nodes.append(top)
             node = read_pointer(kernel, KernelVirt(top + right))
     except MemoryUnreadable as error:
-        return Found(tuple(nodes), f"the tree at {root:#x} breaks off: {error.message}")
+        why = f"the tree at {root:#x} breaks off: {error.message}"
+        return Found(tuple(nodes), why, kind_of(error))
     return Found(tuple(nodes))
 
 
@@ -104,8 +110,12 @@ def xarray_entries(array: Value, limit: int = LIMIT) -> Entries:
     if not _is_node(head):
         return Entries((Entry(0, head),) if _is_pointer(head) else ())
     found: list[Entry] = []
-    problem = _walk_nodes(array.kernel, head, found, limit)
-    return Entries(tuple(sorted(found, key=lambda entry: entry.index)), problem)
+    kind: UnreadKind | None = None
+    try:
+        problem = _walk_nodes(array.kernel, head, found, limit)
+    except MemoryUnreadable as error:
+        problem, kind = f"a node of the xarray is unreadable: {error.message}", kind_of(error)
+    return Entries(tuple(sorted(found, key=lambda entry: entry.index)), problem, kind)
 
 
 def _walk_nodes(kernel: Kernel, head: KernelVirt, found: list[Entry], limit: int) -> str:
@@ -117,14 +127,11 @@ def _walk_nodes(kernel: Kernel, head: KernelVirt, found: list[Entry], limit: int
             return f"the xarray comes back to {entry:#x}, or has more than {limit} nodes"
         seen.add(entry)
         node = object_at(kernel, KernelVirt(entry - XA_INTERNAL), "xa_node")
-        try:
-            shift = node.member("shift").number()
-            if shift not in XA_SHIFTS:
-                return f"a node of the xarray has a shift of {shift}"
-            slots = node.member("slots")
-            pointers = [slots.index(place).pointer() for place in range(slots.type.count)]
-        except MemoryUnreadable as error:
-            return f"a node of the xarray is unreadable: {error.message}"
+        shift = node.member("shift").number()
+        if shift not in XA_SHIFTS:
+            return f"a node of the xarray has a shift of {shift}"
+        slots = node.member("slots")
+        pointers = [slots.index(place).pointer() for place in range(slots.type.count)]
         for place, pointer in enumerate(pointers):
             index = base + (place << shift)
             if _is_node(pointer) and shift >= XA_CHUNK_SHIFT:

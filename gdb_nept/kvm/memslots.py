@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from gdb_nept.address import HostVirt, KernelVirt, L1Phys
 from gdb_nept.arch.bits import ALL_BITS, Word, bit
-from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.kvm.containers import tree_nodes
 from gdb_nept.kvm.lost import Lost
+from gdb_nept.kvm.problems import Problems, Unreadable
 from gdb_nept.memory.budget import NotLookedAt
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.target.ports import Value, container_of
@@ -75,6 +76,7 @@ class MemSlots:
     form: str  # "array" or "tree"
     problems: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()  # what this kernel has no member for
+    unreadable: tuple[Unreadable, ...] = ()  # of the problems
 
     @property
     def update_in_progress(self) -> bool:
@@ -92,10 +94,11 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
     """
     table = vm.member("memslots").index(space).deref()
     if table.has("gfn_tree"):
-        form, (values, problem) = "tree", _from_tree(table)
+        form, (values, problem, kind) = "tree", _from_tree(table)
     else:
-        form, (values, problem) = "array", _from_array(table)
-    problems = [problem] if problem else []
+        form, (values, problem, kind) = "array", _from_array(table)
+    problems = Problems()
+    problems.add(problem, kind)
     slots = []
     users, lost = user_slots(table), Lost()
     generation = lost.or_else(None, lambda: generation_of(vm, space))
@@ -103,15 +106,17 @@ def memslots(vm: Value, space: int = 0) -> MemSlots:
         try:
             slots.append(_slot(value, space, users, lost))
         except NotLookedAt as error:
-            problems.append(f"{len(values) - len(slots)} of {len(values)} memslots are {error.why}")
+            problems.add(f"{len(values) - len(slots)} of {len(values)} memslots are {error.why}")
             break
         except MemoryUnreadable as error:
-            problems.append(f"a memslot is unreadable: {error.message}")
+            problems.add(f"a memslot is unreadable: {error.message}", error.kind)
     slots.sort(key=lambda slot: slot.start)
-    problems += _overlaps(slots)
+    problems.take(_overlaps(slots))
     unknown = tuple(f"not known of memslots: {each}" for each in lost.messages)
-    problems += unknown
-    return MemSlots(space, generation, tuple(slots), form, tuple(problems), unknown)
+    problems.take(unknown)
+    told = tuple(problems.texts)
+    unread = tuple(problems.unreadable)
+    return MemSlots(space, generation, tuple(slots), form, told, unknown, unread)
 
 
 def generation_of(vm: Value, space: int = 0) -> int:
@@ -137,7 +142,7 @@ def spaces(vm: Value) -> int:
     return vm.member("memslots").type.count or 1
 
 
-def _from_tree(table: Value) -> tuple[list[Value], str]:
+def _from_tree(table: Value) -> tuple[list[Value], str, UnreadKind | None]:
     """5.17+: container_of(node, struct kvm_memory_slot, gfn_node[node_idx])."""
     kernel = table.kernel
     which = table.member("node_idx").number() & 1
@@ -148,17 +153,17 @@ def _from_tree(table: Value) -> tuple[list[Value], str]:
         container_of(kernel, KernelVirt(node - shift), "kvm_memory_slot", "gfn_node", "kvm")
         for node in found.addresses
     ]
-    return values, found.problem
+    return values, found.problem, found.kind
 
 
-def _from_array(table: Value) -> tuple[list[Value], str]:
+def _from_array(table: Value) -> tuple[list[Value], str, None]:
     """Up to 5.16: `used_slots` entries, highest base_gfn first."""
     used = table.member("used_slots").number()
     problem = ""
     if not 0 <= used <= most_slots(table):
         problem, used = f"used_slots is {used}: not believed", 0
     array = table.member("memslots")
-    return [array.index(number) for number in range(used)], problem
+    return [array.index(number) for number in range(used)], problem, None
 
 
 MOST_OVERLAPS = 8  # told one by one

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from gdb_nept.address import KernelVirt
 from gdb_nept.arch.controls import SecondaryControls
 from gdb_nept.arch.cpu import PHYSICAL_WIDTHS, Capabilities
-from gdb_nept.errors import MemberMissing, MemoryUnreadable
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, UnreadKind
 from gdb_nept.kvm.guest_state import is_pae
 from gdb_nept.kvm.lost import Lost
 from gdb_nept.kvm.nested_vmx import Nested, read_nested
+from gdb_nept.kvm.problems import kind_of
 from gdb_nept.kvm.vcpu_registers import (
     PDPTRS_CACHED,
     LastExit,
@@ -57,6 +58,8 @@ class Vcpu:
     thread_unknown: str = ""
     capabilities_unknown: str = ""
     lost: tuple[str, ...] = ()  # what this kernel has no member for
+    nested_kind: UnreadKind | None = None  # what became of memory that would tell `nested`
+    thread_kind: UnreadKind | None = None
 
     @property
     def mode_name(self) -> str:
@@ -93,11 +96,12 @@ def read_vcpu(
     vcpu, lost = object_at(kernel, address, "kvm_vcpu", "kvm"), Lost()
     whole = object_at(kernel, address, "vcpu_vmx", "kvm_intel") if vmx else None
     nested: Nested | None = None
+    kind: UnreadKind | None = None
     try:
         nested = read_nested(whole) if whole is not None else None
     except (MemoryUnreadable, MemberMissing) as error:
-        whole, unknown = None, error.message
-    thread, thread_unknown = _thread(vcpu)
+        whole, unknown, kind = None, error.message, kind_of(error)
+    thread, thread_unknown, thread_kind = _thread(vcpu)
     cpu = lost.or_else(NOT_LOADED, lambda: vcpu.member("cpu").number())
     mode = lost.or_else(UNKNOWN_MODE, lambda: vcpu.member("mode").number())
     in_guest = mode in (IN_GUEST_MODE, UNKNOWN_MODE) and cpu != NOT_LOADED
@@ -122,6 +126,8 @@ def read_vcpu(
         thread_unknown=thread_unknown,
         capabilities_unknown=offered_unknown,
         lost=(*lost.messages, *(nested.lost if nested else ())),
+        nested_kind=kind,
+        thread_kind=thread_kind,
     )
 
 
@@ -170,13 +176,13 @@ def _capabilities(vcpu: Value, nested: Nested | None) -> tuple[Capabilities | No
     return Capabilities(width, nested.ept_vpid_cap), ""
 
 
-def _thread(vcpu: Value) -> tuple[int | None, str]:
+def _thread(vcpu: Value) -> tuple[int | None, str, UnreadKind | None]:
     """The thread that runs KVM_RUN: numbers[0] of struct pid; None before it first ran.  And why
     it cannot be told: struct pid lies elsewhere, and is no reason to lose the vCPU."""
     try:
         pid = vcpu.member("pid")
         if not pid.pointer():
-            return None, ""
-        return pid.deref().member("numbers").index(0).member("nr").number(), ""
+            return None, "", None
+        return pid.deref().member("numbers").index(0).member("nr").number(), "", None
     except (MemoryUnreadable, MemberMissing) as error:
-        return None, error.message
+        return None, error.message, kind_of(error)

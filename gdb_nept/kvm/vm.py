@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import KernelVirt
-from gdb_nept.errors import MemberMissing, MemoryUnreadable, NoGuest, SymbolMissing, TypeMissing
+from gdb_nept.errors import (
+    MemberMissing,
+    MemoryUnreadable,
+    NoGuest,
+    SymbolMissing,
+    TypeMissing,
+    UnreadKind,
+)
 from gdb_nept.kvm.containers import Entries, Entry, Found, list_nodes, xarray_entries
 from gdb_nept.kvm.loaded import require_intel
 from gdb_nept.kvm.memslots import MemSlots, generation_of, memslots
+from gdb_nept.kvm.problems import Problems, Unreadable, kind_of
 from gdb_nept.kvm.variables import variable, variable_address
 from gdb_nept.kvm.vcpu import Vcpu, read_vcpu
 from gdb_nept.memory.budget import NotLookedAt, out_of_fields
@@ -26,6 +34,7 @@ class UnreadVcpu:
     place: int
     address: KernelVirt
     why: str
+    kind: UnreadKind = UnreadKind.UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Vm:
     value: Value = field(repr=False, compare=False)
     unread: tuple[UnreadVcpu, ...] = ()
     vcpus_unknown: str = ""
+    unreadable: tuple[Unreadable, ...] = ()  # of the problems, with what became of the memory
 
     @property
     def slot_count(self) -> int:
@@ -72,6 +82,7 @@ class VmList:
     vms: tuple[Vm, ...]
     notes: tuple[str, ...]
     unknown: str = ""
+    unreadable: tuple[Unreadable, ...] = ()  # of the notes
 
 
 def vms(kernel: Kernel) -> VmList:
@@ -87,7 +98,8 @@ def vms(kernel: Kernel) -> VmList:
     notes = list(unknown)
     if _lock_held(kernel):
         notes.append("kvm_lock is held: the list of VMs may be in the middle of a change")
-    return VmList(read, tuple(notes), "; ".join(unknown))
+    cut = (Unreadable(found.problem, found.kind),) if found.kind else ()
+    return VmList(read, tuple(notes), "; ".join(unknown), cut)
 
 
 def _read_all(kernel: Kernel, places: Sequence[KernelVirt]) -> tuple[tuple[Vm, ...], str]:
@@ -136,17 +148,18 @@ def _listed(kernel: Kernel, head: KernelVirt) -> Found:
 
 def read_vm(kvm: Value, index: int = 0) -> Vm:
     """One struct kvm, with what could not be read told in `problems`.  Raises TypeMissing."""
-    problems: list[str] = []
+    problems = Problems()
     slots: MemSlots | None = None
     try:
         slots = memslots(kvm)
-        problems += slots.problems
+        problems.take(slots.problems, slots.unreadable)
     except (MemoryUnreadable, MemberMissing) as error:
-        problems.append(f"memslots: {error.message}")
+        problems.add(f"memslots: {error.message}", kind_of(error))
     vcpus, unread, unknown = _vcpus(kvm, problems)
     pid, command, pgd = _process(kvm, problems)
+    told, unreadable = tuple(problems.texts), tuple(problems.unreadable)
     return Vm(
-        index, kvm.address, pid, command, pgd, vcpus, slots, tuple(problems), kvm, unread, unknown
+        index, kvm.address, pid, command, pgd, vcpus, slots, told, kvm, unread, unknown, unreadable
     )
 
 
@@ -174,7 +187,7 @@ def _lock_held(kernel: Kernel) -> bool:
         return False
 
 
-def _vcpus(kvm: Value, problems: list[str]) -> tuple[tuple[Vcpu, ...], tuple[UnreadVcpu, ...], str]:
+def _vcpus(kvm: Value, problems: Problems) -> tuple[tuple[Vcpu, ...], tuple[UnreadVcpu, ...], str]:
     """The vCPUs, those that cannot be read, and why there may be more."""
     found: list[Vcpu] = []
     unread: list[UnreadVcpu] = []
@@ -182,15 +195,14 @@ def _vcpus(kvm: Value, problems: list[str]) -> tuple[tuple[Vcpu, ...], tuple[Unr
         tdx, unknown = _is_tdx(kvm), _why_no_vcpu_vmx(kvm)
         entries = _vcpu_entries(kvm)
     except MemoryUnreadable as error:
-        problems.append(f"vCPUs: {error.message}")
+        problems.add(f"vCPUs: {error.message}", kind_of(error))
         return (), (), error.message
     if tdx:
-        problems.append("a TDX guest: its vCPUs have no nested state")
+        problems.add("a TDX guest: its vCPUs have no nested state")
         unknown = ""
     if unknown:
-        problems.append(f"nested state is unknown: {unknown}")
-    if entries.problem:
-        problems.append(entries.problem)
+        problems.add(f"nested state is unknown: {unknown}")
+    problems.add(entries.problem, entries.kind)
     for entry in entries.entries:
         try:
             vmx = not tdx and not unknown
@@ -198,26 +210,25 @@ def _vcpus(kvm: Value, problems: list[str]) -> tuple[tuple[Vcpu, ...], tuple[Unr
         except NotLookedAt as error:
             left = len(entries.entries) - len(found) - len(unread)
             why = f"{left} of {len(entries.entries)} vCPUs are {error.message}"
-            problems.append(why)
+            problems.add(why)
             return tuple(found), tuple(unread), why
         except MemoryUnreadable as error:
-            unread.append(UnreadVcpu(entry.index, entry.address, error.message))
-            problems.append(f"vCPU {entry.index}: {error.message}")
+            unread.append(UnreadVcpu(entry.index, entry.address, error.message, error.kind))
+            problems.add(f"vCPU {entry.index}: {error.message}", error.kind)
             continue
         found.append(vcpu)
-        problems += _problems(vcpu, unknown)
+        _of_vcpu(vcpu, unknown, problems)
     return tuple(found), tuple(unread), entries.problem
 
 
-def _problems(vcpu: Vcpu, known: str) -> list[str]:
+def _of_vcpu(vcpu: Vcpu, known: str, problems: Problems) -> None:
     """What could not be read of one vCPU, but for what all of them lack."""
-    told = []
+    name = f"vCPU {vcpu.place}"
     if vcpu.nested_unknown not in ("", known):
-        told.append(f"vCPU {vcpu.place}: nested state is unknown: {vcpu.nested_unknown}")
+        problems.add(f"{name}: nested state is unknown: {vcpu.nested_unknown}", vcpu.nested_kind)
     if vcpu.thread_unknown:
-        told.append(f"vCPU {vcpu.place}: its thread is unknown: {vcpu.thread_unknown}")
-    told += [f"vCPU {vcpu.place}: not known: {each}" for each in vcpu.lost]
-    return told
+        problems.add(f"{name}: its thread is unknown: {vcpu.thread_unknown}", vcpu.thread_kind)
+    problems.take(f"{name}: not known: {each}" for each in vcpu.lost)
 
 
 def _vcpu_entries(kvm: Value) -> Entries:
@@ -250,7 +261,7 @@ def _why_no_vcpu_vmx(kvm: Value) -> str:
 PROCESS = "the VMM's process"  # what a problem with it begins with
 
 
-def _process(kvm: Value, problems: list[str]) -> tuple[int | None, str, KernelVirt | None]:
+def _process(kvm: Value, problems: Problems) -> tuple[int | None, str, KernelVirt | None]:
     """Pid, command and page table of the VMM.  mm->owner needs CONFIG_MEMCG; userspace_pid is the
     thread that created the VM."""
     pid: int | None = None
@@ -269,5 +280,5 @@ def _process(kvm: Value, problems: list[str]) -> tuple[int | None, str, KernelVi
             pid = task.member("tgid").number()
             command = task.member("comm").string()
     except (MemoryUnreadable, MemberMissing, TypeMissing) as error:
-        problems.append(f"{PROCESS}: {error.message}")
+        problems.add(f"{PROCESS}: {error.message}", kind_of(error))
     return pid, command, pgd

@@ -22,6 +22,7 @@ from gdb_nept.memory.kdump import KdumpMemory, NotOpened
 from gdb_nept.memory.kdump_whole import flattened_is_cut, kdump_is_cut
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.segments import SegmentMemory, kcore, lime_segments
+from gdb_nept.memory.taken import Taken, Vmcss
 
 KCORE = Path("/proc/kcore")
 CUT = "the file is cut: what lay behind its end is unreadable.  Was the disk full?  Copy it again"
@@ -54,6 +55,16 @@ class Dump:
     notes: tuple[str, ...] = ()  # what the user should know before he trusts an answer
     by_kdump: bool | None = None  # the host's own crash kernel took it; None: not known
     live: bool = False
+
+    @property
+    def taken(self) -> Taken:
+        return Taken(self.live, self._vmcss())
+
+    def _vmcss(self) -> Vmcss | None:
+        if self.by_kdump is not None:
+            return Vmcss.CLEARED if self.by_kdump else Vmcss.KEPT
+        unsaid = isinstance(self.memory, KdumpMemory)  # its header does not tell
+        return Vmcss.UNKNOWN if unsaid else None
 
     def __enter__(self) -> Dump:
         return self

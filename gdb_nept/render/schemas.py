@@ -16,6 +16,7 @@ from gdb_nept.render.page import Page
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 VERSION = 1
 KEY = "schema"
+LIVE = "live"
 
 
 def names() -> list[str]:
@@ -29,6 +30,8 @@ def schema(name: str) -> str:
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 
-def identified(page: Page, command: str) -> Page:
-    """The page with the name of its schema first: nept-walk/1."""
-    return replace(page, data={KEY: f"{command}/{VERSION}", **page.data})
+def identified(page: Page, command: str, live: bool = False) -> Page:
+    """The page with the name of its schema first: nept-walk/1.  `live`: with the mark that it is of
+    a machine which ran meanwhile."""
+    mark = {LIVE: True} if live else {}
+    return replace(page, data={KEY: f"{command}/{VERSION}", **mark, **page.data})

@@ -3,7 +3,10 @@
 
 JSON: pointer (L1 physical), address (L0 kernel virtual), revision, launched, l2_active, layout,
 fields [name, sdm_name, encoding, group, value, size, authority, why, bits (null if the field is no
-word of bits that we decode, else as in nept-decode)], problems [text].
+word of bits that we decode, else as in nept-decode)], problems [text], vmcss_cleared (of a dump:
+whether the loaded VMCSs were cleared before it was taken; null if that is not known, or no dump of
+a crash), notes [text], unread (null, or why KVM's copy cannot be read, and then there are no
+fields: {what, kind}).
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EPT_VIOLATION, EptViolation, ExitReason
 from gdb_nept.arch.vmcs import Encoding
+from gdb_nept.errors import MemoryUnreadable
+from gdb_nept.kvm.dumped_vmcs import dumped_in_words
+from gdb_nept.kvm.nested_vmx import Nested
 from gdb_nept.kvm.vmcs12 import Field, Vmcs12
+from gdb_nept.memory.taken import Vmcss
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Table
+from gdb_nept.render.page import Data, Page, Status, Table
 from gdb_nept.render.word import word_fields, word_table
 
 #: The groups of SDM vol. 3, 27.3 (June 2026), in its order; the last is for fields unknown to us.
@@ -49,7 +56,10 @@ WORDS: dict[str, type[Word]] = {
 
 
 def vmcs12_page(
-    vmcs12: Vmcs12, chosen: tuple[Field, ...] | None = None, every: bool = False
+    vmcs12: Vmcs12,
+    chosen: tuple[Field, ...] | None = None,
+    every: bool = False,
+    vmcss: Vmcss | None = None,
 ) -> Page:
     """All fields in groups, of each group those of one authority together, and behind them the
     names of those that are 0 alike; with `every` all of them.  Or those `chosen`, decoded."""
@@ -73,7 +83,38 @@ def vmcs12_page(
         blocks.append(_table(list(fields), authority=True))
         blocks += [part for field in fields for part in _decoded(vmcs12, field)]
     blocks += [f"problem: {problem}" for problem in vmcs12.problems]
-    return Page(tuple(blocks), _data(vmcs12, fields))
+    notes = dumped_in_words(vmcss, vmcs12)
+    blocks += [f"note: {note}" for note in notes]
+    return Page(tuple(blocks), {**_data(vmcs12, fields), **_taken(vmcss, notes)})
+
+
+def unread_page(nested: Nested, error: MemoryUnreadable, vmcss: Vmcss | None = None) -> Page:
+    """Of a vmcs12 whose copy in KVM cannot be read."""
+    where = "unknown" if nested.current_vmptr is None else f"{nested.current_vmptr:#x}"
+    runs = "L2 active" if nested.l2_active else "L1 runs"
+    data: dict[str, Data] = {
+        "pointer": hexed(nested.current_vmptr),
+        "address": hexed(nested.cached_vmcs12),
+        "revision": None,
+        "launched": None,
+        "l2_active": nested.l2_active,
+        "layout": None,
+        "fields": [],
+        "problems": [error.message],
+        **_taken(vmcss, ()),
+        "unread": {"what": error.message, "kind": error.kind.value},
+    }
+    said = f"vmcs12 at L1 physical {where}: {runs}; KVM's copy cannot be read: {error.message}"
+    return Page((said,), data, lambda: Status.NOT_FOUND)
+
+
+def _taken(vmcss: Vmcss | None, notes: tuple[str, ...]) -> dict[str, Data]:
+    known = vmcss in (Vmcss.CLEARED, Vmcss.KEPT)
+    return {
+        "vmcss_cleared": vmcss is Vmcss.CLEARED if known else None,
+        "notes": list[Data](notes),
+        "unread": None,
+    }
 
 
 def _authority(field: Field) -> str:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The VMs of a host: what nept-vms answers.
 
-JSON: vms [index, address, pid, command, slots (null if unreadable), vcpus, problems]; vcpus
+JSON: vms [index, address, pid, command, slots (null if unreadable), vcpus, problems, unread]; vcpus
 [index, id, address, thread, cpu, mode, vmxon, current_vmptr, l2_active, signs, disagreement,
-unknown, nesting (of an L2: in which way, or null)]; signs [name, says, detail]; notes [text].
+unknown, unknown_kind, nesting (of an L2: in which way, or null)]; signs [name, says, detail]; notes
+[text], unread.  unread [what, kind]: those of the problems, or of the notes, that are memory which
+cannot be read, and what became of it ("filtered", "cut", ...); so is unknown_kind.
 `unknown` (else null) says why something of a vCPU could not be read, which is null then: all of it,
 or `vmxon` and `l2_active`.
 """
@@ -11,6 +13,7 @@ or `vmxon` and `l2_active`.
 from __future__ import annotations
 
 from gdb_nept.kvm.nested_vmx import Nested, Sign
+from gdb_nept.kvm.problems import Unreadable
 from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
 from gdb_nept.nested.nesting import SAYS, Nesting, Nestings
@@ -25,6 +28,7 @@ def vms_page(found: VmList, ways: Nestings | None = None) -> Page:
     data: dict[str, Data] = {
         "vms": [_vm_data(vm, ways) for vm in found.vms],
         "notes": list[Data](found.notes),
+        "unread": _unread(found.unreadable),
     }
     if not found.vms:
         unread = "KVM is loaded; its VMs cannot be read."
@@ -174,7 +178,13 @@ def _vm_data(vm: Vm, ways: Nestings) -> Data:
             *(_unread_data(vcpu) for vcpu in vm.unread),
         ],
         "problems": list[Data](vm.problems),
+        "unread": _unread(vm.unreadable),
     }
+
+
+def _unread(found: tuple[Unreadable, ...]) -> Data:
+    """Those of the problems that are memory which cannot be read, with what became of it."""
+    return [{"what": one.what, "kind": one.kind.value} for one in found]
 
 
 def _vcpu_data(vcpu: Vcpu, way: Nesting | None) -> Data:
@@ -192,6 +202,7 @@ def _vcpu_data(vcpu: Vcpu, way: Nesting | None) -> Data:
         "signs": [_sign_data(sign) for sign in nested.signs] if nested else [],
         "disagreement": nested.disagreement or None if nested else None,
         "unknown": unknown or None,
+        "unknown_kind": vcpu.nested_kind.value if vcpu.nested_kind else None,
         "nesting": way.value if way else None,
     }
 
@@ -210,6 +221,7 @@ def _unread_data(vcpu: UnreadVcpu) -> Data:
         "signs": [],
         "disagreement": None,
         "unknown": vcpu.why,
+        "unknown_kind": vcpu.kind.value,
         "nesting": None,
     }
 

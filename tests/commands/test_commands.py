@@ -18,6 +18,7 @@ from gdb_nept.commands.numbers import Usage, address_range, physical_width, plai
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
+from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import WIDTH, Page
 from gdb_nept.target.attachment import Attachment
@@ -29,6 +30,10 @@ class NoTarget:
 
     def __init__(self) -> None:
         self.stops = Stops()
+
+    @property
+    def taken(self) -> Taken:
+        return Taken()
 
     def session(self) -> Session:
         raise NeptError("not attached", "Attach.")

@@ -17,6 +17,7 @@ from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump, open_live
 from gdb_nept.memory.elf_dump import read_headers
 from gdb_nept.memory.kdump_whole import flattened_is_cut
+from gdb_nept.memory.taken import Taken, Vmcss
 from tests.dumps.files import PAGE, elf, lime, note, pages
 
 Capture = pytest.CaptureFixture[str]
@@ -62,6 +63,7 @@ def test_an_elf_dump_gives_its_pages_and_no_others(dump: Path) -> None:
         assert opened.vmcoreinfo == b"OSRELEASE=6.1\n"
         assert opened.cpus == (Registers(RIP, RSP, None),)
         assert opened.by_kdump
+        assert opened.taken == Taken(vmcss=Vmcss.CLEARED)
         assert not opened.notes
     assert unread(dump, FAR + 2 * PAGE) is UnreadKind.FILTERED
     assert unread(dump, FAR + PAGE, 2 * PAGE) is UnreadKind.FILTERED
@@ -167,6 +169,7 @@ def test_kcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elf(tmp_path / "kcore", [(PAGE, pages(1, 2), 2 * PAGE), (FAR, pages(3), PAGE)], virtual=DIRECT)
     with open_live() as live:
         assert live.live
+        assert live.taken == Taken(live=True)
         assert live.memory.read(HostPhys(FAR), 8) == bytes([3] * 8)
         with pytest.raises(MemoryUnreadable):
             live.memory.read(HostPhys(0), 8)

@@ -20,6 +20,7 @@ from gdb_nept.errors import NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.raw import RawMemory
+from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.session import Session
 from gdb_nept.render.page import WIDTH
 from gdb_nept.target.attachment import Attachment, lacking
@@ -98,6 +99,10 @@ class Here:
 
     def physical(self) -> Ram:
         raise Usage("a search of all memory is not asked for here")
+
+    @property
+    def taken(self) -> Taken:
+        return Taken()
 
     @property
     def stops(self) -> Stops:

@@ -28,6 +28,7 @@ from gdb_nept.judge.foresight import foresee
 from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory
+from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
@@ -276,6 +277,10 @@ class InLab:
     def __init__(self, snapshot: Path, poison: Mapping[str, int] | None = None) -> None:
         self.stops = Stops()
         self._session = opened(snapshot, poison)[0]
+
+    @property
+    def taken(self) -> Taken:
+        return Taken()
 
     def session(self) -> Session:
         return self._session

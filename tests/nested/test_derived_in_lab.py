@@ -9,7 +9,7 @@ import pytest
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.ept import EptEntry
-from gdb_nept.errors import MemoryUnreadable, UnreadKind
+from gdb_nept.errors import UnreadKind
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PAGE_SIZE
@@ -26,24 +26,11 @@ from gdb_nept.walk.runs import Hole, Run, Unread
 from gdb_nept.walk.scan import Scan
 from tests.conftest import kernel_cache
 from tests.nested.test_lab import opened
+from tests.overlay import Filtered
 
 pytestmark = pytest.mark.bochs
 
 RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
-
-
-class Filtered:
-    """A snapshot without some pages, as makedumpfile -d leaves them out."""
-
-    def __init__(self, below: RawMemory[HostPhys]) -> None:
-        self.below = below
-        self.without: set[int] = set()
-
-    def read(self, address: HostPhys, size: int) -> bytes:
-        first, last = address // PAGE_SIZE, (address + size - 1) // PAGE_SIZE
-        if self.without.intersection(range(first, last + 1)):
-            raise MemoryUnreadable(address, size, "left out", UnreadKind.FILTERED)
-        return self.below.read(address, size)
 
 
 def tables(session: Session, chosen: Chosen) -> dict[int, int]:

@@ -18,6 +18,7 @@ from gdb_nept.commands.output import usable
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
+from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.session import Session
 from gdb_nept.render import colour, text
 from gdb_nept.target.attachment import Attachment
@@ -41,6 +42,11 @@ class GdbContext:
         self.painted = False  # what the command that runs shows
         self._warned = False
         self._runs = False  # from one of our own stops to the next
+
+    @property
+    def taken(self) -> Taken:
+        dump = self.dump.context()
+        return dump.taken if dump is not None else Taken()
 
     def session(self) -> Session:
         if (dump := self.dump.context()) is not None:
