@@ -47,6 +47,18 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("predict", "0x1000", "--linear"),
     ("check",),
     ("check", "--json"),
+    ("walk", "--virtual", "0x2000000"),
+    ("walk", "--virtual", "0x7fffffff0000", "--json"),
+    ("compare", "--limit", "2000"),
+    ("compare", "0x2000000+64M", "--json"),
+    ("map", "--limit", "20000"),
+    ("map", "--limit", "20000", "--json"),
+    ("regs", "--all"),
+    ("x", "/16xg", "0x2000000"),
+    ("x", "/8i", "0x2000000", "--json"),
+    ("x", "/4s", "0x1000", "--l1"),
+    ("who", "0x6020000"),
+    ("who", "0x1000", "--json"),
 )
 
 
