@@ -121,13 +121,13 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
     """What KVM told L1, in `vmcs12`, against what was foretold."""
     place = place_of(vmcs12)
     case = Case(
-        place,
-        link,
-        foretold.foresight.told(place.gla),
-        told_by(vmcs12),
-        foretold.suspects,
-        foretold.asked.name,
-        foretold.elsewhere and foretold.elsewhere.told(place.gla),
+        place=place,
+        link=link,
+        foresight=foretold.foresight.told(place.gla),
+        told=told_by(vmcs12),
+        suspects=foretold.suspects,
+        asked=foretold.asked.name,
+        elsewhere=foretold.elsewhere and foretold.elsewhere.told(place.gla),
     )
     notes = (
         *foretold.base.caveats,
@@ -151,19 +151,19 @@ def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Chec
     departs = agreeing and not (processor and processor.agrees)
     unknown = "" if ours or not ept else case.unknown(name)
     return Check(
-        name,
-        case.place,
-        case.link,
-        case.told,
-        _finding(case.told, ours, agreeing, unknown),
-        agreeing,
-        nearest,
-        () if agreeing or not ept else tuple(case.explanations()),
-        processor,
-        tuple(case.departures(agreeing[0])) if departs else (),
-        kvm,
-        notes,
-        unknown,
+        model=name,
+        place=case.place,
+        link=case.link,
+        told=case.told,
+        finding=_finding(case.told, ours, agreeing, unknown),
+        agreeing=agreeing,
+        nearest=nearest,
+        explanations=() if agreeing or not ept else tuple(case.explanations()),
+        processor=processor,
+        departures=tuple(case.departures(agreeing[0])) if departs else (),
+        kvm=kvm,
+        notes=notes,
+        unknown=unknown,
     )
 
 

@@ -159,7 +159,18 @@ def read_vm(kvm: Value, index: int = 0) -> Vm:
     pid, command, pgd = _process(kvm, problems)
     told, unreadable = tuple(problems.texts), tuple(problems.unreadable)
     return Vm(
-        index, kvm.address, pid, command, pgd, vcpus, slots, told, kvm, unread, unknown, unreadable
+        index=index,
+        address=kvm.address,
+        pid=pid,
+        command=command,
+        mm_pgd=pgd,
+        vcpus=vcpus,
+        slots=slots,
+        problems=told,
+        value=kvm,
+        unread=unread,
+        vcpus_unknown=unknown,
+        unreadable=unreadable,
     )
 
 

@@ -235,7 +235,13 @@ def _field(place: Place, data: bytes, situation: Situation, not_offered: bool) -
     value = int.from_bytes(data[place.offset : place.offset + place.size], "little")
     found = NOT_OFFERED if not_offered and situation.loaded else judge(place.name, situation)
     return Field(
-        place.name, place.encoding, place.offset, place.size, value, found.authority, found.why
+        name=place.name,
+        encoding=place.encoding,
+        offset=place.offset,
+        size=place.size,
+        value=value,
+        authority=found.authority,
+        why=found.why,
     )
 
 

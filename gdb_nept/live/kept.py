@@ -94,17 +94,17 @@ def end_following(session: Session, begun: Following, returned: int) -> Kept:
     chosen = session.at(begun.call.vcpu)
     after = session.journey(chosen, begun.before.asked)
     return Kept(
-        chosen.vm,
-        chosen.place,
-        begun.before.asked,
-        begun.reason,
-        begun.seen,
-        verdict(begun.before),
-        begun.foreseen,
-        _meaning(begun.before),
-        _last(begun.before),
-        _last(after),
-        returned & 0xFFFFFFFF == TO_VMM,
+        vm=chosen.vm,
+        vcpu=chosen.place,
+        gpa=begun.before.asked,
+        reason=begun.reason,
+        seen=begun.seen,
+        verdict=verdict(begun.before),
+        foreseen=begun.foreseen,
+        meant=_meaning(begun.before),
+        old=_last(begun.before),
+        new=_last(after),
+        to_vmm=returned & 0xFFFFFFFF == TO_VMM,
     )
 
 

@@ -197,15 +197,15 @@ class _Shadow:
         start, end = max(base, self.row.start), min(base + size, self.row.end)
         pages = [*(one.page for one in self.path), *below]
         return DerivedRun(
-            start,
-            end,
-            size,
-            L1Phys((address & -size) + start - base),
-            L1Phys(table.page.gfn_address + index * ENTRY_SIZE),
-            EptEntry(rights),
-            doubt_of(pages),
-            self.row.why,
-            self.row.kind,
+            start=start,
+            end=end,
+            page_size=size,
+            address=L1Phys((address & -size) + start - base),
+            place=L1Phys(table.page.gfn_address + index * ENTRY_SIZE),
+            rights=EptEntry(rights),
+            doubt=doubt_of(pages),
+            why=self.row.why,
+            kind=self.row.kind,
         )
 
 

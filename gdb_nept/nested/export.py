@@ -148,14 +148,14 @@ def export(
             notes.insert(0, (b"VMCOREINFO", linux[0]))
         file.finish(notes)
         return Exported(
-            path,
-            whose,
-            file.memory_bytes,
-            file.zero_bytes,
-            len(file.segments),
-            tuple(copy.left.values()),
-            linux[1].release if linux else "",
-            copy.ended,
+            path=path,
+            whose=whose,
+            bytes=file.memory_bytes,
+            zero_bytes=file.zero_bytes,
+            stretches=len(file.segments),
+            left=tuple(copy.left.values()),
+            release=linux[1].release if linux else "",
+            ended=copy.ended,
         )
 
 

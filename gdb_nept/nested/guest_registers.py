@@ -82,13 +82,13 @@ def guest_registers(session: Session, chosen: Chosen) -> GuestRegisters:
     if vcpu.capabilities is None:
         raise NoGuest("the vCPU has no nested state")
     paging = GuestPaging(
-        Cr0(found["cr0"].number),
-        found["cr3"].number,
-        Cr4(found["cr4"].number),
-        Efer(found["efer"].number),
-        vcpu.capabilities.maxphyaddr,
-        _pdptrs(vcpu, vmcs12),
-        bool(found["rflags"].number & ALIGNMENT_CHECK),
+        cr0=Cr0(found["cr0"].number),
+        cr3=found["cr3"].number,
+        cr4=Cr4(found["cr4"].number),
+        efer=Efer(found["efer"].number),
+        maxphyaddr=vcpu.capabilities.maxphyaddr,
+        pdptrs=_pdptrs(vcpu, vmcs12),
+        ac=bool(found["rflags"].number & ALIGNMENT_CHECK),
         pages_1g=has_pages_1g(session.kernel) is not False,
     )
     loaded = _loaded(session, chosen, paging)

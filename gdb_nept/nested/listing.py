@@ -68,18 +68,27 @@ def listing(
     rows = with_holes(scan.entries() if entries else scan.found(), low, high)
     if which is Which.L1:
         return Listing(
-            title,
-            which.value,
-            found.eptp,
-            found.cpu,
-            with_derived(session, chosen, found.eptp, rows, scan.budget, not entries),
-            high,
-            found.caveats,
+            title=title,
+            which=which.value,
+            eptp=found.eptp,
+            cpu=found.cpu,
+            rows=with_derived(session, chosen, found.eptp, rows, scan.budget, not entries),
+            high=high,
+            notes=found.caveats,
             refusal=found.refusal,
         )
     form = spte_format(session.kernel, chosen.owner.value)
     notes = (*_of_another(session, chosen, which), *form.notes)
-    return Listing(title, which.value, found.eptp, found.cpu, rows, high, notes, sptes(form))
+    return Listing(
+        title=title,
+        which=which.value,
+        eptp=found.eptp,
+        cpu=found.cpu,
+        rows=rows,
+        high=high,
+        notes=notes,
+        spte=sptes(form),
+    )
 
 
 def _of_another(session: Session, chosen: Chosen, which: Which) -> tuple[str, ...]:

@@ -141,13 +141,13 @@ def virtual_walk(session: Session, chosen: Chosen, asked: L2Virt) -> VirtualWalk
     linear = unmasked(paging, asked, fetch=False)
     ept = session.ept(chosen, Which.L1) if session.vmcs12(chosen).ept_enabled else None
     found = VirtualWalk(
-        asked,
-        linear,
-        chosen.vm,
-        chosen.place,
-        nesting(session, chosen),
-        registers,
-        (),
+        asked=asked,
+        linear=linear,
+        vm=chosen.vm,
+        vcpu=chosen.place,
+        nesting=nesting(session, chosen),
+        registers=registers,
+        entries=(),
         why=not_canonical(paging, linear),
         warnings=(*registers.doubts, *pdptes_differ(session, chosen, registers)),
         ept12=ept,

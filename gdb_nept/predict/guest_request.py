@@ -29,15 +29,15 @@ def is_linear(request: Object, access: Object) -> bool:
 def guest_paging(given: Object, maxphyaddr: int) -> GuestPaging:
     """The registers of "guest"; `maxphyaddr` is in bits."""
     return GuestPaging(
-        Cr0(number_in(given, "cr0")),
-        number_in(given, "cr3"),
-        Cr4(number_in(given, "cr4")),
-        Efer(number_in(given, "efer", 0)),
-        maxphyaddr,
-        _pdptrs(given.get("pdptrs")),
-        bool(number_in(given, "rflags", 0) & ALIGNMENT_CHECK),
-        _may_be_unknown(given, "pkru"),
-        _may_be_unknown(given, "pkrs"),
+        cr0=Cr0(number_in(given, "cr0")),
+        cr3=number_in(given, "cr3"),
+        cr4=Cr4(number_in(given, "cr4")),
+        efer=Efer(number_in(given, "efer", 0)),
+        maxphyaddr=maxphyaddr,
+        pdptrs=_pdptrs(given.get("pdptrs")),
+        ac=bool(number_in(given, "rflags", 0) & ALIGNMENT_CHECK),
+        pkru=_may_be_unknown(given, "pkru"),
+        pkrs=_may_be_unknown(given, "pkrs"),
     )
 
 
@@ -62,13 +62,13 @@ def linear_access(guest: Object, given: Object) -> LinearAccess:
     if not 0 < size <= MOST_BYTES:
         raise BadInput(f"size: {size} is not 1 to {MOST_BYTES}")
     return LinearAccess(
-        L2Virt(number_in(given, "gla")),
-        size,
-        choice(given, "op", OPS),
-        level == 3,
-        truth(given, "emulated"),
-        truth(given, "implicit"),
-        truth(given, "shadow_stack"),
+        linear=L2Virt(number_in(given, "gla")),
+        size=size,
+        op=choice(given, "op", OPS),
+        user=level == 3,
+        emulated=truth(given, "emulated"),
+        implicit=truth(given, "implicit"),
+        shadow_stack=truth(given, "shadow_stack"),
     )
 
 

@@ -132,12 +132,12 @@ def _violation(case: Case[Out], why: str, change: str) -> Prediction[Out]:
         Outcome.VE if _convertible(case) else Outcome.VIOLATION,
         case.walk,
         why,
-        found.value,
-        found.mask,
-        case.access.gpa,
-        case.access.gla if linear else None,
-        change,
-        found.rules,
+        qualification=found.value,
+        mask=found.mask,
+        gpa=case.access.gpa,
+        gla=case.access.gla if linear else None,
+        change=change,
+        rules=found.rules,
     )
 
 
@@ -182,7 +182,9 @@ def _sub_page(case: Case[Out], memory: PhysicalMemory[Out]) -> Prediction[Out]:
     other = _other_events(case)
     value = (miss if found is SubPage.MISS else 0) | other.value
     mask = miss | other.mask
-    return Prediction(Outcome.SPP, case.walk, why, value, mask, access.gpa, access.gla)
+    return Prediction(
+        Outcome.SPP, case.walk, why, qualification=value, mask=mask, gpa=access.gpa, gla=access.gla
+    )
 
 
 def _log_is_full(case: Case[Out]) -> bool:

@@ -57,4 +57,13 @@ def inject(
     # FETCH was set only where L2 has NX or SMEP on: not known here
     mask = ~PageFault.fetch.mask if case.needed & FETCH else ~0
     why = f"{why}; the 2012 series injects the error code of a page fault"
-    return Prediction(Outcome.VIOLATION, walk, why, code, mask & ALL_BITS, access.gpa, None, change)
+    return Prediction(
+        Outcome.VIOLATION,
+        walk,
+        why,
+        qualification=code,
+        mask=mask & ALL_BITS,
+        gpa=access.gpa,
+        gla=None,
+        change=change,
+    )

@@ -164,12 +164,12 @@ def _exit(met: Met[Out], outcome: Outcome, told: Known, why: str, change: str) -
         outcome,
         met.case.walk,
         why,
-        told.value & told.mask,
-        told.mask,
-        passed_on.guest_physical(met),
-        passed_on.guest_linear(met),
-        change,
-        passed_on.rules(met),
+        qualification=told.value & told.mask,
+        mask=told.mask,
+        gpa=passed_on.guest_physical(met),
+        gla=passed_on.guest_linear(met),
+        change=change,
+        rules=passed_on.rules(met),
     )
 
 

@@ -160,12 +160,12 @@ def _violation(case: Case[Out], why: str, change: str) -> Prediction[Out]:
         Outcome.VIOLATION,
         case.walk,
         why,
-        raw.value | _kind(case) | rights,
-        ALL_BITS & ~RAW | raw.mask,
-        case.access.gpa,
-        _linear_address(case),
-        change,
-        tuple(each.name for each in rules),
+        qualification=raw.value | _kind(case) | rights,
+        mask=ALL_BITS & ~RAW | raw.mask,
+        gpa=case.access.gpa,
+        gla=_linear_address(case),
+        change=change,
+        rules=tuple(each.name for each in rules),
     )
 
 
@@ -178,7 +178,16 @@ def _raw(case: Case[Out]) -> Known:
 
 def _misconfig(case: Case[Out], why: str, change: str) -> Prediction[Out]:
     gpa, gla = case.access.gpa, _linear_address(case)
-    return Prediction(Outcome.MISCONFIG, case.walk, why, 0, ALL_BITS, gpa, gla, change)
+    return Prediction(
+        Outcome.MISCONFIG,
+        case.walk,
+        why,
+        qualification=0,
+        mask=ALL_BITS,
+        gpa=gpa,
+        gla=gla,
+        change=change,
+    )
 
 
 def _linear_address(case: Case[Out]) -> L2Virt | None:

@@ -148,7 +148,16 @@ def orders(table: TokenTable, num_syms: HostPhys, unit: int, count: int) -> Iter
         (absolute, None, "order up to 6.3, absolute"),
     ):
         names = HostPhys(num_syms + unit)
-        yield Tables(count, names, table.start, table.index, entries, base, 0, order)
+        yield Tables(
+            count=count,
+            names=names,
+            tokens=table.start,
+            token_index=table.index,
+            entries=entries,
+            relative_base=base,
+            offsets_virtual=0,
+            order=order,
+        )
 
 
 def own_place(memory: PhysicalMemory[HostPhys], tables: Tables, names: list[str]) -> Tables:

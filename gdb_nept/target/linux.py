@@ -78,7 +78,15 @@ def attach(
     given = checked_files(btf_files, located.info.release, known)
     sources = TypeSources(given, store, near)
     with _timed(timings, "layout"):
-        return LinuxKernel(memory, located, build_id, symbols, origin, sources, timings)
+        return LinuxKernel(
+            memory=memory,
+            located=located,
+            build_id=build_id,
+            symbols=symbols,
+            symbols_origin=origin,
+            sources=sources,
+            timings=timings,
+        )
 
 
 def _path(cache: Path | str | None) -> Path | None:
@@ -191,7 +199,16 @@ def named_tables(memory: PhysicalMemory[HostPhys], located: Located) -> Tables |
     base = places[5] if symbols[5] else None
     order = order_of(places[0], places[4], base)
     virtual = symbols[4] or 0
-    return Tables(count, places[0], places[2], places[3], places[4], base, virtual, order)
+    return Tables(
+        count=count,
+        names=places[0],
+        tokens=places[2],
+        token_index=places[3],
+        entries=places[4],
+        relative_base=base,
+        offsets_virtual=virtual,
+        order=order,
+    )
 
 
 def order_of(names: int, offsets: int, base: int | None) -> str:

@@ -123,7 +123,13 @@ class LiveTarget:
             return Attachment(where, "", kernel, problems, notes)
         used = choice.transport
         return Attachment(
-            where, used.describe(), kernel, problems, notes, used.kind, choice.refusals
+            target=where,
+            memory=used.describe(),
+            kernel=kernel,
+            missing=problems,
+            notes=notes,
+            transport=used.kind,
+            refused=choice.refusals,
         )
 
     def doubt(self) -> None:

@@ -71,7 +71,15 @@ def walk_linear(paging: GuestPaging, reference: Reference) -> Walker:
     mode = paging.mode
     if mode is None:  # 5.1.1: no paging; EPT's advanced information then says user, R/W, no XD
         gpa = L2Phys(reference.linear)
-        return LinearWalk(reference.linear, (), gpa, PAGE_SIZE, True, True, False)
+        return LinearWalk(
+            linear=reference.linear,
+            steps=(),
+            gpa=gpa,
+            page_size=PAGE_SIZE,
+            user=True,
+            writable=True,
+            execute_disable=False,
+        )
     steps: tuple[GuestStep, ...] = ()
     table = paging.root
     level = mode.levels
