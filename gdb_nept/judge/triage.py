@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, ExitReason
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.judge.check import Check, Finding, check
-from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.kvm.vm import Vm
 from gdb_nept.kvm.vmcs12 import Vmcs12
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.nested.agreement import WRONG, Verdict
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gdb_nept.address import KernelVirt, L2Phys
 from gdb_nept.errors import MemberMissing, NoGuest, SymbolMissing
-from gdb_nept.kvm.vm import VmList
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.target.running import Running
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.vcpu import Vcpu
-from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.kvm.vm import Vm
+from gdb_nept.kvm.vms import VmList
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from enum import Enum
 
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.variables import variable
-from gdb_nept.kvm.vm import VmList
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 

@@ -22,9 +22,10 @@ from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.shadow import mmu
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.visible import no_table_in
-from gdb_nept.kvm.vm import PROCESS, Vm, VmList, mark_of, read_vm, vm_list, vm_places, vms
+from gdb_nept.kvm.vm import PROCESS, Vm, mark_of, read_vm
 from gdb_nept.kvm.vmcs12 import Vmcs12, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import Layout
+from gdb_nept.kvm.vms import VmList, vm_list, vm_places, vms
 from gdb_nept.memory.guest import GuestMemory, Span
 from gdb_nept.nested.choice import Chosen, choose
 from gdb_nept.nested.epts import Ept, Which, own_eptp

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import cast
 
 from gdb_nept.kvm.memslots import SPACES, MemSlots, Slot, SlotFlags
-from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.kvm.vm import Vm
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table

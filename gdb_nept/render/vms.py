@@ -15,7 +15,8 @@ from __future__ import annotations
 from gdb_nept.kvm.nested_vmx import Nested, Sign
 from gdb_nept.kvm.problems import Unreadable
 from gdb_nept.kvm.vcpu import Vcpu
-from gdb_nept.kvm.vm import UnreadVcpu, Vm, VmList
+from gdb_nept.kvm.vm import UnreadVcpu, Vm
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.nested.nesting import SAYS, Nesting, Nestings
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed

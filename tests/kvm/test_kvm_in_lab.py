@@ -27,9 +27,10 @@ from gdb_nept.kvm.spte import Spte, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, spte_format
 from gdb_nept.kvm.tracking import tracking
 from gdb_nept.kvm.vcpu import Vcpu
-from gdb_nept.kvm.vm import Vm, VmList, vms
+from gdb_nept.kvm.vm import Vm
 from gdb_nept.kvm.vmcs12 import Vmcs12, decode, read_vmcs12
 from gdb_nept.kvm.vmcs12_layout import by_content, from_table
+from gdb_nept.kvm.vms import VmList, vms
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import read_u64
 from gdb_nept.target.linux import attach

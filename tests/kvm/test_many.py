@@ -10,7 +10,7 @@ import pytest
 from gdb_nept.commands.output import Sink
 from gdb_nept.commands.vms import vms as vms_command
 from gdb_nept.kvm.containers import list_nodes
-from gdb_nept.kvm.vm import vms
+from gdb_nept.kvm.vms import vms
 from gdb_nept.memory.budget import Budget, within
 from gdb_nept.render.page import Status
 from tests.commands.endless import Here, Many

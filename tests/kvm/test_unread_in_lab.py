@@ -15,7 +15,7 @@ from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.output import Sink
 from gdb_nept.errors import UnreadKind
 from gdb_nept.kvm.dumped_vmcs import dumped_in_words
-from gdb_nept.kvm.vm import vm_list
+from gdb_nept.kvm.vms import vm_list
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.memory.taken import Vmcss

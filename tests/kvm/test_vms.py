@@ -8,7 +8,7 @@ import pytest
 from gdb_nept.errors import NoGuest
 from gdb_nept.kvm.nested_vmx import host_flags, read_nested
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
-from gdb_nept.kvm.vm import VmList, vms
+from gdb_nept.kvm.vms import VmList, vms
 from gdb_nept.nested.choice import choose, vcpu_at, vm_at
 from gdb_nept.render.page import WIDTH, Table
 from gdb_nept.render.text import draw

@@ -12,7 +12,8 @@ import pytest
 from gdb_nept.__main__ import main
 from gdb_nept.address import HostVirt, KernelVirt, L1Phys
 from gdb_nept.kvm.memslots import UPDATE_IN_PROGRESS, MemSlots, Slot, SlotFlags
-from gdb_nept.kvm.vm import Vm, VmList
+from gdb_nept.kvm.vm import Vm
+from gdb_nept.kvm.vms import VmList
 from gdb_nept.render.page import WIDTH, Page
 from gdb_nept.render.slots import flag_names, with_slots
 from gdb_nept.render.text import draw
