@@ -59,7 +59,9 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
     of the manual), bochs-2.7, bochs-3.0, v2-2012, xen, a release such as kvm-6.1 (doc/models.md
     lists them); kvm@bochs-2.7 is KVM on Bochs.
 
-    --all shows each bit of the qualification and what it means, not the set ones alone.
+    At most 14 lines tell it: of EPT12's entries those that decide, and the others if there is room.
+    --all shows each bit of the qualification and what it means, not the set ones alone, all entries
+    and notes, and with --linear the accesses before the one that decides, and L2's registers.
 
     --vm N and --vcpu N choose a vCPU by its numbers in nept-vms.
 

@@ -21,7 +21,8 @@ from gdb_nept.judge.comparison import Comparison
 from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status, Table
-from gdb_nept.render.prediction import access_data, access_in_words, prediction_data
+from gdb_nept.render.prediction import access_in_words
+from gdb_nept.render.prediction_data import access_data, prediction_data
 
 
 def check_page(found: Check, refusal: str = "") -> Page:

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A prediction: what nept-predict answers.
 
-JSON: model, access [gpa, op, user, stage, gla, emulated], outcome, exit_reason (number or null),
-exit_qualification, qualification_mask, guest_physical_address, guest_linear_address (null where
-undefined), l1_physical (null unless translated), entry_failure (null, or why VM entry refuses the
-EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps [level,
-address, index, entry], why, change, rules, never_run [rules that decide, from the manual alone],
-doubts [text]. Of a linear address besides: linear, size, before [accesses that went through],
-page_fault (null, or error_code, cr2, why), not_canonical (null, or why the processor refuses the
-address), registers [name, value, origin, doubt].
+At most LINES lines tell it, unless all is asked for: of the entries those that decide, and the
+registers and notes for which there is no room are only counted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from gdb_nept.address import L1Phys
 from gdb_nept.arch.ept import LEVEL_NAMES
@@ -23,8 +19,10 @@ from gdb_nept.predict.linear import LinearAccess, LinearPrediction
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.render import text
 from gdb_nept.render.ept import refused_in_words
-from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Status, Table
+from gdb_nept.render.journey import ept12_lines
+from gdb_nept.render.page import Block, Data, Page, Status, Table
+from gdb_nept.render.prediction_data import WITH_BITS, linear_data, prediction_data
+from gdb_nept.walk.result import Step
 
 KINDS = {Op.READ: "read", Op.WRITE: "write", Op.FETCH: "fetch", Op.RMW: "read-modify-write"}
 PLACES = {
@@ -32,7 +30,9 @@ PLACES = {
     Stage.WALK: "of a guest paging-structure entry at",
     Stage.PDPTE: "by a load of the PDPTE registers at",
 }
-WITH_BITS = (Outcome.VIOLATION, Outcome.VE)
+LINES = 14  # of a prediction, unless everything is asked for
+ENTRY_ROOM = 3  # lines that one entry takes, with what parts it from the rest
+MARK = "  <-"
 FROM_THE_MANUAL = "from the manual, never run"
 #: Of outcomes that are no exit for L1.
 SAID = {
@@ -55,28 +55,33 @@ def access_in_words(access: Access, space: str = "L2 physical") -> str:
 
 
 def prediction_page(
-    access: Access, found: Prediction[L1Phys], by: Oracle, every_bit: bool = False
+    access: Access, found: Prediction[L1Phys], by: Oracle, everything: bool = False
 ) -> Page:
     """The outcome, why, and what would change it; then the exit's fields, and the entries.  With
-    `every_bit` also those of the qualification that are 0, and what each means."""
+    `everything` also the bits of the qualification that are 0, and what each means."""
     data = prediction_data(access, found, by.model.name)
     data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    head = _head(access_in_words(access, "L2"), found)
-    blocks = (
-        *refused_in_words(by.refusal),
-        head,
-        *_fields(found, by.model.name, every_bit),
-        _steps(found, by),
-        *_notes(by.doubts),
-    )
+    head = [*refused_in_words(by.refusal), *_head(access_in_words(access, "L2"), found)]
+    fields = _fields(found, by.model.name, everything)
+    blocks: tuple[Block, ...]
+    if everything:
+        blocks = (
+            _lines(*head),
+            _lines(*fields, *_unproven(found.never_run)),
+            *_bits(found),
+            _steps(found, by),
+            *_notes(by.doubts),
+        )
+    else:
+        notes = [*_unproven(found.never_run), *_notes(by.doubts)]
+        blocks = brief(head, fields, notes, _entries(found, by))
     return Page(blocks, data, lambda: _status(found.outcome))
 
 
-def _head(asked: str, found: Prediction[L1Phys]) -> str:
+def _head(asked: str, found: Prediction[L1Phys]) -> list[str]:
     lines = [f"{asked}: {outcome_in_words(found)}", f"because: {found.why}"]
-    lines += [f"remedy:  {found.change}"] if found.change else []
-    return "\n".join(lines)
+    return [*lines, f"remedy:  {found.change}"] if found.change else lines
 
 
 def outcome_in_words(found: Prediction[L1Phys]) -> str:
@@ -92,40 +97,82 @@ def _status(outcome: Outcome) -> Status:
     return Status.UNREAD if outcome is Outcome.UNKNOWN else Status.DONE
 
 
-def _notes(doubts: tuple[str, ...]) -> list[str]:
+def _notes(doubts: Iterable[str]) -> list[str]:
     return [f"note: {doubt}" for doubt in doubts]
 
 
+def _unproven(never_run: tuple[str, ...]) -> list[str]:
+    return [f"{FROM_THE_MANUAL}: {each}" for each in never_run]
+
+
 def linear_page(
-    asked: LinearAccess, registers: GuestRegisters, by: Oracle, every_bit: bool = False
+    asked: LinearAccess, registers: GuestRegisters, by: Oracle, everything: bool = False
 ) -> Page:
-    """The same of an access at a linear address; behind it the accesses before the one that
-    decides, and the registers."""
+    """The same of an access at a linear address; with `everything` also the accesses before the one
+    that decides, and the registers."""
     found = by.linear(asked, registers.paging)
     model = by.model.name
-    lost = (f"not known: {each}" for each in registers.lost)
+    lost = tuple(f"not known: {each}" for each in registers.lost)
     doubts = (*by.doubts, *lost, *found.doubts)
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
-    head = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}"
-    blocks: list[str | Table] = [*refused_in_words(by.refusal)]
+    said = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}"
+    head = refused_in_words(by.refusal)
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
-    if found.access is not None and found.prediction is not None:
-        blocks.append(_head(head, found.prediction))
-        blocks.append(_decides(found, found.access))
-        blocks += _fields(found.prediction, model, every_bit)
-        blocks.append(_steps(found.prediction, by))
-        data = prediction_data(found.access, found.prediction, model)
+    decided = found.access, found.prediction
+    if decided[0] is not None and decided[1] is not None:
+        access, prediction = decided[0], decided[1]
+        head += _head(said, prediction)
+        fields = [_decides(found, access, everything), *_fields(prediction, model, everything)]
+        unproven = _unproven(prediction.never_run)
+        tables = [*_bits(prediction), _steps(prediction, by)]
+        entries = _entries(prediction, by)
+        data = prediction_data(access, prediction, model)
     else:
-        unproven = (f"\n{FROM_THE_MANUAL}: {each}" for each in found.never_run)
-        blocks.append(f"{head}: {_own_fault(found)}\nby model {model}{''.join(unproven)}")
+        head += [f"{said}: {_own_fault(found)}"]
+        fields = [f"model {model}", *([_before(found)] if everything and found.before else [])]
+        unproven = _unproven(found.never_run)
+        tables, entries = [], []
         data["never_run"] = list[Data](found.never_run)
-        blocks.append(_before(found))
-    blocks.append(_registers(registers))
-    data = {**data, **_linear_data(asked, found, registers), "doubts": list[Data](doubts)}
+    data = {**data, **linear_data(asked, found, registers), "doubts": list[Data](doubts)}
     data["entry_failure"] = by.refusal or None
-    blocks = [block for block in blocks if block]
-    return Page((*blocks, *_notes(doubts)), data, lambda: _status(found.outcome))
+    blocks: tuple[Block, ...]
+    if everything:
+        texts = (_lines(*head), _lines(*fields, *unproven))
+        blocks = (*texts, *tables, _registers(registers), *_notes(doubts))
+    else:
+        notes = _notes(dict.fromkeys((*registers.doubts, *by.doubts, *found.doubts)))
+        blocks = brief(head, fields, [*unproven, *notes], entries)
+    return Page(blocks, data, lambda: _status(found.outcome))
+
+
+def brief(
+    head: list[str], fields: list[str], notes: list[str], entries: list[tuple[str, bool]]
+) -> tuple[str, ...]:
+    """All within LINES lines of WIDTH columns: of the entries (with whether it decides) as many as
+    there is room for, the last ones and those that decide first; the notes if there is room for all
+    of them beside one entry, else their number."""
+    room = LINES - _height(head) - 1 - _height(fields)
+    left = room - len(entries[:1]) * ENTRY_ROOM
+    if notes and _height(notes) + 1 > left:
+        notes = [f"note: {text.count(len(notes), 'note')} with --all"]
+    room -= _height(notes) + 1 if notes else 0
+    most = max(0, room - 2)
+    order = sorted(range(len(entries)), key=lambda place: (not entries[place][1], -place))
+    kept = sorted(order[:most])
+    rows = [entries[place][0] for place in kept]
+    without = f" (--all: {len(entries)} of them)" if len(rows) < len(entries) else ""
+    heading = f"EPT12, in L1 physical memory{without}:"
+    shown = _lines(heading, *rows) if rows else ""
+    return tuple(filter(None, (_lines(*head), _lines(*fields), shown, _lines(*notes))))
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines)
+
+
+def _height(lines: list[str]) -> int:
+    return len(text.paragraph(_lines(*lines)).splitlines())
 
 
 def _own_fault(found: LinearPrediction) -> str:
@@ -135,9 +182,15 @@ def _own_fault(found: LinearPrediction) -> str:
     return f"L2's own page fault, error code {code:#x}, CR2 {found.linear:#x}\nbecause: {why}"
 
 
-def _decides(found: LinearPrediction, access: Access) -> str:
+def _decides(found: LinearPrediction, access: Access, everything: bool) -> str:
     said = f"decided by the {access_in_words(access)}"
-    return f"{said}; {_before(found)}" if found.before else said
+    if not found.before:
+        return said
+    count = len(found.before)
+    goes = "goes" if count == 1 else "go"
+    return (
+        f"{said}; {_before(found)}" if everything else f"{said}; {count} before it {goes} through"
+    )
 
 
 def _before(found: LinearPrediction) -> str:
@@ -159,20 +212,23 @@ def _registers(registers: GuestRegisters) -> Table:
     return Table(("L2's", "value", "from"), rows, right=(1,))
 
 
-def _fields(found: Prediction[L1Phys], model: str, every_bit: bool) -> list[str | Table]:
+def _fields(found: Prediction[L1Phys], model: str, everything: bool) -> list[str]:
     """What L1 finds in its VMCS, and by whose rules."""
     lines = []
     if found.reason is not None:
         lines.append(
             f"guest-physical address {_field(found.gpa)}; guest-linear address {_field(found.gla)}"
         )
-    if found.outcome in WITH_BITS and not every_bit:
+    if found.outcome in WITH_BITS and not everything:
         lines.append(_bits_in_words(found))
     rules = f", by its own rules {', '.join(found.rules)}" if found.rules else ""
-    lines.append(f"model {model}{rules}")
-    lines += [f"{FROM_THE_MANUAL}: {each}" for each in found.never_run]
-    table = found.outcome in WITH_BITS and every_bit
-    return ["\n".join(lines), *([bits_table(found.qualification, found.mask)] if table else [])]
+    return [*lines, f"model {model}{rules}"]
+
+
+def _bits(found: Prediction[L1Phys]) -> list[Table]:
+    if found.outcome not in WITH_BITS:
+        return []
+    return [bits_table(found.qualification, found.mask)]
 
 
 def _bits_in_words(found: Prediction[L1Phys]) -> str:
@@ -202,8 +258,19 @@ def bits_table(value: int, mask: int) -> Table:
     return Table(("bit", "name", "value", "meaning"), rows, right=(0, 2))
 
 
+def _decides_at(found: Prediction[L1Phys], step: Step[L1Phys]) -> bool:
+    return f" at {step.address:#x}" in found.why
+
+
+def _entries(found: Prediction[L1Phys], by: Oracle) -> list[tuple[str, bool]]:
+    """The entries of EPT12 as nept-walk has them, marked if they decide."""
+    lines = ept12_lines(found.walk, by.base.cpu, by.base.eptp)
+    marks = [_decides_at(found, step) for step in found.walk.steps]
+    return [(line + (MARK if mark else ""), mark) for line, mark in zip(lines, marks)]
+
+
 def _steps(found: Prediction[L1Phys], by: Oracle) -> Table:
-    """The entries of EPT12; one that decides is marked."""
+    """The same as a table."""
     cpu, eptp = by.base.cpu, by.base.eptp
     rows = tuple(
         (
@@ -211,85 +278,8 @@ def _steps(found: Prediction[L1Phys], by: Oracle) -> Table:
             f"{text.address(step.table)}[{step.index:3}]",
             text.word(step.entry.value),
             text.marks(step.entry, step.leaf, cpu, eptp)
-            + ("  <-" if f" at {step.address:#x}" in found.why else ""),
+            + (MARK if _decides_at(found, step) else ""),
         )
         for step in found.walk.steps
     )
     return Table(("EPT12", "L1 physical", "entry", "RWX  AD  type"), rows)
-
-
-def prediction_data(access: Access, found: Prediction[L1Phys], model: str) -> dict[str, Data]:
-    exits = found.reason is not None
-    return {
-        "model": model,
-        "access": access_data(access),
-        "outcome": found.outcome.value,
-        "exit_reason": found.reason,
-        "exit_qualification": hexed(found.qualification) if exits else None,
-        "qualification_mask": hexed(found.mask) if exits else None,
-        "guest_physical_address": hexed(found.gpa),
-        "guest_linear_address": hexed(found.gla),
-        "l1_physical": hexed(found.hpa),
-        "bits": _bits_data(found) if found.outcome in WITH_BITS else [],
-        "steps": [
-            {
-                "level": step.level,
-                "address": hexed(step.address),
-                "index": step.index,
-                "entry": hexed(step.entry.value),
-            }
-            for step in found.walk.steps
-        ],
-        "why": found.why,
-        "change": found.change or None,
-        "rules": list[Data](found.rules),
-        "never_run": list[Data](found.never_run),
-    }
-
-
-def access_data(access: Access) -> dict[str, Data]:
-    return {
-        "gpa": hexed(access.gpa),
-        "op": access.op.value,
-        "user": access.user,
-        "stage": access.stage.value,
-        "gla": hexed(access.gla),
-        "emulated": access.emulated,
-    }
-
-
-def _bits_data(found: Prediction[L1Phys]) -> list[Data]:
-    return [
-        {
-            "bit": field.low,
-            "name": field.name,
-            "value": found.qualification >> field.low & 1,
-            "defined": bool(found.mask & field.mask),
-            "meaning": field.meaning,
-        }
-        for field in EptViolation.fields()
-    ]
-
-
-def _linear_data(
-    asked: LinearAccess, found: LinearPrediction, registers: GuestRegisters
-) -> dict[str, Data]:
-    fault = found.fault
-    return {
-        "linear": hexed(asked.linear),
-        "size": asked.size,
-        "before": [access_data(access) for access in found.before],
-        "not_canonical": found.refused or None,
-        "page_fault": None
-        if fault is None
-        else {"error_code": hexed(fault.code.value), "cr2": hexed(found.linear), "why": fault.why},
-        "registers": [
-            {
-                "name": one.name,
-                "value": hexed(one.number),
-                "origin": one.origin,
-                "doubt": one.doubt or None,
-            }
-            for one in registers.registers
-        ],
-    }

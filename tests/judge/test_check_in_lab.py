@@ -8,6 +8,7 @@ snapshot: whoever peeks at them predicts something else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -38,6 +39,7 @@ from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import Model, model
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.render.page import WIDTH, Status
+from gdb_nept.render.prediction import LINES
 from gdb_nept.target.running import Selected
 from tests.kernels import facts_of
 from tests.overlay import opened
@@ -319,7 +321,7 @@ def test_the_commands_output(exit_snapshot: Path) -> None:
     head = f"write of L2 0x2004108, user mode: EPT violation (exit 48), qualification {asked}"
     assert lines[0] == head
     assert lines[2].startswith("remedy:  set W in the PTE at")
-    assert len(lines) <= 15
+    assert len(lines) <= LINES
     assert lines[-1].endswith("  <-")
     every = predict_command.answer(context, ["0x2004108", "--write", "--all"], False)
     assert " 16  asynchronous" in every
@@ -328,6 +330,8 @@ def test_the_commands_output(exit_snapshot: Path) -> None:
     assert [row["bit"] for row in data["bits"]] == list(range(17))
     linear = ["0x500002004108", "--linear", "--write", "--user"]
     words = " ".join(predict_command.answer(context, linear, False).split())
+    assert re.search(r"decided by the write of L2 physical 0x\w+, user mode; 4 before it go", words)
+    words = " ".join(predict_command.answer(context, [*linear, "--all"], False).split())
     assert "went through before: read of a guest paging-structure entry at L2 physical" in words
     refused = predict_command.answer(context, ["0x700000000000", "--linear", "--json"], False)
     assert json.loads(refused)["outcome"] == "page_fault"
