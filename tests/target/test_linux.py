@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A real kernel, out of a snapshot of its memory; and memories that hold none."""
+"""A real kernel, out of a snapshot of its memory."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,20 @@ import pytest
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.errors import (
-    BadInput,
     MemberMissing,
     MemoryUnreadable,
-    NoKernel,
     SymbolMissing,
     TypeMissing,
 )
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.target import kallsyms, linux
-from gdb_nept.target.btf_types import BtfReader
-from gdb_nept.target.kallsyms import NotKallsyms, SymbolTable
+from gdb_nept.target import linux
+from gdb_nept.target.kallsyms import SymbolTable
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.kernel_symbols import KernelSymbols
 from gdb_nept.target.linux import attach, searched_tables
 from gdb_nept.target.locate import Search
 from gdb_nept.target.ports import CType, Value, container_of, object_at
-from gdb_nept.target.recent import placements
-from gdb_nept.target.scan import each_once, image_of, readable
 from gdb_nept.target.vmcoreinfo import Vmcoreinfo, parse
-from tests.target.kallsyms_writer import STYLES, write
-from tests.target.memories import Pieces
 
 #: How many symbols the build has of which OFFSETS tells.
 SYMBOLS = {"6.1.0-52-cloud-amd64": 87222}
@@ -51,16 +43,6 @@ class Counted:
     def read(self, address: HostPhys, size: int) -> bytes:
         self.bytes_read += size
         return self.memory.read(address, size)
-
-
-@pytest.fixture
-def memory(snapshot: Path) -> RawMemory[HostPhys]:
-    return RawMemory(snapshot / "memory.raw")
-
-
-@pytest.fixture
-def kernel(memory: RawMemory[HostPhys], tmp_path: Path) -> LinuxKernel:
-    return attach(memory, memory.size, cache=tmp_path)
 
 
 def facts(snapshot: Path, name: str) -> Iterator[Any]:
@@ -259,200 +241,6 @@ def task(kernel: LinuxKernel, pid: int) -> Value:
     raise AssertionError(f"no task {pid}")
 
 
-@pytest.mark.bochs
-def test_a_damaged_module_list_gives_what_was_found(
-    kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_of_them = kernel.modules()
-    last = kernel.loaded_modules()[-1].value.member("list").address
-    whole = kernel.read
-
-    def circle(address: KernelVirt, size: int) -> bytes:
-        return last.to_bytes(8, "little") if address == last else whole(address, size)
-
-    def nowhere(address: KernelVirt, size: int) -> bytes:
-        return bytes(8) if address == last else whole(address, size)
-
-    for damage, words in ((circle, "circle"), (nowhere, "cannot be followed")):
-        kernel.forget()
-        monkeypatch.setattr(kernel, "read", damage)
-        assert kernel.modules() == all_of_them
-        assert [note for note in kernel.notes if words in note.message]
-
-
-@pytest.mark.bochs
-def test_btf_of_a_wrong_file_is_refused(
-    memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
-) -> None:
-    base = kernel.types.vmlinux()
-    assert isinstance(base, BtfReader)
-    assert base.btf.end > 50_000
-    wrong = tmp_path / "vmlinux"
-    wrong.write_bytes(b"\x9f\xeb" + bytes(100))
-    other = attach(memory, memory.size, btf_files=(wrong,), cache=None)
-    with pytest.raises(BadInput, match="another build"):
-        other.types.struct("kvm")
-
-
-@pytest.mark.bochs
-def test_a_truncated_image_holds_no_kernel(snapshot: Path, tmp_path: Path) -> None:
-    with (snapshot / "memory.raw").open("rb") as file:
-        (tmp_path / "cut.raw").write_bytes(file.read(17 << 20))
-    cut: RawMemory[HostPhys] = RawMemory(tmp_path / "cut.raw")
-    with pytest.raises(NoKernel) as caught:
-        attach(cut, cut.size, cache=None)
-    assert caught.value.advice
-
-
-def test_random_memory_holds_no_kernel() -> None:
-    noise = Pieces(
-        {0: random.Random(3).randbytes(1 << 20), 1 << 24: b"OSRELEASE=%s\n".ljust(1 << 16)}
-    )
-    steps: list[tuple[str, int, int]] = []
-    with pytest.raises(NoKernel, match="damaged vmcoreinfo") as caught:
-        attach(
-            noise,
-            [range(1 << 20), range(1 << 24, 1 << 25)],
-            cr3s=(0x1000, 0xFFFFFFFFFFFFFFFF),
-            progress=lambda *step: steps.append(step),
-            cache=None,
-        )
-    assert "boot" in caught.value.advice
-    assert steps[-1][1] == steps[-1][2]
-
-
-def test_no_place_is_searched_twice() -> None:
-    ranges = [range(16, 24), range(8, 32), range(0, 8), range(4, 40), range(40, 40)]
-    found = list(each_once(ranges))
-    assert sorted(place for each in found for place in each) == list(range(40))
-
-
-def test_memory_full_of_texts_like_vmcoreinfo_does_not_hold_the_search(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A guest's memory lies in its host's."""
-    text = b"OSRELEASE=6.1\nSYMBOL(_stext)=ffffffff81000000\nSYMBOL(phys_base)=ffffffff81e0f010\n"
-    memory = Pieces({0: text.ljust(4096, b"\0") * 8192})
-    monkeypatch.setattr("gdb_nept.target.locate.MOST_TEXTS", 100)
-    monkeypatch.setattr("gdb_nept.target.locate.MOST_BASES", 1000)
-    with pytest.raises(NoKernel, match="more texts"):
-        attach(memory, 8192 << 12, cache=None)
-    assert memory.bytes_read < 3 * 8192 << 12
-
-
-def test_memory_full_of_tables_like_kallsyms_does_not_hold_the_search(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each has a count that is one too large: its names are all looked at, and do not fit."""
-    looked: list[int] = []
-    decode = kallsyms.decode_names
-
-    def counted(blob: bytes, start: int, count: int, tokens: Sequence[bytes]) -> list[str]:
-        try:
-            return decode(blob, start, count, tokens)
-        except NotKallsyms as error:
-            looked.append(error.names)
-            raise
-
-    symbols = [("T", f"name_{number}", number) for number in range(20_000)]
-    data, where = write(symbols, STYLES["6.12 percpu"], 0, 0)
-    spoiled = bytearray(data)
-    spoiled[where["num_syms"] : where["num_syms"] + 4] = (20_001).to_bytes(4, "little")
-    one = bytes(spoiled).ljust(1 << 20, b"\0")
-    monkeypatch.setattr("gdb_nept.target.kallsyms_search.decode_names", counted)
-    monkeypatch.setattr("gdb_nept.target.locate.MOST_NAMES", 100_000)
-    with pytest.raises(NoKernel, match="more tables that look like kallsyms'"):
-        attach(Pieces({0: one * 24}), 24 << 20, cache=None)
-    assert 100_000 <= sum(looked) < 200_000
-
-
-def test_where_nothing_tells_the_size_of_memory_the_search_over_a_link_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A stub without a monitor, of a machine that answers zeros at every address."""
-    monkeypatch.setattr("gdb_nept.target.locate.MOST_BLIND", 64 << 20)
-    memory = Pieces({0: bytes(128 << 20)})
-    with pytest.raises(NoKernel, match="nothing tells where that ends") as caught:
-        attach(memory, cache=None)
-    assert memory.bytes_read < 80 << 20
-    assert "Stop a CPU in the host's kernel" in caught.value.advice
-
-
-def test_where_nothing_can_be_read_the_search_ends() -> None:
-    with pytest.raises(NoKernel):
-        attach(Pieces({}), cache=None)
-
-
-class Flipped:
-    """A memory with some bytes replaced."""
-
-    def __init__(self, below: RawMemory[HostPhys], places: dict[int, int]) -> None:
-        self.below, self.places = below, places
-
-    def read(self, address: HostPhys, size: int) -> bytes:
-        data = bytearray(self.below.read(address, size))
-        for place, byte in self.places.items():
-            if address <= place < address + size:
-                data[place - address] ^= byte
-        return bytes(data)
-
-
-@pytest.mark.bochs
-def test_a_damaged_dump_does_not_poison_the_cache(
-    memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
-) -> None:
-    """The offset of `struct kvm.vm_list`, and a character of the symbol `vm_list`'s neighbour."""
-    good = kernel.types.struct("kvm").member("vm_list").offset
-    place = place_of_member(kernel, "kvm", "vm_list")
-    damaged = attach(
-        Flipped(memory, {place: 0x40}), memory.size, cache=tmp_path / "fresh", near=True
-    )
-    assert damaged.types.struct("kvm").member("vm_list").offset == good ^ 8
-    sound = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
-    assert sound.types.struct("kvm").member("vm_list").offset == good
-    assert "does not fit this memory" in sound.types.origin
-    again = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
-    assert again.types.struct("kvm").member("vm_list").offset == good
-    assert again.types.origin == "BTF (from the cache of this build)"
-    once_more = attach(
-        Flipped(memory, {place: 0x40}), memory.size, cache=tmp_path / "fresh", near=True
-    )
-    assert once_more.types.struct("kvm").member("vm_list").offset == good ^ 8
-
-
-def place_of_member(kernel: LinuxKernel, struct: str, member: str) -> int:
-    """The physical address of the BTF word with a member's offset."""
-    reader = kernel.types.vmlinux()
-    assert isinstance(reader, BtfReader)
-    (record, *_) = reader.btf.named(struct)
-    words = reader.btf.trailer(record, 3 * record.count)
-    names = [reader.btf.string(words[at]) for at in range(0, len(words), 3)]
-    word = record.trailer + 3 * names.index(member) + 2
-    types_at = 24  # behind BTF's header, where its types begin
-    start = kernel.symbols.address("__start_BTF")
-    return kernel.to_physical(KernelVirt(start + types_at + 4 * word))
-
-
-@pytest.mark.bochs
-def test_damaged_symbols_do_not_reach_a_sound_dump(
-    memory: RawMemory[HostPhys], kernel: LinuxKernel, tmp_path: Path
-) -> None:
-    """One bit of a symbol's offset, where the kernel keeps it."""
-    located = Search(memory, [range(memory.size)]).find()
-    tables = linux.named_tables(memory, located)
-    if tables is None:
-        pytest.skip("vmcoreinfo names no tables of kallsyms before 6.0")
-    number = decoded(kernel).names.index("init_task")
-    broken = Flipped(memory, {tables.entries + 4 * number: 0x40})
-    told = attach(broken, memory.size, cache=tmp_path / "fresh", near=True)
-    right = kernel.symbols.address("init_task")
-    assert told.symbols.address("init_task") != right
-    for words in ("does not fit this memory", "from the cache of this build"):
-        sound = attach(memory, memory.size, cache=tmp_path / "fresh", near=True)
-        assert sound.symbols.address("init_task") == right
-        assert words in sound.symbols.origin
-
-
 def test_a_symbol_table_without_modules() -> None:
     symbols = KernelSymbols(
         SymbolTable(("_stext", "_end"), (0xFFFFFFFF81000000, 0xFFFFFFFF82000000)),
@@ -465,36 +253,3 @@ def test_a_symbol_table_without_modules() -> None:
     assert symbols.name_at(KernelVirt(0xFFFFFFFF81000010)) == "_stext+0x10"
     assert symbols.name_at(KernelVirt(0xFFFFFFFF83000000)) is None
     assert symbols.name_at(KernelVirt(0x1000)) is None
-
-
-def test_where_an_image_lies_is_read_off_the_page_tables() -> None:
-    """KASLR moved this one by 64 MiB virtually; the second page is .rodata."""
-    pdes = [0] * 512
-    pdes[40] = 0xEE00000 | 0xE3
-    pdes[41] = 1 << 63 | 0xF000000 | 0xE1
-    tables = {
-        0x1000: {511: 0x2067},
-        0x2000: {510: 0x3067},
-        0x3000: {number: entry for number, entry in enumerate(pdes) if entry},
-    }
-    memory = Pieces({place: page(entries) for place, entries in tables.items()})
-    assert image_of(memory, 0x1000 | 0x1804) == [
-        range(0xF000000, 0xF200000),
-        range(0xEE00000, 0xF200000),
-    ]
-    assert list(placements(Search(memory, [], [0x1804]))) == [
-        (64 << 20, 0xEE00000 - (80 << 20)),
-        (0, 0),
-    ]
-    assert image_of(memory, 0x3000) == []
-
-
-def page(entries: dict[int, int]) -> bytes:
-    return b"".join(entries.get(number, 0).to_bytes(8, "little") for number in range(512))
-
-
-def test_holes_are_read_around() -> None:
-    memory = Pieces({0x3000: bytes(0x5000), 0x20000: bytes(0x1000)})
-    found = list(readable(memory, 0x3000, 0x1E000))
-    assert sum(len(data) for _, data in found) == 0x6000
-    assert list(readable(memory, 0x40000, 0x100000)) == []
