@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gdb_nept.address import HostPhys, L2Phys
+from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.judge.candidates import place_of
 from gdb_nept.memory.raw import RawMemory
@@ -16,14 +16,34 @@ from gdb_nept.nested.epts import Which
 from gdb_nept.nested.session import Session
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.scan import Scan
 from tests.conftest import kernel_cache
 
 
-class Overlay:
-    """A snapshot with some bytes replaced."""
+class Held:
+    """A snapshot, to be read in another way; open as a dump is."""
 
     def __init__(self, below: RawMemory[HostPhys]) -> None:
         self.below = below
+
+    def read(self, address: HostPhys, size: int) -> bytes:
+        return self.below.read(address, size)
+
+    def data_ranges(self) -> list[range]:
+        return self.below.data_ranges()
+
+    def left_out(self) -> int:
+        return self.below.left_out()
+
+    def close(self) -> None:
+        self.below.close()
+
+
+class Overlay(Held):
+    """A snapshot with some bytes replaced."""
+
+    def __init__(self, below: RawMemory[HostPhys]) -> None:
+        super().__init__(below)
         self.bytes: dict[int, int] = {}
 
     def read(self, address: HostPhys, size: int) -> bytes:
@@ -38,11 +58,11 @@ class Overlay:
             self.bytes[address + place] = byte
 
 
-class Filtered:
+class Filtered(Held):
     """A snapshot without some pages, as makedumpfile -d leaves them out; or for another reason."""
 
     def __init__(self, below: RawMemory[HostPhys]) -> None:
-        self.below = below
+        super().__init__(below)
         self.without: set[int] = set()
         self.kind = UnreadKind.FILTERED
 
@@ -51,6 +71,22 @@ class Filtered:
         if self.without.intersection(range(first, last + 1)):
             raise MemoryUnreadable(address, size, "left out", self.kind)
         return self.below.read(address, size)
+
+
+def tables(session: Session, chosen: Chosen) -> dict[int, int]:
+    """Each table of EPT12: its page of the host's, and its level."""
+    ept = session.ept(chosen, Which.L1)
+    scan = session.scan(ept, 0, ept.eptp.reach)
+    assert isinstance(scan, Scan)
+    scan.references = True
+    found = {int(ept.eptp.address): ept.eptp.levels}
+    for run in scan.mappings():
+        if run.stop is None and not run.entry.leaf_at(run.level):
+            found[run.entry.address] = run.level - 1
+    memory = session.l1_memory(chosen)
+    return {
+        memory.host_physical(L1Phys(place)) // PAGE_SIZE: level for place, level in found.items()
+    }
 
 
 def opened(

@@ -74,12 +74,23 @@ def owners(session: Session, page: HostPhys) -> Owners:
     budget = shared()
     listed = session.vms()
     found.notes += listed.notes
+    found.unread = bool(listed.unknown)
     for vm in listed.vms:
+        _not_seen(vm, found)
         _in_slots(session, vm, found, budget)
         for vcpu in vm.vcpus:
             if vcpu.nested is not None and vcpu.nested.vmxon:
                 _in_epts(session, Chosen(vm, vcpu), found)
     return found
+
+
+def _not_seen(vm: Vm, found: Owners) -> None:
+    """Memslots and vCPUs of a VM that could not be read, and may lead there."""
+    told = [f"VM {vm.index}: its memslots cannot be read"] if vm.slots is None else []
+    if vm.nested_unknown:
+        told.append(f"VM {vm.index}: whether an L1 runs an L2 is not known: {vm.nested_unknown}")
+    found.notes += told
+    found.unread = found.unread or bool(told)
 
 
 def _in_slots(session: Session, vm: Vm, found: Owners, budget: Budget) -> None:

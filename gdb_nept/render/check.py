@@ -24,6 +24,9 @@ from gdb_nept.render.page import Data, Page, Status, Table
 from gdb_nept.render.prediction import access_in_words
 from gdb_nept.render.prediction_data import access_data, prediction_data
 
+#: Of the others, nothing contradicts.
+STATUSES = {Finding.DIFFER: Status.DIFFERS, Finding.UNKNOWN: Status.UNREAD}
+
 
 def check_page(found: Check, refusal: str = "") -> Page:
     """The verdict, and why; then what vmcs12 keeps of the exit.  `refusal` is why VM entry refuses
@@ -36,7 +39,7 @@ def check_page(found: Check, refusal: str = "") -> Page:
         _told(found),
     ]
     blocks += [f"note: {note}" for note in found.notes]
-    status = Status.DIFFERS if found.finding is Finding.DIFFER else Status.DONE
+    status = STATUSES.get(found.finding, Status.DONE)
     data = {**check_data(found), "entry_failure": refusal or None}
     return Page(tuple(blocks), data, lambda: status)
 

@@ -62,6 +62,7 @@ def _head(found: VmList) -> str:
 def _status(found: VmList) -> Status:
     """Of a list in which something is not known, that."""
     unread = any(vm.unread or vm.vcpus_unknown or vm.nested_unknown for vm in found.vms)
+    unread = unread or any(vm.unreadable for vm in found.vms)
     return Status.UNREAD if unread or found.unknown else Status.DONE
 
 

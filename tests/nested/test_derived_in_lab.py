@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gdb_nept.address import HostPhys, L1Phys, L2Phys
+from gdb_nept.address import HostPhys, L2Phys
 from gdb_nept.arch.ept import EptEntry
 from gdb_nept.errors import UnreadKind
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived_rows import DerivedRun
 from gdb_nept.nested.epts import Which
@@ -23,30 +22,13 @@ from gdb_nept.render.journey import journey_page
 from gdb_nept.render.text import draw
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.runs import Hole, Run, Unread
-from gdb_nept.walk.scan import Scan
 from tests.conftest import kernel_cache
 from tests.nested.test_lab import opened
-from tests.overlay import Filtered
+from tests.overlay import Filtered, tables
 
 pytestmark = pytest.mark.bochs
 
 RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
-
-
-def tables(session: Session, chosen: Chosen) -> dict[int, int]:
-    """Each table of EPT12: its page of the host's, and its level."""
-    ept = session.ept(chosen, Which.L1)
-    scan = session.scan(ept, 0, ept.eptp.reach)
-    assert isinstance(scan, Scan)
-    scan.references = True
-    found = {int(ept.eptp.address): ept.eptp.levels}
-    for run in scan.mappings():
-        if run.stop is None and not run.entry.leaf_at(run.level):
-            found[run.entry.address] = run.level - 1
-    memory = session.l1_memory(chosen)
-    return {
-        memory.host_physical(L1Phys(place)) // PAGE_SIZE: level for place, level in found.items()
-    }
 
 
 def filtered(snapshot: Path, most: int) -> tuple[Session, Chosen]:
