@@ -20,6 +20,7 @@ from gdb_nept.judge import slips
 from gdb_nept.judge.slips import Question, Slip
 from gdb_nept.memory.reader import PAGE_MASK, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.case import Hardware
 from gdb_nept.predict.model import Model, Reflecting
 from gdb_nept.predict.outcome import Prediction
 from gdb_nept.walk.ept import walk_ept_by_index
@@ -35,6 +36,10 @@ class Mistaken:
     says: str
     slip: Callable[[Question[Out], Prediction[Out]], Prediction[Out]]
     page_alone: bool = False
+
+    @property
+    def hardware(self) -> Hardware:
+        return self.base.hardware
 
     def predict(
         self,
@@ -59,6 +64,10 @@ class Unread:
     base: Reflecting
     level: int
     says: str = Slip.NO_TABLE
+
+    @property
+    def hardware(self) -> Hardware:
+        return self.base.hardware
 
     def predict(
         self,

@@ -49,6 +49,15 @@ class Deviation(Enum):
         "bit 12 of a 2-MByte or 1-GByte leaf is cleared before the reserved bits are looked at "
         "(translate_guest_physical)"
     )
+    IMPLICIT_LIFTED_BY_AC = (
+        "RFLAGS.AC lifts SMAP for implicit supervisor accesses too, at any CPL "
+        "(check_leaf_entry_faults)"
+    )
+    KEYS_BY_ACCESS = (
+        "protection keys go by the mode of the access, not by the page's U/S: PKRU counts for "
+        "every access (its access-disable bits for user mode's), IA32_PKRS for a supervisor's "
+        "(handle_pkeys)"
+    )
     LINEAR_ON_MISCONFIG = "the guest-linear address is written for a misconfiguration too"
 
 
@@ -72,8 +81,13 @@ _BOCHS_EPTP = EptpRule(
     source="bochs/cpu/vmx.cc is_eptptr_valid()",
 )
 _ONLY_2_7 = {Deviation.PML_OFFSET_LOGGED}
-#: 2.7 has no mode-based execute control; its sub-page permissions are other ones, and not run.
-_ONLY_3_0 = {Deviation.USER_EXECUTE_IN_BIT_13, Deviation.SPP_NEEDS_READ}
+#: The 2.7 of the lab has no mode-based execute control and no protection keys; its sub-page
+#: permissions are other ones, and not run.
+_ONLY_3_0 = {
+    Deviation.USER_EXECUTE_IN_BIT_13,
+    Deviation.SPP_NEEDS_READ,
+    Deviation.KEYS_BY_ACCESS,
+}
 BOCHS = Hardware("bochs-2.7", frozenset(Deviation) - _ONLY_3_0, _BOCHS_EPTP)
 BOCHS_3 = Hardware("bochs-3.0", frozenset(Deviation) - _ONLY_2_7, _BOCHS_EPTP)
 #: By the version.

@@ -19,6 +19,7 @@ from gdb_nept.arch.ept import Eptp
 from gdb_nept.errors import BadInput, MemoryUnreadable
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.case import SDM, Deviation, Hardware
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.guest_paging import GuestPaging, GuestStep, Reference
@@ -110,6 +111,8 @@ def predict_linear(
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
     if refused := _refused(paging, access):
         return refused
+    if Deviation.KEYS_BY_ACCESS in model.hardware:
+        paging = replace(paging, keys_by_access=True)
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
     doubts: list[str] = []
@@ -148,13 +151,15 @@ def _last_byte(paging: GuestPaging, access: LinearAccess) -> L2Virt:
     return wrapped(paging, access.linear + max(access.size, 1) - 1)
 
 
-def _reference(whole: LinearAccess, linear: L2Virt) -> Reference:
+def _reference(whole: LinearAccess, linear: L2Virt, hardware: Hardware = SDM) -> Reference:
+    """As `hardware` judges it: an implicit access may be just another of a supervisor's."""
+    plain = whole.implicit and Deviation.IMPLICIT_LIFTED_BY_AC in hardware
     return Reference(
         linear,
         write=whole.op in (Op.WRITE, Op.RMW),
         fetch=whole.op is Op.FETCH,
-        user=whole.user,
-        implicit=whole.implicit,
+        user=whole.user and not plain,
+        implicit=whole.implicit and not plain,
         shadow_stack=whole.shadow_stack,
     )
 
@@ -162,7 +167,7 @@ def _reference(whole: LinearAccess, linear: L2Virt) -> Reference:
 def _translate(
     eyes: Eyes, whole: LinearAccess, linear: L2Virt, before: list[Access]
 ) -> LinearPrediction:
-    walker = walk_linear(eyes.paging, _reference(whole, linear))
+    walker = walk_linear(eyes.paging, _reference(whole, linear, eyes.model.hardware))
     sent: int | None = None
     while True:
         try:

@@ -33,6 +33,11 @@ class Model(Protocol):
 
     def __hash__(self) -> int: ...
 
+    @property
+    def hardware(self) -> Hardware:
+        """The processor that walks L2's own tables."""
+        ...
+
     def predict(
         self,
         memory: PhysicalMemory[Out],
@@ -90,6 +95,10 @@ class Reflecting:
     def name(self) -> str:
         return self.kvm.name
 
+    @property
+    def hardware(self) -> Hardware:
+        return self.kvm.hardware
+
     def predict(
         self,
         memory: PhysicalMemory[Out],
@@ -115,6 +124,10 @@ class ReflectingXen:
     def name(self) -> str:
         return self.xen.name
 
+    @property
+    def hardware(self) -> Hardware:
+        return self.xen.hardware
+
     def predict(
         self,
         memory: PhysicalMemory[Out],
@@ -135,6 +148,10 @@ class NeptV2:
     """The series of 2012."""
 
     name: str = "v2-2012"
+
+    @property
+    def hardware(self) -> Hardware:
+        return nept_v2.KVM.hardware
 
     def predict(
         self,

@@ -87,6 +87,8 @@ class GuestPaging:
     `pdptrs` are the PDPTE registers, which PAE paging uses instead of the entries in memory.
     `ac` is RFLAGS.AC, which lifts SMAP.  `pkru` and `pkrs` are None where they are not known.
     `pages_1g`: CPUID tells of 1-GByte pages; without them bit 7 of a PDPTE is reserved.
+    `keys_by_access`: a processor, not the SDM's, that asks the mode of the access which protection
+    keys count, where 5.6.2 asks the page's U/S.
     """
 
     cr0: Cr0
@@ -99,6 +101,7 @@ class GuestPaging:
     pkru: int | None = None
     pkrs: int | None = None
     pages_1g: bool = True
+    keys_by_access: bool = False
 
     @property
     def mode(self) -> Mode | None:

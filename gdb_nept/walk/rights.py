@@ -77,13 +77,13 @@ def refused(rights: Rights, paging: GuestPaging, reference: Reference) -> Fault 
 
 def not_known(rights: Rights, paging: GuestPaging, reference: Reference) -> str:
     """What the answer hangs on and nobody told; '' if nothing is missing."""
-    register = _key_register(rights, paging, reference)
-    if register is None or register[1] is not None:
-        return ""
-    return (
-        f"the page has protection key {rights.key}, and {register[0]} is not known: it is taken to "
-        "allow the access"
-    )
+    for name, value, _ in _key_registers(rights, paging, reference):
+        if value is None:
+            return (
+                f"the page has protection key {rights.key}, and {name} is not known: it is taken "
+                "to allow the access"
+            )
+    return ""
 
 
 def _of_access(paging: GuestPaging, reference: Reference) -> int:
@@ -131,27 +131,35 @@ def _on_shadow_stack(rights: Rights, by_user: bool) -> str:
 # -- protection keys (5.6.2) ---------------------------------------------------------------------
 
 
-def _key_register(
+def _key_registers(
     rights: Rights, paging: GuestPaging, reference: Reference
-) -> tuple[str, int | None] | None:
-    """PKRU for user pages, IA32_PKRS for supervisor ones; None where no key has a say: outside
-    IA-32e mode, of a fetch, and where CR4 does not switch them on."""
+) -> list[tuple[str, int | None, int]]:
+    """The registers with a say, and what each may forbid: PKRU for user pages, IA32_PKRS for
+    supervisor ones; none outside IA-32e mode, of a fetch, and where CR4 does not switch it on."""
     if rights.key is None or reference.fetch or not paging.efer.long_mode_active:
-        return None
-    if rights.user:
-        return ("PKRU", paging.pkru) if paging.cr4.user_keys else None
-    return ("IA32_PKRS", paging.pkrs) if paging.cr4.supervisor_keys else None
+        return []
+    user, supervisor = paging.cr4.user_keys, paging.cr4.supervisor_keys
+    everything = ACCESS_DISABLE | WRITE_DISABLE
+    of_user = ("PKRU", paging.pkru, everything)
+    of_supervisor = ("IA32_PKRS", paging.pkrs, everything)
+    if not paging.keys_by_access:
+        counts = user if rights.user else supervisor
+        return [of_user if rights.user else of_supervisor] if counts else []
+    if reference.user_mode:
+        return [of_user] if user else []
+    found = [("PKRU", paging.pkru, WRITE_DISABLE)] if user else []
+    return found + ([of_supervisor] if supervisor else [])
 
 
 def _by_key(rights: Rights, paging: GuestPaging, reference: Reference) -> str:
-    register = _key_register(rights, paging, reference)
-    name, value = register or ("", None)
-    if value is None or rights.key is None:
-        return ""
-    forbidden = value >> BITS_A_KEY * rights.key & (ACCESS_DISABLE | WRITE_DISABLE)
-    if forbidden & ACCESS_DISABLE:
-        return f"{name} {value:#x} disables accesses to pages with protection key {rights.key}"
-    checked = reference.user_mode or paging.cr0.write_protect
-    if forbidden & WRITE_DISABLE and reference.write and checked:
-        return f"{name} {value:#x} disables writes to pages with protection key {rights.key}"
+    for name, value, may_forbid in _key_registers(rights, paging, reference):
+        if value is None or rights.key is None:
+            continue
+        forbidden = value >> BITS_A_KEY * rights.key & may_forbid
+        page = f"pages with protection key {rights.key}"
+        if forbidden & ACCESS_DISABLE:
+            return f"{name} {value:#x} disables accesses to {page}"
+        checked = reference.user_mode or paging.cr0.write_protect
+        if forbidden & WRITE_DISABLE and reference.write and checked:
+            return f"{name} {value:#x} disables writes to {page}"
     return ""

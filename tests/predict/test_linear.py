@@ -37,11 +37,17 @@ LONG = GuestPaging(Cr0(PG), GUEST_ROOT, Cr4(PAE), Efer(LMA | NXE), 39)
 
 
 def predicted(
-    linear: int, size: int = 1, op: Op = Op.READ, paging: GuestPaging = LONG
+    linear: int,
+    size: int = 1,
+    op: Op = Op.READ,
+    paging: GuestPaging = LONG,
+    by: str = "sdm",
+    words: dict[int, int] = WORDS,
+    **more: bool,
 ) -> LinearPrediction:
-    memory: SparseMemory[L1Phys] = SparseMemory(WORDS)
-    access = LinearAccess(L2Virt(linear), size, op)
-    return predict_linear(memory, EPTP, access, paging, CPU, Controls(), model("sdm"))
+    memory: SparseMemory[L1Phys] = SparseMemory(words)
+    access = LinearAccess(L2Virt(linear), size, op, **more)
+    return predict_linear(memory, EPTP, access, paging, CPU, Controls(), model(by))
 
 
 @pytest.mark.parametrize("linear", [0x8000_0000_0000, 0x1234_5678_9ABC_DEF0, 0xFFF0_0000_0000_0000])
@@ -94,3 +100,45 @@ def test_no_address_beyond_4_gib_outside_ia_32e_mode() -> None:
     with pytest.raises(BadInput, match="32 bits"):
         predicted(1 << 32, paging=narrow)
     assert predicted(0x1234, paging=narrow).outcome is Outcome.TRANSLATED
+
+
+# -- processors that judge L2's own tables otherwise (tests/modes has seen them do so) -----------
+
+USER = {**WORDS, GUEST_ROOT: WORDS[GUEST_ROOT] | 4, GUEST_TABLE: LEAF | 4 | 5 << 59}
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_ac_lifts_smap_for_implicit_accesses_on_bochs_alone(user: bool) -> None:
+    smap = replace(LONG, cr4=Cr4(PAE | 1 << 21), ac=True)
+    for by, outcome in (
+        ("sdm", Outcome.PAGE_FAULT),
+        ("kvm-6.1", Outcome.PAGE_FAULT),
+        ("bochs-2.7", Outcome.TRANSLATED),
+        ("kvm-6.1@bochs-2.7", Outcome.TRANSLATED),
+    ):
+        found = predicted(0x1234, paging=smap, by=by, words=USER, user=user, implicit=True)
+        assert found.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "pkru", "pkrs", "code", "on_bochs"),
+    [
+        (USER, True, 1, 0, 0x25, 0x25),
+        (USER, False, 1, 0, 0x21, None),  # access-disable: of user-mode accesses alone
+        (USER, False, 0, 1, None, 0x21),  # IA32_PKRS for a user page
+        ({**USER, GUEST_TABLE: LEAF | 5 << 59}, True, 1, 0, 5, 0x25),  # PKRU for a supervisor page
+        ({**USER, GUEST_TABLE: LEAF | 5 << 59}, False, 0, 1, 0x21, 0x21),
+    ],
+)
+def test_keys_go_by_the_access_on_bochs_3(
+    words: dict[int, int],
+    user: bool,
+    pkru: int,
+    pkrs: int,
+    code: int | None,
+    on_bochs: int | None,
+) -> None:
+    keys = replace(LONG, cr4=Cr4(PAE | 5 << 22), pkru=pkru << 10, pkrs=pkrs << 10)
+    for by, wanted in (("sdm", code), ("bochs-3.0", on_bochs)):
+        fault = predicted(0x1234, paging=keys, by=by, words=words, user=user).fault
+        assert (fault.code.value if fault else None) == wanted

@@ -96,6 +96,10 @@ class Unemulated:
     def name(self) -> str:
         return f"{self.model.name}, not emulated"
 
+    @property
+    def hardware(self) -> Hardware:
+        return self.model.hardware
+
     def predict(
         self,
         memory: PhysicalMemory[Out],
