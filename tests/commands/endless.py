@@ -30,7 +30,8 @@ from gdb_nept.render.page import Page  # noqa: E402
 from gdb_nept.walk.runs import with_holes  # noqa: E402
 from gdb_nept.walk.scan import Scan  # noqa: E402
 from tests.commands.test_commands import NoTarget  # noqa: E402
-from tests.kvm.fake import FakeKernel, debian, new_vcpu, new_vm  # noqa: E402
+from tests.kvm.fake import FakeKernel, new_vcpu, new_vm  # noqa: E402
+from tests.kvm.offsets import debian  # noqa: E402
 
 FIRST, STRIDE = 0xFFFF_9000_0000_0000, 0x10_0000
 EPTP = Eptp(Eptp.build(address=0x1000, walk_length=3, memory_type=6))

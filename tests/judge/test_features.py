@@ -12,16 +12,8 @@ from gdb_nept.kvm.nested_vmx import Nested, read_nested
 from gdb_nept.predict.kvm import KERNELS, Feature
 from gdb_nept.predict.model import model
 from gdb_nept.target.ports import CType, Member
-from tests.kvm.fake import (
-    DEBIAN_6_12,
-    FakeKernel,
-    FakeTypes,
-    Offsets,
-    Struct,
-    debian,
-    new_vcpu,
-    oldest,
-)
+from tests.kvm.fake import FakeKernel, FakeTypes, new_vcpu
+from tests.kvm.offsets import DEBIAN_6_12, Offsets, Struct, debian, oldest
 
 # From the BTF of kvm.ko: x86_exception, kvm_x86_nested_ops, and inject_page_fault()'s parameters;
 # from arch/x86/include/asm/kvm_host.h which kernels have translate_gpa and governed_features.

@@ -7,7 +7,8 @@ import pytest
 
 from gdb_nept.address import KernelVirt
 from gdb_nept.kvm.containers import Entry, list_nodes, tree_nodes, xarray_entries
-from tests.kvm.fake import FakeKernel, debian, link
+from tests.kvm.fake import FakeKernel, link
+from tests.kvm.offsets import debian
 
 
 def kernel() -> FakeKernel:

@@ -14,7 +14,8 @@ from gdb_nept.kvm.vms import vms
 from gdb_nept.memory.budget import Budget, within
 from gdb_nept.render.page import Status
 from tests.commands.endless import Here, Many
-from tests.kvm.fake import FakeKernel, add_slots, debian, link, new_vcpu, new_vm
+from tests.kvm.fake import FakeKernel, add_slots, link, new_vcpu, new_vm
+from tests.kvm.offsets import debian
 
 
 def small(fields: int) -> Budget:

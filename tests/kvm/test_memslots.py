@@ -8,7 +8,8 @@ import pytest
 from gdb_nept.address import L1Phys
 from gdb_nept.kvm.memslots import memslots, most_slots, spaces
 from gdb_nept.kvm.tracking import tracking
-from tests.kvm.fake import FakeKernel, Offsets, add_slots, debian, new_vm, oldest
+from tests.kvm.fake import FakeKernel, add_slots, new_vm
+from tests.kvm.offsets import Offsets, debian, oldest
 
 SLOTS = [
     (0, 0x0, 0x200_0000, 0x7F00_0000_0000),

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.kvm.vcpu import pdptrs_cached, read_vcpu
-from tests.kvm.fake import COMMON, FakeKernel, debian, new_vcpu
+from tests.kvm.fake import FakeKernel, new_vcpu
+from tests.kvm.offsets import COMMON, debian
 
 FREE = 4096  # of struct kvm_vcpu_arch, where nothing lies that is read
 

@@ -16,16 +16,8 @@ from gdb_nept.kvm.shadow_page import (
     tdp_mmu_roots,
 )
 from gdb_nept.target.ports import Value
-from tests.kvm.fake import (
-    DIRECT_MAP,
-    NONE,
-    FakeKernel,
-    debian,
-    link,
-    new_vcpu,
-    new_vm,
-    oldest,
-)
+from tests.kvm.fake import DIRECT_MAP, NONE, FakeKernel, link, new_vcpu, new_vm
+from tests.kvm.offsets import debian, oldest
 
 
 def test_roots_while_l2_runs() -> None:

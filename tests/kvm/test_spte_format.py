@@ -8,13 +8,8 @@ import pytest
 from gdb_nept.kvm.spte import AdType, SpteKind, decode_spte
 from gdb_nept.kvm.spte_format import SpteFormat, SpteFormatUnknown, spte_format
 from gdb_nept.target.ports import Value
-from tests.kvm.fake import (
-    DEBIAN_6_12,
-    FakeKernel,
-    debian,
-    new_vm,
-    oldest,
-)
+from tests.kvm.fake import FakeKernel, new_vm
+from tests.kvm.offsets import DEBIAN_6_12, debian, oldest
 from tests.kvm.test_spte import PRESENT, WB, short
 
 

@@ -24,7 +24,8 @@ from gdb_nept.kvm.vmcs12_layout import (
     layout_of,
     rol16,
 )
-from tests.kvm.fake import DATA, FakeKernel, Struct, debian, new_vcpu
+from tests.kvm.fake import FakeKernel, new_vcpu
+from tests.kvm.offsets import DATA, Struct, debian
 
 COMMON, AT_4_12, AT_4_14 = built_in_layouts()
 SEEN = json.loads((DATA / "vmcs12_offsets.json").read_text())["layouts"]

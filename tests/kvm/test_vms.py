@@ -14,18 +14,8 @@ from gdb_nept.render.page import WIDTH, Table
 from gdb_nept.render.text import draw
 from gdb_nept.render.vms import vms_page
 from gdb_nept.target.ports import Value
-from tests.kvm.fake import (
-    DEBIAN_6_1,
-    DEBIAN_6_12,
-    FakeKernel,
-    Offsets,
-    add_slots,
-    debian,
-    link,
-    new_vcpu,
-    new_vm,
-    oldest,
-)
+from tests.kvm.fake import FakeKernel, add_slots, link, new_vcpu, new_vm
+from tests.kvm.offsets import DEBIAN_6_1, DEBIAN_6_12, Offsets, debian, oldest
 
 KERNELS = [debian(DEBIAN_6_1), debian(DEBIAN_6_12), oldest()]
 NAMES = ["6.1", "6.12", "oldest"]
