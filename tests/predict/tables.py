@@ -14,6 +14,7 @@ from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.model import Model, model
 from gdb_nept.predict.outcome import Prediction
 
+READ, WRITE, FETCH = Op.READ, Op.WRITE, Op.FETCH
 R, W, X, XU = 1, 2, 4, 1 << 10
 RWX = R | W | X
 WB, LARGE, A, D = 6 << 3, 1 << 7, 1 << 8, 1 << 9
@@ -33,6 +34,7 @@ CAP = EptVpidCap.build(
     shadow_stack=1,
 )
 CPU = Capabilities(39, EptVpidCap(CAP))
+MBEC = replace(CPU, mbec=True)
 
 
 def with_cap(cpu: Capabilities = CPU, **numbers: int) -> Capabilities:
