@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any  # noqa: F401 - in a type comment
 
 if TYPE_CHECKING:
     from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
-    from gdb_nept.api import Target, Vcpu, Vm, Walked, attach, open_dump
+    from gdb_nept.api.target import Target, attach, open_dump
+    from gdb_nept.api.vcpu import Vcpu, Walked
+    from gdb_nept.api.vm import Vm
     from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
     from gdb_nept.nested.agreement import Agreement, Fault, Verdict
     from gdb_nept.nested.bulk import Stretch
@@ -42,7 +44,9 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "address": ("HostPhys", "L1Phys", "L2Phys", "L2Virt"),
-    "api": ("Target", "Vcpu", "Vm", "Walked", "attach", "open_dump"),
+    "api.target": ("Target", "attach", "open_dump"),
+    "api.vcpu": ("Vcpu", "Walked"),
+    "api.vm": ("Vm",),
     "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
     "nested.agreement": ("Agreement", "Fault", "Verdict"),
     "nested.bulk": ("Stretch",),

@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The objects of the Python API: a host, its VMs, their vCPUs, and what L2 can reach on each.
-
-Addresses are integers of the types of gdb_nept.address (L2Phys, L1Phys, HostPhys), sizes are bytes,
-and every error is a NeptError.  A target that runs between two questions is read anew by `drop()`;
-an object taken before stays as it was read.
-"""
+"""One vCPU of a VM, and the L2 that L1 runs on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
-from gdb_nept.commands.dump_context import DumpContext
-from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.budget import Budget
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.bulk import ENTRIES, Comparison, Stretch
@@ -25,16 +15,14 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
-from gdb_nept.nested.spaces import Memory, l1_of_vcpu, l1_of_vm, l2_of_vcpu
+from gdb_nept.nested.spaces import Memory, l1_of_vcpu, l2_of_vcpu
 from gdb_nept.nested.table import Table
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.walk.runs import Unread
 
 if TYPE_CHECKING:
     from gdb_nept.judge.check import Check
-    from gdb_nept.kvm import vcpu, vm
-    from gdb_nept.kvm.memslots import Slot
-    from gdb_nept.kvm.shadow_page import ShadowPages
+    from gdb_nept.kvm import vcpu
     from gdb_nept.kvm.vmcs12 import Vmcs12
     from gdb_nept.nested.registers import Registers
     from gdb_nept.nested.virtual import VirtualWalk
@@ -184,113 +172,3 @@ class Vcpu:
     def memory(self) -> Memory[L1Phys]:
         """L1's physical memory, in the address space that this vCPU is in (SMM has its own)."""
         return l1_of_vcpu(self._session, self._chosen)
-
-
-class Vm:
-    """One VM of the host's: an L1."""
-
-    def __init__(self, session: Session, found: vm.Vm) -> None:
-        self._session = session
-        self._found = found
-
-    @property
-    def number(self) -> int:
-        """Its number in nept-vms, from the oldest on."""
-        return self._found.index
-
-    @property
-    def state(self) -> vm.Vm:
-        """What KVM keeps of it, decoded; `state.problems` is what could not be read."""
-        return self._found
-
-    @property
-    def pid(self) -> int | None:
-        """The process that runs it; None once that is gone."""
-        return self._found.pid
-
-    @property
-    def vcpus(self) -> tuple[Vcpu, ...]:
-        """Those that can be read; `state.unread` are the others."""
-        return tuple(Vcpu(self._session, Chosen(self._found, one)) for one in self._found.vcpus)
-
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        """Its memslots, lowest first.  Raises NoGuest where they cannot be read."""
-        return self._session.slots_of(self._found).slots
-
-    @property
-    def memory(self) -> Memory[L1Phys]:
-        """L1's physical memory outside SMM.  Raises NoGuest where the memslots cannot be read."""
-        return l1_of_vm(self._session, self._found)
-
-    def shadow_pages(self) -> ShadowPages:
-        """What KVM keeps of each table of its shadow MMU: all of EPT02's.  Raises
-        MemberMissing."""
-        from gdb_nept.kvm.shadow_page import shadow_mmu_pages
-
-        return shadow_mmu_pages(self._found.value)
-
-
-class Target:
-    """A host, live or in a dump: a context manager, within which it is held for reading."""
-
-    def __init__(self, session: Session, name: str, scope: AbstractContextManager[None]) -> None:
-        self.session = session
-        self.name = name
-        self._scope = scope
-
-    def __enter__(self) -> Target:
-        self._scope.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._scope.__exit__(kind, error, trace)
-
-    @property
-    def release(self) -> str:
-        """Of L0's kernel: "6.1.0-37-amd64"."""
-        return self.session.kernel.release
-
-    def vms(self) -> Iterator[Vm]:
-        """The VMs, oldest first.  Raises NoGuest where there is no KVM."""
-        return (Vm(self.session, one) for one in self.session.vms().vms)
-
-    def vcpu(self, vm: int | None = None, vcpu: int | None = None) -> Vcpu:
-        """One vCPU by its numbers in nept-vms; without them the one on which L2 is active, or the
-        only one in VMX operation.  Raises NoGuest, which says what there is to choose from."""
-        return Vcpu(self.session, self.session.pick(vm, vcpu))
-
-    def drop(self) -> None:
-        """Forget what was read: the target has run."""
-        self.session.drop()
-
-
-def open_dump(path: Path | str, types: Sequence[Path | str] = ()) -> Target:
-    """A dump of a host's physical memory, of every kind that `nept --dump` takes.
-
-    `types` are files to take types from where the dump has none, as for --btf.  Raises BadInput for
-    a file that is no such dump, NoKernel where no Linux is in it.
-    """
-    context = DumpContext(Path(path), [Path(one) for one in types])
-    return Target(context.session(), f"dump {path}", nullcontext())
-
-
-def attach() -> Target:
-    """What gdb is attached to.  Works inside gdb alone; raises NeptError elsewhere, and where gdb
-    is attached to no Linux."""
-    try:
-        from gdb_nept.commands.gdb import registry
-    except ImportError:
-        raise BadInput("attach() works inside gdb alone", "Without gdb: open_dump(PATH).") from None
-    context = registry.register()
-    with context.target.command():
-        session = context.session()
-    return Target(session, "gdb's target", context.target.command())
-
-
-__all__ = ["NeptError", "Target", "Vcpu", "Vm", "Walked", "attach", "open_dump"]
