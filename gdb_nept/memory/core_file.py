@@ -22,6 +22,7 @@ from gdb_nept.memory.elf_dump import (
     EM_X86_64,
     ET_CORE,
     NOTE,
+    OUR_NOTE,
     PHDR,
     PN_XNUM,
     PT_LOAD,
@@ -34,7 +35,6 @@ IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 READ_WRITE = 6
 ROOM = PN_XNUM - 1  # program headers before the data; a hole of the file as far as not used
 ZEROS = bytes(PAGE_SIZE)
-OUR_NOTE = b"GDB_NEPT"
 
 Note = tuple[bytes, bytes]  # whose, and what it says; of type 0
 

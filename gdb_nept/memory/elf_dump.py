@@ -25,6 +25,7 @@ NOTE = struct.Struct("<III")
 ET_CORE, EM_X86_64, EM_386 = 4, 62, 3
 PT_LOAD, PT_NOTE, PN_XNUM = 1, 4, 0xFFFF
 MOST_SEGMENTS = 1 << 20
+OUR_NOTE = b"GDB_NEPT"
 LARGEST_NOTES = 64 << 20
 MOST_NOTES = 1 << 16
 PRSTATUS_REGISTERS, RSP, RIP = 112, 19, 16  # byte of pr_reg; numbers of words in it
@@ -50,6 +51,7 @@ class ElfDump:
     vmcoreinfo: bytes
     cpus: tuple[Registers, ...]
     by_qemu: bool
+    exported: bool  # by nept-export
     file_size: int
 
     @property
@@ -100,6 +102,7 @@ def _read(file: BinaryIO, path: Path) -> ElfDump:
         next((data for name, _, data in notes if name == b"VMCOREINFO"), b""),
         _registers(notes),
         any(name == b"QEMU" for name, _, _ in notes),
+        any(name == OUR_NOTE for name, _, _ in notes),
         os.fstat(file.fileno()).st_size,
     )
 

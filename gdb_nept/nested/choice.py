@@ -62,12 +62,12 @@ def _only(candidates: list[Chosen], problems: list[str], of_l1: bool) -> Chosen:
             raise NoGuest(
                 f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
             )
-    if of_l1 and candidates:
-        if len({each.vm for each in candidates}) == 1:
-            return candidates[0]
-        raise NoGuest(f"{len(candidates)} vCPUs are in several VMs", "Choose with --vm.")
+    if of_l1 and len({each.vm for each in candidates}) == 1:
+        return candidates[0]
     if problems:
         raise NoGuest(f"which vCPU is nested cannot be told: {problems[0]}", "See nept-vms.")
+    if of_l1 and candidates:
+        raise NoGuest(f"{len(candidates)} vCPUs are in several VMs", "Choose with --vm.")
     if len(candidates) == 1:
         return candidates[0]
     raise NoGuest(

@@ -15,7 +15,8 @@ from typing import Callable
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.memory.budget import Budget
-from gdb_nept.memory.core_file import OUR_NOTE, CoreFile
+from gdb_nept.memory.core_file import CoreFile
+from gdb_nept.memory.elf_dump import OUR_NOTE
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.nested.pieces import NOT_LOOKED_AT, Gap, Part, Parts, Piece, unread
 from gdb_nept.target import vmcoreinfo

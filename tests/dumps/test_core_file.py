@@ -11,9 +11,9 @@ import pytest
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable
-from gdb_nept.memory.core_file import OUR_NOTE, CoreFile, NotWrittenTo
+from gdb_nept.memory.core_file import CoreFile, NotWrittenTo
 from gdb_nept.memory.dump import open_dump
-from gdb_nept.memory.elf_dump import read_headers
+from gdb_nept.memory.elf_dump import OUR_NOTE, read_headers
 from tests.dumps.files import PAGE, pages
 
 NOTES = [(b"VMCOREINFO", b"OSRELEASE=6.1\n"), (OUR_NOTE, b"a test's\n")]
