@@ -8,8 +8,9 @@
         print(vcpu.walk(gdb_nept.L2Phys(0x2000000)).verdict.sentence)
 
 The names below are the API, and stay; what they come from is read when one is first asked for.
-Read the package from the machine outwards: arch, memory, walk (the SDM's part), target, kvm
-(Linux's part), nested (both together), render and commands (what a user sees).
+Read the package from the machine outwards: arch, memory, walk, predict (the SDM's part); target,
+kvm (Linux's); nested, judge, live (what is, what must be, what happens); render and commands (what
+a user sees).  Each folder begins by saying which file is for what.
 
 Nothing newer than Python 3.0 stands here, so that an old Python gets as far as the message.
 """

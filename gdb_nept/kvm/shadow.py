@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""KVM's own EPTs: the roots of EPT01 and EPT02, and the struct kvm_mmu_page behind a table page.
+"""KVM's own EPTs: the MMUs of a vCPU, and the roots of EPT01 and EPT02.
 
-arch/x86/include/asm/kvm_host.h (struct kvm_mmu), arch/x86/kvm/mmu/mmu_internal.h (kvm_mmu_page).
+arch/x86/include/asm/kvm_host.h: struct kvm_mmu, union kvm_mmu_page_role.
 EPT01 is what L1 runs on (`root_mmu`); EPT02, KVM's shadow of EPT12, what L2 runs on (`guest_mmu`).
 """
 
