@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gdb_nept.arch.bits import Bits
 from gdb_nept.arch.ept import LEVEL_NAMES, EptEntry
-from gdb_nept.live.state import Difference, EntryChange, EptChange, Listed, State
+from gdb_nept.live.state import Difference, EntryChange, EptChange, State
 from gdb_nept.live.stops import Taken
 from gdb_nept.nested.epts import Which
 from gdb_nept.render import text
@@ -19,7 +19,7 @@ from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Table
 
 SHOWN = 40  # entries of one EPT, unless all are asked for
-SPACES = {Which.L1: "L1 physical", Which.SHADOW: "host physical"}
+SPACES = {Which.L1: "L1", Which.SHADOW: "host"}
 
 
 def taken_page(taken: Taken, marked: bool = False) -> Page:
@@ -44,11 +44,29 @@ def _counted(which: Which, state: State) -> str:
 def diff_page(found: Difference, everything: bool, before: Taken, now: Taken) -> Page:
     after, stops, seconds = found.after, now.stop - before.stop, now.began - before.began
     when = {0: "this stop", 1: "the last stop"}.get(stops, f"{stops} stops ago")
-    head = f"VM {after.vm}, vCPU {after.vcpu}, against {when} ({seconds:.1f} s):"
+    whose = f"VM {after.vm}, vCPU {after.vcpu}, against {when} ({seconds:.1f} s)"
+    head = f"{whose}: {_changes(found)}"
     blocks: list[str | Table] = [head, *_fields(found)]
     for change in found.epts:
         blocks += _ept(change, everything)
     return Page(tuple(blocks), {**_data(found), "stops": stops, "seconds": round(seconds)})
+
+
+def _changes(found: Difference) -> str:
+    """2 fields of vmcs12, 1 entry of EPT12 changed"""
+    parts = ["another vmcs12"] if found.before.vmcs12_at != found.after.vmcs12_at else []
+    parts += [f"{text.count(len(found.fields), 'field')} of vmcs12"] if found.fields else []
+    lost = []
+    for change in found.epts:
+        name = change.which.value
+        if change.after.missing:
+            lost.append(name)
+        elif change.entries:
+            parts.append(f"{text.count(len(change.entries), 'entry')} of {name}")
+        elif change.before.eptp != change.after.eptp:
+            parts.append(f"the EPTP of {name}")
+    said = f"{', '.join(parts)} changed" if parts else "nothing changed"
+    return f"{said}; {' and '.join(lost)} not known" if lost else said
 
 
 def _fields(found: Difference) -> list[str | Table]:
@@ -81,7 +99,7 @@ def _ept(change: EptChange, everything: bool) -> list[str | Table]:
     count = len(change.entries)
     shown = change.entries if everything else change.entries[:SHOWN]
     blocks.append(f"{name}: {text.count(count, 'entry')} changed:")
-    headers = ("L2 physical", "entry", "at " + SPACES[change.which], "before", "after", "what")
+    headers = ("L2 physical", "entry", "at " + SPACES[change.which], "change")
     blocks.append(Table(headers, tuple(_row(each, change) for each in shown)))
     if len(shown) < count:
         blocks.append(f"... and {count - len(shown)} more: nept-diff --all shows them")
@@ -94,14 +112,14 @@ def _row(change: EntryChange, ept: EptChange) -> tuple[str, ...]:
         text.address(change.start),
         LEVEL_NAMES[change.level],
         text.address(place.place if place else None),
-        _value(change.before),
-        _value(change.after),
-        _what(change, ept),
+        _change(change, ept),
     )
 
 
-def _value(listed: Listed | None) -> str:
-    return "-" if listed is None else f"{listed.value:#x}"
+def _change(change: EntryChange, ept: EptChange) -> str:
+    """0x1020337 -> 0x1020335  -W"""
+    values = [f"{one.value:#x}" for one in (change.before, change.after) if one is not None]
+    return f"{' -> '.join(values)}  {_what(change, ept)}"
 
 
 #: What the processor takes from an entry of EPT02; the other bits are KVM's own there.

@@ -115,7 +115,7 @@ def test_a_table_that_is_gone_takes_what_is_below_it_along(plain_snapshot: Path)
     assert {each.level for each in entries[1:]} == {1}
     assert all(each.after is None for each in entries)
     assert f"{len(entries)} entries changed" in shown(found)
-    assert max(map(len, shown(found).splitlines())) <= 100
+    assert max(map(len, shown(found).splitlines())) <= 80
 
 
 def test_a_field_of_vmcs12(plain_snapshot: Path) -> None:
