@@ -17,6 +17,7 @@ derived_kinds [rights_at_least, page_size, runs, pages, size].
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -34,7 +35,7 @@ from gdb_nept.render.spte import spte_in_words
 from gdb_nept.walk.runs import SHIFTS, Run, Unread
 
 MANY_RUNS = 200  # then a summary stands behind them
-MOST_ENTRIES = 3  # that are named for one reason
+MOST_WORDS = 3  # that are named for one reason
 AHEAD = 256  # rows that are waited for
 
 HEADERS = ("from", "to", "size", "RWX", "type", "AD", "pages", "leads to")
@@ -101,7 +102,7 @@ class _Rows:
         self.found = found
         self.totals = Totals(found)
         self._reasons: dict[str, int] = {}  # why a row is not what it seems, numbered
-        self._entries: dict[int, list[int]] = {}  # of those misconfigured, some for each number
+        self._words: dict[int, list[int]] = {}  # some that each is about: entries, places
         self._rows = iter(found.rows)
         self.all_ahead = False
         self._address = f"%#0{max(10, len(f'{found.high - 1:x}')) + 2}x"
@@ -129,7 +130,6 @@ class _Rows:
 
     def cells(self) -> Iterator[Cells]:
         shown, leads_to, add = self._address, LEADS_TO, self.totals.add
-        told = ""  # why the last row that could not be read could not
         for row in self._rows:
             if isinstance(row, Run):
                 look, low = add(row), row.at
@@ -144,8 +144,7 @@ class _Rows:
             bounds = shown % row.start, shown % (row.end - 1), text.size(row.end - row.start)
             if isinstance(row, Unread):
                 self.totals.unread(row)
-                yield (*bounds, "?", "", "", "", AGAIN if row.why == told else row.why)
-                told = row.why
+                yield (*bounds, "?", "", "", "", self._unread(row))
             elif isinstance(row, DerivedRun):
                 self.totals.derived(row)
                 yield (*bounds, *derived_cells(row, self.found.cpu.mbec, self._numbered))
@@ -181,9 +180,9 @@ class _Rows:
 
     def footnotes(self) -> Iterator[str]:
         for reason, number in self._reasons.items():
-            shown = [f"{entry:#x}" for entry in self._entries.get(number, [])]
-            more = ["..."] if len(shown) > MOST_ENTRIES else []
-            named = f"; {', '.join([*shown[:MOST_ENTRIES], *more])}" if shown else ""
+            shown = [f"{entry:#x}" for entry in self._words.get(number, [])]
+            more = ["..."] if len(shown) > MOST_WORDS else []
+            named = f"; {', '.join([*shown[:MOST_WORDS], *more])}" if shown else ""
             yield f"({number}) {reason}{named}"
 
     def _flags(self, run: Run[Any, Any]) -> str:
@@ -251,14 +250,27 @@ class _Rows:
         why = row.stop.why.partition(" is ")[2]
         if self.found.spte is None and row.word & RIGHTS == MMIO_OF_KVM:
             why += "; so a KVM as L1 marks a page that it emulates (MMIO)"
-        number = self._numbered(why)
-        seen = self._entries.setdefault(number, [])
-        if row.word not in seen and len(seen) <= MOST_ENTRIES:
-            seen.append(row.word)
-        return f"misconfig ({number})"
+        return f"misconfig ({self._numbered_with(why, row.word)})"
+
+    def _unread(self, row: Unread) -> str:
+        """The table that cannot be read stands behind the reason."""
+        place = _PLACE.search(row.why)
+        said = "not looked at" if row.given_up else "unread"
+        if place is None:
+            return f"{said} ({self._numbered(row.why)})"
+        reason = row.why.replace(place[0], "", 1)
+        return f"{said} ({self._numbered_with(reason, int(place[1], 16))})"
+
+    def _numbered_with(self, reason: str, word: int) -> int:
+        """The reason's number; some words that it is about are kept for its footnote."""
+        number = self._numbered(reason)
+        seen = self._words.setdefault(number, [])
+        if word not in seen and len(seen) <= MOST_WORDS:
+            seen.append(word)
+        return number
 
 
-AGAIN = "unread, as above"
+_PLACE = re.compile(r" at (0x[0-9a-f]+)")
 HEX = "%#x"
 LEADS_TO = "%#012x"
 #: What mmu/spte.c kvm_mmu_set_ept_masks() gives an MMIO entry: VMX_EPT_MISCONFIG_WX_VALUE.

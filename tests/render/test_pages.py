@@ -36,7 +36,7 @@ from gdb_nept.render.vmcs12 import GROUPS, vmcs12_page
 from gdb_nept.render.word import spte_page, word_page
 from gdb_nept.target.attachment import Attachment, Missing
 from gdb_nept.walk.ept import walk_ept
-from gdb_nept.walk.runs import Run, with_holes
+from gdb_nept.walk.runs import Run, Unread, with_holes
 from gdb_nept.walk.scan import Scan
 
 EPTP = Eptp(0x105E)
@@ -104,6 +104,26 @@ def test_no_row_is_broken_and_the_entries_of_a_reason_are_named(width: int) -> N
         in words
     )
     assert "0x400000002032, ..." in words
+
+
+def test_what_cannot_be_read_is_named_once_with_the_tables() -> None:
+    """A row says that it is unread; the reason stands below, with the first places."""
+    rows = [
+        Unread(
+            place << 21, place + 1 << 21, f"table of PTEs: cannot read 8 bytes at {word:#x}: cut"
+        )
+        for place, word in enumerate((0x5000, 0x6000, 0x7000, 0x8000, 0x9000))
+    ]
+    rows.append(Unread(5 << 21, 6 << 21, "not looked at: 4096 entries of tables", given_up=True))
+    found = replace(listing(), rows=iter(rows), high=6 << 21)
+    lines = drawn(ept_page(found)).splitlines()
+    shown = [line for line in lines if line.startswith("0x")]
+    assert [line.split("?")[1].strip() for line in shown] == ["unread (1)"] * 5 + [
+        "not looked at (2)"
+    ]
+    words = " ".join(" ".join(lines).split())
+    assert "(1) table of PTEs: cannot read 8 bytes: cut; 0x5000, 0x6000, 0x7000, ..." in words
+    assert "(2) not looked at: 4096 entries of tables" in words
 
 
 def test_flags_without_bit_6_of_the_eptp_stand_in_brackets() -> None:
