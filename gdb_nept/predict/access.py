@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gdb_nept.address import L2Phys, L2Virt
+from gdb_nept.arch.cpu import Capabilities
+
+MBEC, PML = "mode-based execute control", "page-modification logging"
 
 
 class Op(Enum):
@@ -75,3 +78,16 @@ class Controls:
     virtual_nmis: bool = False
     sppt_pointer: int | None = None  # set if sub-page write permissions are in force
     apic: Apic | None = None  # set if APIC accesses are virtualized
+
+
+def switched_on(cpu: Capabilities, controls: Controls) -> tuple[str, ...]:
+    """The controls about EPT that L1 has switched on, and that a hypervisor may not offer it."""
+    asked = {
+        MBEC: cpu.mbec,
+        PML: controls.pml,
+        "EPT-violation #VE": controls.ve,
+        "sub-page write permissions": cpu.sub_page or controls.sppt_pointer is not None,
+        "EPT paging-write control": cpu.paging_write,
+        "guest-paging verification": cpu.verify_guest_paging,
+    }
+    return tuple(name for name, on in asked.items() if on)

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp, EptpRule
-from gdb_nept.predict.access import Controls
+from gdb_nept.predict.access import MBEC, PML, Controls, switched_on
 from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import Hardware
 
@@ -154,15 +154,8 @@ class Kvm:
 
         vmx/nested.c nested_check_vm_execution_controls(), in its order.
         """
-        asked = {
-            "mode-based execute control": cpu.mbec and Feature.MBEC not in self,
-            "page-modification logging": controls.pml and Feature.PML not in self,
-            "EPT-violation #VE": controls.ve,
-            "sub-page write permissions": cpu.sub_page or controls.sppt_pointer is not None,
-            "EPT paging-write control": cpu.paging_write,
-            "guest-paging verification": cpu.verify_guest_paging,
-        }
-        refused = [name for name, refuses in asked.items() if refuses]
+        offered = {MBEC: Feature.MBEC in self, PML: Feature.PML in self}
+        refused = [name for name in switched_on(cpu, controls) if not offered.get(name)]
         if refused:
             return f"{', '.join(refused)}: not offered to L1 by this KVM"
         if problem := apic_problem(controls.apic, cpu.maxphyaddr):

@@ -18,7 +18,7 @@ from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.exits import EptViolation
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.predict.access import Access, Apic, Controls, Stage
+from gdb_nept.predict.access import Access, Apic, Controls, Stage, switched_on
 from gdb_nept.predict.apic import apic_access
 from gdb_nept.predict.case import KIND, READ, WRITE, Case, Hardware
 from gdb_nept.predict.hardware import explain, named
@@ -66,16 +66,8 @@ class Xen:
     def refuses(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
         """Why VM entry fails, or '': Xen takes any EPTP, and offers L1 none of these controls
         (vvmx.c nvmx_msr_read_intercept(), MSR_IA32_VMX_PROCBASED_CTLS2)."""
-        asked = {
-            "mode-based execute control": cpu.mbec,
-            "page-modification logging": controls.pml,
-            "EPT-violation #VE": controls.ve,
-            "sub-page write permissions": cpu.sub_page or controls.sppt_pointer is not None,
-            "EPT paging-write control": cpu.paging_write,
-            "guest-paging verification": cpu.verify_guest_paging,
-        }
-        refused = [name for name, refuses in asked.items() if refuses]
-        return f"{', '.join(refused)}: not offered to L1 by Xen" if refused else ""
+        refused = ", ".join(switched_on(cpu, controls))
+        return f"{refused}: not offered to L1 by Xen" if refused else ""
 
 
 def reflect_by_xen(
