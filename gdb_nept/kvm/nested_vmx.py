@@ -64,12 +64,10 @@ class Nested:
     current_vmptr: L1Phys | None
     cached_vmcs12: KernelVirt | None
     run_pending: bool
-    pml_full: bool
     l2_active: bool
     signs: tuple[Sign, ...]
     disagreement: str
     hflags: HostFlags
-    smm_vmxon: bool
     smm_guest_mode: bool
     evmcs: L1Phys | None
     evmcs_state: str  # "", "valid" or "map pending"
@@ -102,12 +100,10 @@ def read_nested(vmx: Value) -> Nested:
         current_vmptr=_guest_address(nested.member("current_vmptr")),
         cached_vmcs12=nested.member("cached_vmcs12").pointer() or None,
         run_pending=lost.or_else(False, lambda: _run_pending(nested, arch)),
-        pml_full=_flag(nested, "pml_full"),  # 4.12+
         l2_active=next((bool(sign.says) for sign in signs if sign.says is not None), False),
         signs=signs,
         disagreement=disagreement(signs),
         hflags=hflags or host_flags(0),
-        smm_vmxon=smm is not None and _flag(smm, "vmxon"),
         smm_guest_mode=smm is not None and _flag(smm, "guest_mode"),
         evmcs=evmcs,
         evmcs_state=evmcs_state,

@@ -33,9 +33,7 @@ class ShadowPage:
     role: Role
     gfn_address: L1Phys
     unsync: bool
-    unsync_children: int
     tdp_mmu: bool
-    root_count: int
     obsolete: bool
     shadowed: KernelVirt | None
     value: Value = field(repr=False, compare=False)
@@ -133,9 +131,7 @@ def read_shadow_page(value: Value, vm: Value) -> ShadowPage:
         role=role,
         gfn_address=L1Phys(value.member("gfn").number() << PAGE_SHIFT),
         unsync=lost.or_else(False, lambda: bool(value.member("unsync").number())),
-        unsync_children=lost.or_else(0, lambda: value.member("unsync_children").number()),
         tdp_mmu=value.has("tdp_mmu_page") and bool(value.member("tdp_mmu_page").number()),
-        root_count=lost.or_else(0, lambda: value.member("root_count").number()),
         obsolete=bool(role.number("invalid")) or _old_generation(value, vm),
         shadowed=shadowed,
         value=value,

@@ -63,8 +63,6 @@ class Vmcs12:
     layout: Layout
     situation: Situation
     revision: int
-    shadow_indicator: bool
-    abort: int
     launched: bool
     fields: tuple[Field, ...]
     problems: tuple[str, ...]
@@ -215,8 +213,6 @@ def decode(
         layout=layout,
         situation=situation,
         revision=revision,
-        shadow_indicator=bool(head & SHADOW_INDICATOR),
-        abort=int.from_bytes(data[4:8], "little"),
         launched=bool(int.from_bytes(data[8:12], "little")),
         fields=_fields(data, layout, situation),
         problems=tuple(problems),

@@ -40,12 +40,11 @@ Compared = Union[Stretch, Unread]
 
 @dataclass
 class Comparison:
-    """`verdicts` counts how many different ones were asked for."""
+    """EPT12 of a vCPU against EPT02."""
 
     session: Session
     chosen: Chosen
     budget: Budget = field(default_factory=lambda: Budget(ENTRIES))
-    verdicts: int = 0
 
     def stretches(self, low: int = 0, high: int | None = None) -> Iterator[Compared]:
         """In order, without gaps, from `low` up to `high`, by default all that EPT12 can translate.
@@ -69,7 +68,7 @@ class Comparison:
 
     def _found(self, pairs: Pairs, low: int, high: int) -> Iterator[Compared]:
         known: dict[object, tuple[Agreement, Fault]] = {}
-        path = [pairs.top(low, high)] if low < high else []
+        path = [pairs.top()] if low < high else []
         while path:
             pair = path[-1]
             if not pair.charged:
@@ -95,6 +94,5 @@ class Comparison:
     ) -> tuple[Agreement, Fault]:
         if len(known) >= MOST_VERDICTS:
             known.clear()
-        self.verdicts += 1
         found = self.verdict(L2Phys(start))
         return found.agreement, found.fault

@@ -24,7 +24,6 @@ class Kind(NamedTuple):
     leads: bool
     table: bool
     write: bool = False
-    plain: bool = True  # the processor takes a page that it leads to as one
     mmio: tuple[L1Phys, int] | None = None  # for which page, and the memslots' generation then
 
 
@@ -66,4 +65,4 @@ class Kinds:
             return Kind((0, level, mark[2]), False, False, mmio=told)
         tracked = spte.kind is SpteKind.ACCESS_TRACKED and spte.address is not None
         leads = (stop is None and leaf) or tracked
-        return Kind(mark, leads, stop is None and not leaf, write, plain=stop is None)
+        return Kind(mark, leads, stop is None and not leaf, write)

@@ -69,17 +69,17 @@ class Pairs:
             )
         return self._table02(root.address, (), self._eptp.levels, self._eptp.address, False)
 
-    def top(self, low: int, high: int) -> Pair:
+    def top(self) -> Pair:
         return Pair(self._eptp.levels, 0, self._root12(), self._ept02)
 
     def _root12(self) -> Side:
         if self._refused:
             return End(None, None, ("refused",))
-        return self._table12(self._eptp.address, (), 0)
+        return self._table12(self._eptp.address, ())
 
     # -- tables -----------------------------------------------------------------------------------
 
-    def _table12(self, place: int, mark: tuple[object, ...], base: int) -> Side:
+    def _table12(self, place: int, mark: tuple[object, ...]) -> Side:
         try:
             data = self._l1.read(L1Phys(place), PAGE_SIZE)
         except MemoryUnreadable as error:
@@ -153,7 +153,7 @@ class Pairs:
         kind = self._kinds12(word, level)
         mark = (*side.mark, kind.mark)
         if kind.table:
-            return self._table12(word & ADDRESS, mark, pair.base)
+            return self._table12(word & ADDRESS, mark)
         address = EptEntry(word).page(level) if kind.leads else None
         return End(kind, address, mark, size=page_size(level))
 

@@ -60,7 +60,7 @@ class KeptBtf:
         for BTF that is damaged and not in the cache."""
         others = []
         for payload in self._cache.contents(blob.name):
-            kept = _unpack(payload, blob)
+            kept = _unpack(payload)
             if kept is None:
                 continue
             if self._fits(kept[0], blob, read):
@@ -81,7 +81,7 @@ class KeptBtf:
     def unproved(self, blob: Blob, why: NeptError) -> Taken:
         """What the cache has where memory does not tell the place of it; else raises `why`."""
         for payload in self._cache.contents(blob.name):
-            kept = _unpack(payload, blob)
+            kept = _unpack(payload)
             if kept is not None:
                 return Taken(_made(blob, kept), True, f"not proved: {why.message}")
         raise why
@@ -114,7 +114,7 @@ def _pack(data: bytes, made: Btf) -> bytes:
     return HEADER.pack(len(data)) + data + btf_index.pack(made.index)
 
 
-def _unpack(payload: bytes, blob: Blob) -> tuple[bytes, btf_index.BtfIndex] | None:
+def _unpack(payload: bytes) -> tuple[bytes, btf_index.BtfIndex] | None:
     """What `_pack` packed; None if it is not that."""
     if len(payload) < HEADER.size:
         return None

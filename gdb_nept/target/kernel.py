@@ -6,7 +6,7 @@ the kernel's own page tables and BTF.  `linux.py` attaches to one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NeptError, SymbolMissing
@@ -28,23 +28,15 @@ DIRECT_MAPS = {
     5: (0xFF11000000000000, 0xFF10000000000000),
 }
 VMALLOC = {4: 0xFFFFC90000000000, 5: 0xFFA0000000000000}
-VMEMMAP = {4: 0xFFFFEA0000000000, 5: 0xFFD4000000000000}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The regions that CONFIG_RANDOMIZE_MEMORY moves (arch/x86/mm/kaslr.c)."""
+    """Of the regions that CONFIG_RANDOMIZE_MEMORY moves (arch/x86/mm/kaslr.c): where the direct map
+    lies, up to `vmalloc_base`."""
 
     page_offset_base: KernelVirt
     vmalloc_base: KernelVirt
-    vmemmap_base: KernelVirt
-
-
-@dataclass
-class Timings:
-    """Seconds that each part of attaching took, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class LinuxKernel:
@@ -61,7 +53,6 @@ class LinuxKernel:
         symbols: SymbolLookup,
         symbols_origin: str,
         sources: TypeSources,
-        timings: Timings,
     ) -> None:
         self.physical = memory
         self.release = located.info.release
@@ -70,7 +61,6 @@ class LinuxKernel:
         self.phys_base = located.phys_base
         self.levels = located.info.levels
         self.found_by = located.how
-        self.timings = timings
         self._tables = PageCache(memory)
         self._sme_mask = located.page_tables.sme_mask
         self.page_tables = self._tree(located.page_tables.root)
@@ -176,14 +166,13 @@ class LinuxKernel:
         yield start, length - (-end & PAGE_MASK)
 
     def _find_layout(self) -> Layout:
-        self.layout = Layout(KernelVirt(0), KernelVirt(0), KernelVirt(0))  # nothing is computed yet
+        self.layout = Layout(KernelVirt(0), KernelVirt(0))  # nothing is computed yet
         base = self._variable("page_offset_base")
         if base is None:
             base = next(filter(self._maps_memory, DIRECT_MAPS[self.levels]), 0)
         return Layout(
             KernelVirt(base),
             KernelVirt(self._variable("vmalloc_base") or VMALLOC[self.levels]),
-            KernelVirt(self._variable("vmemmap_base") or VMEMMAP[self.levels]),
         )
 
     def _maps_memory(self, base: int) -> bool:

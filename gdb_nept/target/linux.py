@@ -11,9 +11,7 @@ its layout; types and modules wait until they are asked for.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
 
@@ -28,7 +26,7 @@ from gdb_nept.target.fingerprint import fingerprint
 from gdb_nept.target.image import UTS_SIZE, image_physical, uts_fields
 from gdb_nept.target.kallsyms import INDEX_SIZE, NotKallsyms, SymbolTable, Tables, decode
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
-from gdb_nept.target.kernel import LinuxKernel, Timings
+from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.kernel_symbols import SymbolLookup
 from gdb_nept.target.locate import Located, Search
 from gdb_nept.target.recent import known_build, remember
@@ -61,43 +59,28 @@ def attach(
     the cache holds is held against all of it, not against a few pages.
     Raises NoKernel, and BadInput for a file that is not of this kernel.
     """
-    timings = Timings()
     ranges = [range(ram)] if isinstance(ram, int) else list(ram)
     root = default_directory() if cache == "" else _path(cache)
-    with _timed(timings, "find the kernel"):
-        located = _locate(
-            Search(memory, ranges, cr3s, progress or tell, far=not near),
-            vmcoreinfo_text,
-            root,
-        )
+    search = Search(memory, ranges, cr3s, progress or tell, far=not near)
+    located = _locate(search, vmcoreinfo_text, root)
     build_id = located.info.build_id or build_of_uts(memory, located)
     store = BuildCache(root, build_id)
-    with _timed(timings, "symbols"):
-        symbols, origin = _symbols(memory, located, store, near)
+    symbols, origin = _symbols(memory, located, store, near)
     known = located.info.build_id or build_of_notes(memory, located, symbols)
     given = checked_files(btf_files, located.info.release, known)
     sources = TypeSources(given, store, near)
-    with _timed(timings, "layout"):
-        return LinuxKernel(
-            memory=memory,
-            located=located,
-            build_id=build_id,
-            symbols=symbols,
-            symbols_origin=origin,
-            sources=sources,
-            timings=timings,
-        )
+    return LinuxKernel(
+        memory=memory,
+        located=located,
+        build_id=build_id,
+        symbols=symbols,
+        symbols_origin=origin,
+        sources=sources,
+    )
 
 
 def _path(cache: Path | str | None) -> Path | None:
     return None if cache is None else Path(cache)
-
-
-@contextmanager
-def _timed(timings: Timings, what: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    timings.seconds[what] = time.monotonic() - start
 
 
 def _locate(search: Search, text: bytes, cache: Path | None) -> Located:
