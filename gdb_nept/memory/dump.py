@@ -119,7 +119,7 @@ def _elf(path: Path, library: Path | None) -> Dump:
         headers.vmcoreinfo or _vmcoreinfo(memory),
         headers.cpus,
         notes,
-        by_kdump=not (headers.by_qemu or headers.exported),
+        by_kdump=headers.by_kdump,
     )
 
 

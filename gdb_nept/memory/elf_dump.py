@@ -55,6 +55,13 @@ class ElfDump:
     file_size: int
 
     @property
+    def by_kdump(self) -> bool | None:
+        """Whether the machine's own crash kernel wrote it; None where no CPU's state tells."""
+        if self.by_qemu or self.exported:
+            return False
+        return True if self.cpus else None
+
+    @property
     def end(self) -> int:
         """Where the file must end at the earliest."""
         return max((one.offset + one.in_file for one in self.segments), default=0)

@@ -15,7 +15,7 @@ from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
 from gdb_nept.memory import dump as dump_module
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump, open_live
-from gdb_nept.memory.elf_dump import read_headers
+from gdb_nept.memory.elf_dump import OUR_NOTE, read_headers
 from gdb_nept.memory.kdump_whole import flattened_is_cut
 from gdb_nept.memory.taken import Taken, Vmcss
 from tests.dumps.files import PAGE, elf, lime, note, pages
@@ -69,6 +69,22 @@ def test_an_elf_dump_gives_its_pages_and_no_others(dump: Path) -> None:
     assert unread(dump, FAR + PAGE, 2 * PAGE) is UnreadKind.FILTERED
     assert unread(dump, 3 * PAGE) is UnreadKind.NO_RAM
     assert unread(dump, 1 << 50) is UnreadKind.NO_RAM
+
+
+@pytest.mark.kdumpfile
+@pytest.mark.parametrize(
+    ("notes", "vmcss"),
+    [
+        (prstatus(), Vmcss.CLEARED),
+        (prstatus() + qemu_note(), Vmcss.KEPT),
+        (note(OUR_NOTE, 0, b"L1's memory"), Vmcss.KEPT),
+        (b"", Vmcss.UNKNOWN),
+    ],
+    ids=["kdump", "qemu", "nept-export", "nobody's"],
+)
+def test_who_took_a_dump_is_told_by_its_notes(tmp_path: Path, notes: bytes, vmcss: Vmcss) -> None:
+    with open_dump(elf(tmp_path / "vmcore", [(0, pages(1), PAGE)], notes)) as opened:
+        assert opened.taken == Taken(vmcss=vmcss)
 
 
 @pytest.mark.kdumpfile
