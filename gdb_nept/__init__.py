@@ -27,14 +27,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any  # noqa: F401 - in a type comment
 
 if TYPE_CHECKING:
-    from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
+    from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys, L2Virt
     from gdb_nept.api.target import Target, attach, open_dump
     from gdb_nept.api.vcpu import Vcpu, Walked
     from gdb_nept.api.vm import Vm
     from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
     from gdb_nept.nested.agreement import Agreement, Fault, Verdict
     from gdb_nept.nested.bulk import Stretch
+    from gdb_nept.nested.examine import Break, Bytes, Space
     from gdb_nept.nested.export import Exported, Left
+    from gdb_nept.nested.owners import L1Page, L2Page, Owners
     from gdb_nept.nested.spaces import Memory, Pages
     from gdb_nept.nested.table import Table
     from gdb_nept.predict.access import Access, Op, Stage
@@ -44,14 +46,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "address": ("HostPhys", "L1Phys", "L2Phys", "L2Virt"),
+    "address": ("HostPhys", "HostVirt", "L1Phys", "L2Phys", "L2Virt"),
     "api.target": ("Target", "attach", "open_dump"),
     "api.vcpu": ("Vcpu", "Walked"),
     "api.vm": ("Vm",),
     "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
     "nested.agreement": ("Agreement", "Fault", "Verdict"),
     "nested.bulk": ("Stretch",),
+    "nested.examine": ("Break", "Bytes", "Space"),
     "nested.export": ("Exported", "Left"),
+    "nested.owners": ("L1Page", "L2Page", "Owners"),
     "nested.spaces": ("Memory", "Pages"),
     "nested.table": ("Table",),
     "predict.access": ("Access", "Op", "Stage"),
@@ -64,11 +68,16 @@ __all__ = [
     "Access",
     "Agreement",
     "BadInput",
+    "Break",
+    "Bytes",
     "Exported",
     "Fault",
     "Hole",
     "HostPhys",
+    "HostVirt",
+    "L1Page",
     "L1Phys",
+    "L2Page",
     "L2Phys",
     "L2Virt",
     "Left",
@@ -79,8 +88,10 @@ __all__ = [
     "NoGuest",
     "NoKernel",
     "Op",
+    "Owners",
     "Pages",
     "Run",
+    "Space",
     "Stage",
     "Stretch",
     "Table",

@@ -8,11 +8,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
+from gdb_nept.address import HostPhys
 from gdb_nept.api.vcpu import Vcpu
 from gdb_nept.api.vm import Vm
 from gdb_nept.commands.dump_context import DumpContext
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadInput, MemoryUnreadable
+from gdb_nept.memory.budget import ENTRIES
+from gdb_nept.nested.owners import Owners, owners
 from gdb_nept.nested.session import Session
+from gdb_nept.walk.runs import Unread
 
 
 class Target:
@@ -53,6 +57,20 @@ class Target:
         """One vCPU by its numbers in nept-vms; without them the one on which L2 is active, or the
         only one in VMX operation.  Raises NoGuest, which says what there is to choose from."""
         return Vcpu(self.session, self.session.pick(vm, vcpu))
+
+    def read(self, address: HostPhys, size: int) -> bytes | Unread:
+        """`size` bytes of the host's physical memory, all of them or none."""
+        try:
+            return self.session.kernel.physical.read(address, size)
+        except MemoryUnreadable as error:
+            return Unread(int(address), int(address) + size, error.message, kind=error.kind)
+
+    def owners(self, page: HostPhys, limit: int = ENTRIES) -> Owners:
+        """As nept-who: which L1 and L2 physical addresses lead to the page of the host that `page`
+        is on, in every VM.  `complete` is False where more than `limit` entries of tables would be
+        looked at, and `unread` True where what cannot be read may lead there, too.  Raises NoGuest
+        where there is no KVM."""
+        return owners(self.session, page, limit)
 
     def drop(self) -> None:
         """Forget what was read: the target has run."""

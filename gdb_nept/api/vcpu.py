@@ -13,6 +13,7 @@ from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.bulk import ENTRIES, Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
+from gdb_nept.nested.examine import Bytes, Space, all_or_none, examine
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.spaces import Memory, l1_of_vcpu, l2_of_vcpu
@@ -147,6 +148,17 @@ class Vcpu:
         from gdb_nept.nested.at_hand import host_of_l2_linear
 
         return host_of_l2_linear(self._session, self._chosen, address)
+
+    def read_linear(self, address: L2Virt, size: int) -> bytes | Unread:
+        """`size` bytes of L2's at a linear address, through L2's own tables and EPT12; all of them
+        or none.  Raises BadInput for an address that L2 cannot form in its mode, NoGuest where L1
+        has loaded no VMCS."""
+        return all_or_none(self.examine(Space.L2_LINEAR, address, size), size)
+
+    def examine(self, space: Space, address: int, size: int) -> Bytes:
+        """As nept-x: `size` bytes at an address of `space`, page by page, or those before the first
+        that cannot be read, of which `ends` tells.  Raises as read_linear()."""
+        return examine(self._session, self._chosen, space, address, size)
 
     def check(self, model: str = "kvm") -> Check:
         """As nept-check: the last EPT exit that L1 saw, held against the prediction."""

@@ -7,7 +7,7 @@ Each function answers with a number or raises NeptError, which says where the wa
 from __future__ import annotations
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys, L2Phys, L2Virt
-from gdb_nept.errors import BadInput, NoMemory
+from gdb_nept.errors import BadInput, MemoryUnreadable, NoMemory, UnreadKind
 from gdb_nept.kvm.memslots import MemSlots
 from gdb_nept.kvm.vm import Vm
 from gdb_nept.nested.choice import Chosen
@@ -20,7 +20,7 @@ def host_of_vmm(session: Session, owner: Vm, address: HostVirt) -> HostPhys:
     """Where the tables of the process that runs the VM lead."""
     found = session.host_walk(owner, address)
     if found.physical is None:
-        raise NoMemory(address, 1, found.why)
+        raise _no_way(address, found.why, found.unread)
     return found.physical
 
 
@@ -41,8 +41,9 @@ def host_of_l2(session: Session, chosen: Chosen, address: L2Phys) -> HostPhys:
     """Where EPT12 leads, and from there as `host_of_vcpu`."""
     journey = session.journey(chosen, address)
     if journey.ept12.address is None:
-        why = journey.ept12.stop.why if journey.ept12.stop else "EPT12 leads nowhere"
-        raise NoMemory(address, 1, f"EPT12 does not translate it: {why}")
+        stop = journey.ept12.stop
+        why = stop.why if stop else "EPT12 leads nowhere"
+        raise _no_way(address, f"EPT12 does not translate it: {why}", stop.unread if stop else None)
     return host_of_vcpu(session, chosen, journey.ept12.address)
 
 
@@ -53,8 +54,20 @@ def host_of_l2_linear(session: Session, chosen: Chosen, address: L2Virt) -> Host
     if found.landing is not None:
         return host_of_vcpu(session, chosen, found.landing.address)
     if found.walk is None or found.walk.gpa is None:
-        raise NoMemory(address, 1, f"L2's tables do not translate it: {found.why}")
+        stop = found.hidden.stop if found.hidden else None
+        why = f"L2's tables do not translate it: {found.why}"
+        raise _no_way(address, why, stop.unread if stop else None)
     return host_of_l2(session, chosen, found.walk.gpa)
+
+
+#: The host has no page there now: that is known.
+ABSENT = (None, UnreadKind.NOT_MAPPED, UnreadKind.SWAPPED)
+
+
+def _no_way(address: int, why: str, kind: UnreadKind | None) -> MemoryUnreadable:
+    """NoMemory where nothing is there; where what would tell cannot be read, not."""
+    error = NoMemory if kind in ABSENT else MemoryUnreadable
+    return error(address, 1, why, kind or UnreadKind.UNREADABLE)
 
 
 def vmcs12_field(session: Session, chosen: Chosen, name: str) -> int:

@@ -20,6 +20,7 @@ from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.at_hand import host_of_l2, host_of_l2_linear, host_of_vcpu
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
+from gdb_nept.walk.runs import Unread
 
 
 class Space(Enum):
@@ -58,6 +59,13 @@ def examine(session: Session, chosen: Chosen, space: Space, start: int, size: in
             return Bytes(space, start, data, piece)
         data += piece
     return Bytes(space, start, data)
+
+
+def all_or_none(found: Bytes, size: int) -> bytes | Unread:
+    """The bytes, if all `size` could be read."""
+    if found.ends is None:
+        return found.data
+    return Unread(found.start, found.start + size, found.ends.why, kind=found.ends.kind)
 
 
 def pieces(

@@ -16,7 +16,7 @@ from gdb_nept.arch.ept import ADDRESS, ENTRIES, EptEntry
 from gdb_nept.errors import MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.vm import Vm
-from gdb_nept.memory.budget import Budget, shared
+from gdb_nept.memory.budget import Budget, shared, within
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
@@ -68,10 +68,17 @@ class Owners:
         return tuple(sorted({one.vm for one in self.l1} | {one.vm for one in self.l2}))
 
 
-def owners(session: Session, page: HostPhys) -> Owners:
-    """Who has the page of the host that `page` is on, in every VM."""
+def owners(session: Session, page: HostPhys, limit: int | None = None) -> Owners:
+    """Who has the page of the host that `page` is on, in every VM.  At most `limit` entries of
+    tables are looked at; None: as many as the command that runs may."""
+    if limit is None:
+        return _owners(session, page, shared())
+    with within(Budget(limit)) as budget:
+        return _owners(session, page, budget)
+
+
+def _owners(session: Session, page: HostPhys, budget: Budget) -> Owners:
     found = Owners(HostPhys(page & PAGE_MASK))
-    budget = shared()
     listed = session.vms()
     found.notes += listed.notes
     found.unread = bool(listed.unknown)

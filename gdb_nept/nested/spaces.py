@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
 
 from gdb_nept.address import L1Phys, L2Phys
-from gdb_nept.errors import MemoryUnreadable, NoMemory
+from gdb_nept.errors import MemoryUnreadable, NoMemory, UnreadKind
 from gdb_nept.kvm.vm import Vm
 from gdb_nept.memory.budget import UNBOUNDED, Budget
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory, SpaceIn, page_by_page
@@ -65,7 +65,7 @@ class Memory(Generic[Address]):
         try:
             return self.below.read(address, size)
         except MemoryUnreadable as error:
-            return Unread(int(address), int(address) + size, error.message)
+            return Unread(int(address), int(address) + size, error.message, kind=error.kind)
 
     def extents(self) -> Iterator[tuple[int, int] | Unread]:
         """Where there may be memory, (low, high) in order: L1's memslots, or what EPT12 maps."""
@@ -103,7 +103,7 @@ class Memory(Generic[Address]):
         except NoMemory:
             return Hole(place, place + size)
         except MemoryUnreadable as error:
-            return Unread(place, place + size, error.message)
+            return Unread(place, place + size, error.message, kind=error.kind)
 
 
 class L2Memory:
@@ -120,8 +120,10 @@ class L2Memory:
         if walk.address is not None:
             return walk.address
         why = walk.stop.why if walk.stop else "EPT12 leads nowhere"
-        unread = walk.stop is not None and walk.stop.cause is Cause.UNREADABLE
-        raise (MemoryUnreadable if unread else NoMemory)(address, 1, why)
+        if walk.stop is not None and walk.stop.cause is Cause.UNREADABLE:
+            kind = walk.stop.unread or UnreadKind.UNREADABLE
+            raise MemoryUnreadable(address, 1, why, kind)
+        raise NoMemory(address, 1, why)
 
     def read(self, address: L2Phys, size: int) -> bytes:
         parts = page_by_page(address, size)
