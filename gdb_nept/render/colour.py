@@ -7,19 +7,23 @@ import functools
 from typing import Callable
 
 #: What the words say, and the colour that says the same: green what agrees, red what is broken or
-#: differs, yellow what makes an access exit.
-GOOD = r"\b(agree|agrees|authoritative|goes through)\b"
+#: differs, yellow what makes an access exit.  A field of vmcs12 that is "stale: ..." is neither.
+GOOD = r"nothing is stale or broken|\b(agree|agrees|goes through)\b"
 BAD = (
-    r"\b(stale|broken|differ|differs|DIFFER|At fault|unreadable|refused by VM entry|"
-    r"VM entry refuses|gave up|missing|a mistake in gdb_nept)\b"
+    r"(?<!maybe )\bstale\b(?!:)|^missing\b|\bAt fault\b(?!: not known)|"
+    r"\b(broken|differ|differs|DIFFER|refused by VM entry|VM entry refuses|"
+    r"a mistake in gdb_nept)\b"
 )
 EXIT = (
+    r"\bnot mapped\b(?! in the host)|"
     r"\b(EPT violation|EPT misconfiguration|violation|misconfiguration|misconfigured|misconfig|"
-    r"page-modification log full|not mapped|no memslot|hidden memslot|not present|"
+    r"page-modification log full|no memslot|hidden memslot|not present|"
     r"APIC access|triple fault)\b"
 )
 #: What is not in question.
 QUIET = r"\b(hole|holes|none: L0 alone|kept)\b"
+#: The names of a table's columns say nothing of what stands in it.
+COLUMNS = r"^[^\n]+(?=\n[- ]*--[- ]*$)"
 HEADING = r"^[A-Za-z][^\n]*:$"
 RULE = r"^[- ]*--[- ]*$"
 
@@ -43,6 +47,7 @@ def _painter() -> Callable[[str], str]:
         tokens = {  # noqa: RUF012 (the shape that pygments asks for)
             "root": [
                 (RULE, token.Comment),
+                (COLUMNS, token.Text),
                 (HEADING, token.Generic.Heading),
                 (GOOD, token.Generic.Inserted),
                 (BAD, token.Generic.Deleted),

@@ -23,7 +23,7 @@ import pytest
 from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.output import Sink
 from gdb_nept.live.injection import injection_point
-from gdb_nept.render import text
+from gdb_nept.render import colour, text
 from gdb_nept.render.watch import Tally, heading, watch_page
 from tests.live.scene import Scene
 from tests.live.test_watch_lines import differing
@@ -180,3 +180,22 @@ def test_a_dumb_terminal_of_80_columns_shows_the_same(name: str, tmp_path: Path)
         assert whole.startswith(above.rpartition("\n\n")[0])
         return
     assert shown == whole
+
+
+#: In which pages something is broken or differs: red is for these.
+WRONG = {
+    *("walk-misconfigured", "compare-misconfigured", "walk-stale", "compare-stale", "watch"),
+}
+RED, GREEN, YELLOW, GRAY, BOLD, PLAIN = "31", "32", "33", "90", "01", ("39", "39;49;00", "00")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_colours_say_what_the_page_says(name: str) -> None:
+    """Red where something is broken or differs alone, and nothing but the colours is added."""
+    pytest.importorskip("pygments")
+    found = answer(name, 80)
+    painted = colour.paint(found)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == found
+    codes = set(re.findall(r"\x1b\[([0-9;]+)m", painted)) - set(PLAIN)
+    assert codes <= {RED, GREEN, YELLOW, GRAY, BOLD}
+    assert (RED in codes) == (name in WRONG)

@@ -212,6 +212,43 @@ def test_colour_says_what_the_word_says(word: str, code: int) -> None:
     assert painted.count("\x1b[") == 2
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0x681e  guest_rip  0x100001c  stale: L2 runs: the value is in vmcs02",
+        "note: L2's cr0: maybe stale: L1's newest VMWRITE may be elsewhere",
+        "L1 changed EPT12, and no INVEPT is missing",
+        "At fault: not known",
+        "L2 0x2000000 -> L1 0x1020000   unreadable",
+        "field  agree  differ\n-----  -----  ------\nx          1       0",
+        "0x0802  guest_cs_selector  0x8  authoritative: L1 alone writes it",
+        "not mapped in the host  ~24M",
+    ],
+)
+def test_what_is_neither_broken_nor_an_exit_has_no_colour(line: str) -> None:
+    """But for the rule below the names of columns, which is dim."""
+    pytest.importorskip("pygments")
+    codes = set(re.findall(r"\x1b\[(\d+)m", colour.paint(line + "\n"))) - {"39"}
+    assert codes <= {"90"}
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("EPT12 against EPT02 of VM 0, vCPU 0: nothing is stale or broken", {"32"}),
+        ("EPT12 against EPT02 of VM 0, vCPU 0: 8K stale (at fault: L1)", {"31"}),
+        ("At fault: KVM: mmu_try_to_unsync_pages() should have marked the table", {"31"}),
+        ("missing:  not attached", {"31"}),
+        ("   4  0.0   write         0x2002000       violation 0x18b  DIFFER [b]", {"31", "33"}),
+        ("   1  0.0   read          0x2002000       none: L0 alone   kept [a]", {"90"}),
+        ("0x000002000  0x000002fff  4K                          hole", {"90"}),
+    ],
+)
+def test_a_whole_line_has_the_colours_of_its_words(line: str, codes: set[str]) -> None:
+    pytest.importorskip("pygments")
+    assert set(re.findall(r"\x1b\[(\d+)m", colour.paint(line + "\n"))) - {"39"} == codes
+
+
 def test_without_pygments_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = builtins.__import__
 
