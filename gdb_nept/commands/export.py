@@ -45,6 +45,10 @@ def export(context: Context, args: Namespace) -> Page:
     Where the guest is a Linux whose vmcoreinfo is found in the memory, it is taken over as the note
     that drgn and crash look for; nept --dump FILE then sees the guest's own KVM, if it has one.
 
+    Registers are not in FILE: there is no note of any CPU (NT_PRSTATUS), since a core could not say
+    which number is L2's now and which is of its last exit.  nept-regs tells both; the notes are
+    GDB_NEPT, which says whose memory it is, and that vmcoreinfo.
+
     --limit N copies N pages at most (with --l2 entries of tables count as well); what was not
     looked at is told.  --vm N and --vcpu N choose a VM and a vCPU by their numbers in nept-vms.
 
@@ -52,7 +56,7 @@ def export(context: Context, args: Namespace) -> Page:
       (gdb) nept-export --l1 --output l1.core
       (gdb) nept-export --l2 --output l2.core --vm 0 --vcpu 1
 
-    See also: nept-ept, nept-vms, nept-target
+    See also: nept-ept, nept-regs, nept-vms, nept-target
     """
     if not (args.l1 or args.l2):
         raise Usage("whose memory?", "Say --l1 or --l2.")

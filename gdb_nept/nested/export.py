@@ -44,7 +44,9 @@ class Left:
 class Exported:
     """`path` holds `bytes` of `whose`, a memory, of them `zero_bytes` in pages of zeros, in so many
     `stretches`.  `release` is of the Linux whose vmcoreinfo was taken over, or ''.  `ended`: from
-    where on nothing was looked at any more, and why."""
+    where on nothing was looked at any more, and why.  `notes` are the names of its ELF notes; of no
+    CPU is there one (NT_PRSTATUS), since a core has no place for where a register's number is from
+    and whether it may be older: Vcpu.registers() has."""
 
     path: Path
     whose: str
@@ -54,6 +56,7 @@ class Exported:
     left: tuple[Left, ...]
     release: str = ""
     ended: Gap | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def lost(self) -> bool:
@@ -157,6 +160,7 @@ def export(
             left=tuple(copy.left.values()),
             release=linux[1].release if linux else "",
             ended=copy.ended,
+            notes=tuple(name.decode() for name, _ in notes),
         )
 
 

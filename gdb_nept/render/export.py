@@ -4,7 +4,8 @@
 JSON: file, whose, bytes (of memory in the file), zero_bytes (of them, pages of zeros), stretches,
 vmcoreinfo (the release of the Linux whose it is, or null), left_out [kind, bytes, stretches, first
 (guest physical), why (of the first), lost (there is, or may be, memory)], complete, ended (the
-address from where on nothing was looked at, or null), ended_why.
+address from where on nothing was looked at, or null), ended_why, notes (the names of the file's ELF
+notes: "GDB_NEPT", and "VMCOREINFO" of a Linux; none has registers).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _head(found: Exported) -> str:
     missing = ", a part could not be read" if found.lost else ""
     return (
         f"{found.whose} is in {found.path}: {text.size(found.bytes)}{missing}; "
-        f"{text.size(found.zero_bytes)} of it are zeros{note}"
+        f"{text.size(found.zero_bytes)} of it are zeros{note}; without registers (see nept-regs)"
     )
 
 
@@ -70,4 +71,5 @@ def _data(found: Exported) -> dict[str, Data]:
         "complete": found.ended is None,
         "ended": hexed(found.ended.start) if found.ended else None,
         "ended_why": found.ended.why if found.ended else None,
+        "notes": list[Data](found.notes),
     }

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib import import_module
@@ -22,6 +23,7 @@ from gdb_nept.address import HostPhys, KernelVirt, L1Phys, L2Phys
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.budget import Budget
 from gdb_nept.memory.dump import open_dump
+from gdb_nept.memory.elf_dump import read_headers
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.export import Exported, export
 from gdb_nept.nested.pieces import Part, Piece
@@ -96,6 +98,30 @@ def test_gdb_opens_it(plain_snapshot: Path, tmp_path: Path) -> None:
     assert any(found)
 
 
+@pytest.mark.gdb
+@pytest.mark.parametrize("whose", ["--l1", "--l2"])
+def test_it_has_no_registers_and_says_so(
+    plain_snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], whose: str
+) -> None:
+    core = tmp_path / "core"
+    words = ["--dump", str(plain_snapshot / "memory.raw"), "export", whose, "--output", str(core)]
+    main([*words, "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["notes"] == ["GDB_NEPT"]
+    assert read_headers(core).exported
+    assert read_headers(core).cpus == ()
+    if shutil.which("readelf"):
+        told = ["readelf", "-nW", str(core)]
+        notes = subprocess.run(told, capture_output=True, text=True, check=True).stdout
+        assert "GDB_NEPT" in notes
+        assert "PRSTATUS" not in notes
+    asked = ["gdb", "-nx", "-batch", "-ex", f"core-file {core}", "-ex", "info registers"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "rip" not in said.stdout
+    main([*words, "--force"])
+    assert "without registers (see nept" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_command(
     plain_snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +181,7 @@ def test_where_the_guest_is_a_host_the_tool_answers_as_on_the_host_itself(
         ("filtered", 3 * PAGE, 2)
     ]
     assert told.lost
+    assert told.notes == ("VMCOREINFO", "GDB_NEPT")
     for words in (["vms"], ["vmcs12"], ["ept"], ["walk", "0x2000000"]):
         answers = []
         for file in (snapshot / "memory.raw", tmp_path / "host"):
