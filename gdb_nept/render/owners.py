@@ -28,7 +28,11 @@ def owners_page(found: Owners) -> Page:
     if found.l2:
         blocks.append(_l2(found))
     blocks += [f"note: {note}" for note in found.notes]
-    data: dict[str, Data] = {
+    return Page(tuple(blocks), _data(found), lambda: _status(found))
+
+
+def _data(found: Owners) -> dict[str, Data]:
+    return {
         "page": hexed(found.page),
         "l1": [
             {
@@ -54,7 +58,6 @@ def owners_page(found: Owners) -> Page:
         "complete": found.complete,
         "notes": list[Data](found.notes),
     }
-    return Page(tuple(blocks), data, lambda: _status(found))
 
 
 def _l2(found: Owners) -> Table:

@@ -11,8 +11,9 @@ L2's tables lead to a page), ept_rights, references, why (null, or why there is 
 
 from __future__ import annotations
 
-from gdb_nept.arch.ept import LEVEL_NAMES, PAGE_SHIFT
-from gdb_nept.arch.paging import Entry
+from gdb_nept.arch.ept import LEVEL_NAMES
+from gdb_nept.arch.paging import Entry, Mode
+from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.nesting import SAYS, Nesting
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk
@@ -29,6 +30,7 @@ from gdb_nept.render.journey import (
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.walk.guest_paging import GuestStep
+from gdb_nept.walk.paging import LinearWalk
 
 
 def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) -> Page:
@@ -172,12 +174,7 @@ def _ept_rights(found: VirtualWalk) -> str:
 
 
 def _data(found: VirtualWalk) -> dict[str, Data]:
-    walk, landing, journey = found.walk, found.landing, found.journey
-    leads = walk is not None and walk.gpa is not None
     mode = found.registers.paging.mode
-    l1 = landing.address if landing else journey.ept12.address if journey else None
-    virtual = landing.host_virtual if landing else journey.host_virtual if journey else None
-    host = landing.host if landing else journey.host if journey else None
     return {
         "linear": hexed(found.asked),
         "translated": hexed(found.linear),
@@ -196,16 +193,36 @@ def _data(found: VirtualWalk) -> dict[str, Data]:
         ],
         "guest_steps": [_step_data(entry) for entry in found.entries],
         "hidden_by": walk_data(found.hidden) if found.hidden else None,
-        "gpa": hexed(walk.gpa) if walk else None,
-        "page_size": (walk.page_size if mode else 1 << PAGE_SHIFT) if walk and leads else None,
-        "user": walk.user if walk and leads else None,
-        "writable": walk.writable if walk and leads else None,
-        "execute_disable": walk.execute_disable if walk and leads else None,
+        **_translation_data(found.walk, mode),
         "ept_rights": _ept_rights(found) or None,
         "references": found.references,
         "why": found.why or None,
         "warnings": list[Data](found.warnings),
-        "journey": journey_data(journey) if journey else None,
+        "journey": journey_data(found.journey) if found.journey else None,
+        **_place_data(found),
+    }
+
+
+def _translation_data(walk: LinearWalk | None, mode: Mode | None) -> dict[str, Data]:
+    """All null where the linear address does not translate."""
+    if walk is None or walk.gpa is None:
+        return dict.fromkeys(("gpa", "page_size", "user", "writable", "execute_disable"))
+    return {
+        "gpa": hexed(walk.gpa),
+        "page_size": walk.page_size if mode else PAGE_SIZE,
+        "user": walk.user,
+        "writable": walk.writable,
+        "execute_disable": walk.execute_disable,
+    }
+
+
+def _place_data(found: VirtualWalk) -> dict[str, Data]:
+    """Where it lies, by whichever way there is."""
+    landing, journey = found.landing, found.journey
+    l1 = landing.address if landing else journey.ept12.address if journey else None
+    virtual = landing.host_virtual if landing else journey.host_virtual if journey else None
+    host = landing.host if landing else journey.host if journey else None
+    return {
         "l1_physical": hexed(l1),
         "host_virtual": hexed(virtual),
         "host_physical": hexed(host.physical) if host else None,
