@@ -13,7 +13,7 @@ from gdb_nept.predict.linear import LinearAccess, LinearPrediction
 from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPaging, GuestStep
 from gdb_nept.walk.paging import LinearWalk
 
-GUEST = ("cr0", "cr3", "cr4", "efer", "rflags", "pdptrs", "pkru", "pkrs", "cpl")
+GUEST = ("cr0", "cr3", "cr4", "efer", "rflags", "pdptrs", "pkru", "pkrs", "pages_1g", "cpl")
 LINEAR = ("gla", "gpa", "op", "size", "user", "implicit", "shadow_stack", "emulated")
 OPS = {op.value: op for op in Op}
 PDPTRS = 4
@@ -38,6 +38,7 @@ def guest_paging(given: Object, maxphyaddr: int) -> GuestPaging:
         ac=bool(number_in(given, "rflags", 0) & ALIGNMENT_CHECK),
         pkru=_may_be_unknown(given, "pkru"),
         pkrs=_may_be_unknown(given, "pkrs"),
+        pages_1g=truth(given, "pages_1g", otherwise=True),
     )
 
 

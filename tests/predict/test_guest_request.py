@@ -11,7 +11,7 @@ import pytest
 from gdb_nept.predict.model import model
 from gdb_nept.predict.request import answer_lines
 from tests.predict.tables import CAP
-from tests.schemas import hold
+from tests.schemas import hold, validator
 
 PG, PE, WP = 1 << 31, 1, 1 << 16
 PSE, PAE, SMAP, PKE = 1 << 4, 1 << 5, 1 << 21, 1 << 22
@@ -55,6 +55,8 @@ def asked(words: dict[int, int], guest: dict[str, Any], **access: Any) -> dict[s
     (line,) = answer_lines([json.dumps(request)], model("sdm"))
     found: dict[str, Any] = json.loads(line)
     hold("answers", found)
+    if found.get("ignored") == []:
+        hold("requests", request)
     return found
 
 
@@ -173,3 +175,33 @@ def test_keys_that_have_no_say_are_named() -> None:
     found = asked({}, LONG, gpa="0x20123")
     assert (found["hpa"], found["ignored"]) == ("0x20123", ["guest"])
     assert "guest_steps" not in found
+
+
+def test_one_gbyte_pages_are_there_unless_it_is_said_that_not() -> None:
+    """SDM vol. 3, 5.5.4, table 5-16: bit 7 of a PDPTE is reserved without them."""
+    large = {**TABLES, 0x11000: USER | LARGE}
+    for guest in (LONG, {**LONG, "pages_1g": None}, {**LONG, "pages_1g": True}):
+        found = asked(large, guest)
+        assert (found["outcome"], found["hpa"], found["ignored"]) == ("translated", "0x123", [])
+        assert found["guest"]["page_size"] == 1 << 30
+    found = asked(large, {**LONG, "pages_1g": False})
+    assert found["outcome"] == "page_fault"
+    assert found["page_fault"]["error_code"] == "0xd"  # P, U/S and RSVD
+    assert "reserved" in found["page_fault"]["why"]
+
+
+def test_the_schema_of_requests_refuses_what_is_misspelt_or_lacks_a_key() -> None:
+    whole = {"eptp": 0x105E, "ept_caps": "0x1", "maxphyaddr": 39, "memory": {"0x1000": "7"}}
+    linear = {**whole, "guest": LONG, "access": {"gla": "0x123", "op": "read"}}
+    physical = {**whole, "access": {"gpa": 0, "op": "rmw", "stage": "walk"}, "note": "ignored"}
+    for good in (linear, physical):
+        assert not list(validator("requests").iter_errors(good))
+    for bad in (
+        {**linear, "guest": {**LONG, "pages_1gb": False}},
+        {**linear, "guest": {**LONG, "pages_1g": 0}},
+        {**linear, "guest": {**LONG, "pdptrs": [0, 0, 0]}},
+        {**physical, "access": {"gpa": 0, "op": "execute"}},
+        {**physical, "eptp": -1},
+        {key: value for key, value in physical.items() if key != "memory"},
+    ):
+        assert list(validator("requests").iter_errors(bad)), bad
