@@ -29,11 +29,16 @@ def output(lines: Iterable[str], timeout: float, env: Mapping[str, str] | None =
     return done.stdout
 
 
-def answers(before: Iterable[str], lines: Iterable[str], timeout: float = 300) -> list[str]:
-    """What each of `lines` shows in a gdb with our commands, after the lines `before`."""
+def answers(
+    before: Iterable[str], lines: Iterable[str], timeout: float = 300, last: str = "echo"
+) -> list[str]:
+    """What each of `lines` shows in a gdb with our commands, after the lines `before`.
+
+    At the end of a batch gdb detaches, and the machine runs on; with `last` "disconnect" it hangs
+    up instead."""
     told = [f"source {INIT}", *before]
     for line in lines:
         told += [f"echo {MARK}\\n", line]
-    shown = output([*told, f"echo {MARK}\\n"], timeout)
+    shown = output([*told, f"echo {MARK}\\n", last], timeout)
     assert "Traceback" not in shown
     return [part.lstrip("\n") for part in shown.split(MARK)[1:-1]]

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,9 @@ from typing import Any
 import pytest
 from bochs_lab import console, machine
 
-from tests.gdb.batch import ROOT, answers
+from tests.gdb.batch import answers
 from tests.gdb.relay import Relay
+from tests.lab.command import lab
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs, pytest.mark.kgdb]
 
@@ -69,8 +68,7 @@ def kgdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kgdb]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         try:
-            command = [sys.executable, str(ROOT / "scripts" / "lab"), "up", "--kgdb"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = lab("up", "--kgdb", timeout=None)  # it builds a kernel, once
             assert done.returncode == 0, done.stderr
             lines = done.stdout.splitlines()[-4:]
             status = machine.ask("status")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from bochs_lab.packages import kernel
 from bochs_lab.progress import Silent
 
 from tests.lab import l1_trace
+from tests.lab.command import lab
 from tests.lab.l1_trace import Fault, Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,9 +77,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         try:
-            command = [sys.executable, str(ROOT / "scripts" / "lab"), "up", "--stub"]
-            command += ["--park", "l1", "--overlay", overlay]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            words = ("up", "--stub", "--park", "l1", "--overlay", overlay)
+            done = lab(*words, timeout=None)
             assert done.returncode == 0, done.stderr
             status = machine.status()
             assert status is not None

@@ -12,7 +12,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,12 +27,13 @@ from bochs_lab.progress import Silent
 from bochs_lab.replay import Replay
 
 from tests.conftest import facts
+from tests.gdb.batch import answers
+from tests.lab.command import lab
 from tests.lab.rsp_client import MULTIPROCESS, Client
 
 pytestmark = [pytest.mark.gdb, pytest.mark.qemu, pytest.mark.bochs]
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "---- next ----"
 PHYSICAL = "Qqemu.PhyMemMode"
 BREAKPOINT, INTERRUPT = "T05thread:p01.01;", "T02thread:p01.01;"
 QEMU_NAME = "qemu-system-x86"  # of its process, which has room for 15 letters
@@ -51,11 +51,6 @@ class Live:
     def kernel(self, name: str) -> int:
         """The address of a function of L0."""
         return int(facts(self.snapshot, "kallsyms")[0][name], 16)
-
-
-def lab(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "lab"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -208,24 +203,9 @@ def test_status_shows_the_port(live: Live) -> None:
 
 
 def gdb(port: int, *lines: str) -> list[str]:
-    """What each line shows in a gdb with our commands, attached to a stub.
-
-    It hangs up at the end: at the end of a batch, gdb would detach, and the machine run on.
-    """
-    words = ["gdb", "-nx", "-batch", "-ex", f"source {ROOT}/gdb_nept/init.py"]
-    for line in ("set pagination off", f"target remote 127.0.0.1:{port}"):
-        words += ["-ex", line]
-    for line in lines:
-        words += ["-ex", f"echo {MARK}\\n", "-ex", line]
-    done = subprocess.run(
-        [*words, "-ex", f"echo {MARK}\\n", "-ex", "disconnect"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return [part.lstrip("\n") for part in done.stdout.split(MARK)[1:-1]]
+    """What each line shows in a gdb with our commands, attached to a stub."""
+    target = f"target remote 127.0.0.1:{port}"
+    return answers([target], lines, timeout=120, last="disconnect")
 
 
 READERS = {"auto": "process memory of {} (process N)", "phymem": "QEMU's physical memory mode"}

@@ -12,7 +12,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +27,10 @@ from bochs_lab.replay import Replay
 
 from gdb_nept.commands.catalogue import all_commands
 from gdb_nept.predict.kvm import Feature
+from tests.gdb.batch import answers
 from tests.gdb.relay import Relay
 from tests.kernels import Facts, facts_of_release
+from tests.lab.command import lab
 from tests.schemas import hold
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs]
@@ -83,11 +84,6 @@ class Watched:
     def differs_from_sdm(self) -> bool:
         """Whether KVM makes exits, of accesses that are seen, that the SDM has otherwise."""
         return Feature.MISCONFIG_CLEARED not in self.kernel.features
-
-
-def lab(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "lab"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -188,23 +184,12 @@ def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> list[flo
 
 def in_gdb(relay: Relay, folder: Path, scenes: dict[str, str]) -> dict[str, str]:
     """What each line shows in one gdb."""
-    mark = "---- next ----"
-    words = ["gdb", "-nx", "-batch"]
-    for line in (*BEFORE, f"target remote 127.0.0.1:{relay.port}"):
-        words += ["-ex", line]
-    for name, line in {**scenes, "left": "info breakpoints", "left mode": MODE}.items():
-        log = f" --json-lines {folder}/{name}.jsonl" if name in WATCHES else ""
-        words += ["-ex", f"echo {mark}\\n", "-ex", line + log]
-    done = subprocess.run(
-        [*words, "-ex", f"echo {mark}\\n", "-ex", "disconnect"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    parts = done.stdout.split(mark)[1:-1]
-    return dict(zip((*scenes, "left", "left mode"), (part.strip("\n") for part in parts)))
+    lines = {**scenes, "left": "info breakpoints", "left mode": MODE}
+    logs = {name: f" --json-lines {folder}/{name}.jsonl" for name in WATCHES}
+    asked = [line + logs.get(name, "") for name, line in lines.items()]
+    target = f"target remote 127.0.0.1:{relay.port}"
+    shown = answers([*BEFORE, target], asked, timeout=900, last="disconnect")
+    return {name: part.strip("\n") for name, part in zip(lines, shown)}
 
 
 TOLD = ("exit_reason", "exit_qualification", "guest_physical_address", "guest_linear_address")

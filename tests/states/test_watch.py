@@ -7,8 +7,6 @@ Fault by fault, in order: reason, qualification, both addresses; and each as KVM
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,12 @@ from bochs_lab import machine
 from bochs_lab.emulator import Emulator
 from bochs_lab.options import STATES
 
+from tests.gdb.batch import INIT, output
+from tests.lab.command import lab
 from tests.states.told import Told
 
 pytestmark = [pytest.mark.gdb, pytest.mark.bochs]
 
-ROOT = Path(__file__).resolve().parents[2]
 WATCHES = len(STATES) + 1  # one to each park point, and one to the end
 TOLD = ("exit_reason", "exit_qualification", "guest_physical_address", "guest_linear_address")
 LOGGED = ("reason", "qualification", "gpa", "gla")
@@ -43,11 +42,9 @@ def watched(
     folder = tmp_path_factory.mktemp("states")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        command = [sys.executable, str(ROOT / "scripts" / "lab"), "up", "--stub", "--states"]
-        command += ["--park", "start", "--kernel", kernel_line]
-        command += ["--bochs", emulator.version, "--cpu", emulator.cpu]
+        on = ("--bochs", emulator.version, "--cpu", emulator.cpu)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+            done = lab("up", "--stub", "--states", "--park", "start", "--kernel", kernel_line, *on)
             assert done.returncode == 0, done.stderr
             model = f"kvm@bochs-{emulator.version}"
             screen = watch_all(int(done.stdout.split(":")[-1]), folder, model)
@@ -64,21 +61,10 @@ def in_order(folder: Path) -> list[Path]:
 
 def watch_all(port: int, folder: Path, model: str) -> str:
     """What gdb shows; at each park point the target stops by itself, and with it the watch."""
-    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off"]
-    words += ["-ex", f"source {ROOT}/gdb_nept/init.py", "-ex", f"target remote 127.0.0.1:{port}"]
+    lines = [f"source {INIT}", f"target remote 127.0.0.1:{port}"]
     for number in range(WATCHES):
-        line = f"nept-watch --model {model} --json-lines {folder}/{number:02}.jsonl"
-        words += ["-ex", line]
-    words += ["-ex", "disconnect"]
-    done = subprocess.run(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    return done.stdout
+        lines.append(f"nept-watch --model {model} --json-lines {folder}/{number:02}.jsonl")
+    return output([*lines, "disconnect"], timeout=900)
 
 
 def numbers(found: dict[str, Any], names: tuple[str, ...]) -> list[int]:
