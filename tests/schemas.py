@@ -10,6 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from gdb_nept.commands.catalogue import PREFIX
+from gdb_nept.memory.budget import Budget
 from gdb_nept.render import schemas
 from gdb_nept.render.json import draw_json
 from gdb_nept.render.page import Page
@@ -38,4 +39,4 @@ def hold(name: str, answer: Any, part: str = "") -> None:
 
 def hold_page(command: str, page: Page) -> None:
     """What --json would print of it."""
-    hold(command[len(PREFIX) :], json.loads(draw_json(schemas.identified(page, command))))
+    hold(command[len(PREFIX) :], json.loads(draw_json(schemas.identified(page, command, Budget()))))

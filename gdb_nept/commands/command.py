@@ -108,12 +108,12 @@ class Command(Declared[Run]):
             found = self.run(context, args)
             if isinstance(found, Page):
                 live = context.taken.live
-                put_page(identified(found, self.name, live), args, sink, by_lines)
+                put_page(identified(found, self.name, budget, live), args, sink, by_lines)
                 status = found.status()
             else:
                 status = put_pages(
                     found,
-                    lambda page: identified(page, self.name, context.taken.live),
+                    lambda page: identified(page, self.name, budget, context.taken.live),
                     args,
                     sink,
                     by_lines,

@@ -79,6 +79,11 @@ class Budget:
         self.dry = False
 
     @property
+    def ended(self) -> str:
+        """What was looked at, if that was not all; else ''."""
+        return self.fields_ran_out or (self.spent if self.ran_out else "")
+
+    @property
     def spent(self) -> str:
         """What was looked at, once that is all."""
         if self.dry:

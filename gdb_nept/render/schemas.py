@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from gdb_nept.errors import BadInput
-from gdb_nept.render.page import Page
+from gdb_nept.memory.budget import Budget
+from gdb_nept.render.page import LateData, Page
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 VERSION = 1
 KEY = "schema"
 LIVE = "live"
+INCOMPLETE = "incomplete"
 
 
 def names() -> list[str]:
@@ -30,8 +32,10 @@ def schema(name: str) -> str:
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 
-def identified(page: Page, command: str, live: bool = False) -> Page:
-    """The page with the name of its schema first: nept-walk/1.  `live`: with the mark that it is of
-    a machine which ran meanwhile."""
-    mark = {LIVE: True} if live else {}
-    return replace(page, data={KEY: f"{command}/{VERSION}", **mark, **page.data})
+def identified(page: Page, command: str, budget: Budget, live: bool = False) -> Page:
+    """The page with the name of its schema first: nept-walk/1; last, once all else is made, what
+    ended it before its end.  `live`: with the mark that it is of a machine which ran meanwhile."""
+    data: dict[str, LateData] = {KEY: f"{command}/{VERSION}"}
+    if live:
+        data[LIVE] = True
+    return replace(page, data={**data, **page.data, INCOMPLETE: lambda: budget.ended or None})

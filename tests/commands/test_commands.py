@@ -155,6 +155,7 @@ def test_text_json_and_colour() -> None:
         "schema": "nept-sample/1",
         "at": 4096,
         "range": [1, 16],
+        "incomplete": None,
     }
     pytest.importorskip("pygments")
     assert "\x1b[" in sample.answer(HERE, [], coloured=True)
@@ -328,10 +329,16 @@ def test_json_lines_that_go_to_a_file_leave_the_answer_as_it_is() -> None:
     assert json.loads(file.answer(NoTarget(), ["--json-lines", "f", "--json"], False)) == {
         "schema": "x/1",
         "written": "f",
+        "incomplete": None,
     }
     flag = argument("--json-lines", action="store_true")
     answer = command("x", flag, argument("--list", default=""))(as_answer)
     by_lines = answer.answer(NoTarget(), ["--json-lines", "--list", "items"], False)
-    assert by_lines.splitlines() == ["1", "2", '{"schema": "x/1", "more": 3}']
+    assert by_lines.splitlines() == ["1", "2", '{"schema": "x/1", "more": 3, "incomplete": null}']
     whole = answer.answer(NoTarget(), ["--json-lines"], False)
-    assert json.loads(whole) == {"schema": "x/1", "items": [1, 2], "more": 3}
+    assert json.loads(whole) == {
+        "schema": "x/1",
+        "items": [1, 2],
+        "more": 3,
+        "incomplete": None,
+    }

@@ -37,10 +37,11 @@ def test_one_of_several_that_cannot_be_answered_costs_no_other() -> None:
     told: list[str] = []
     assert found.write_answer(HERE, ["1", "2", "3"], Sink(told.append)) is Status.NOT_FOUND
     assert "".join(told) == "found 1\n\nerror: nothing there\nLook elsewhere.\n\nfound 3"
-    refused = {"schema": "x/1", "error": "nothing there", "advice": "Look elsewhere."}
-    numbers = [{"schema": "x/1", "number": 1}, refused, {"schema": "x/1", "number": 3}]
+    whole = {"schema": "x/1", "incomplete": None}
+    refused = {**whole, "error": "nothing there", "advice": "Look elsewhere."}
+    numbers = [{**whole, "number": 1}, refused, {**whole, "number": 3}]
     assert json.loads(found.answer(HERE, ["1", "2", "3", "--json"], False)) == {
-        "schema": "x/1",
+        **whole,
         "all": numbers,
     }
     lines = found.answer(HERE, ["1", "2", "3", "--json-lines"], False).splitlines()

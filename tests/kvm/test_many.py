@@ -79,7 +79,9 @@ def test_the_command_ends_with_incomplete_and_with_what_it_saw(
         assert status is Status.INCOMPLETE
         assert "--limit 4480000 for more" in " ".join(shown.split())
         if words:
-            assert len(json.loads(shown)["vms"]) > 10
+            told = json.loads(shown)
+            assert len(told["vms"]) > 10
+            assert told["incomplete"].startswith("after 70000 fields of structures")
 
 
 def test_more_is_seen_with_the_limit_that_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
