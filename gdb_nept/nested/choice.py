@@ -10,6 +10,8 @@ from gdb_nept.kvm.vcpu import Vcpu
 from gdb_nept.kvm.vm import Vm
 from gdb_nept.kvm.vms import VmList
 
+MOST_LISTED = 8  # names: a damaged VM can have thousands of vCPUs
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -58,7 +60,7 @@ def _only(candidates: list[Chosen], problems: list[str], of_l1: bool) -> Chosen:
         if len(chosen) == 1:
             return chosen[0]
         if chosen:
-            named = ", ".join(f"VM {each.vm} vCPU {each.place}" for each in chosen)
+            named = _listed([f"VM {each.vm} vCPU {each.place}" for each in chosen])
             raise NoGuest(
                 f"{len(chosen)} vCPUs are {what}: {named}", "Choose with --vm and --vcpu."
             )
@@ -97,5 +99,11 @@ def vcpu_at(vm: Vm, place: int) -> Vcpu:
             raise NoGuest(f"VM {vm.index}, vCPU {place} cannot be read: {unread.why}")
     if vm.vcpus_unknown:
         raise NoGuest(f"the vCPUs of VM {vm.index} cannot all be read: {vm.vcpus_unknown}")
-    places = ", ".join(str(vcpu.place) for vcpu in vm.vcpus) or "none"
+    places = _listed([str(vcpu.place) for vcpu in vm.vcpus]) or "none"
     raise NoGuest(f"VM {vm.index} has no vCPU {place}", f"Its vCPUs: {places}.")
+
+
+def _listed(names: list[str]) -> str:
+    """'0, 1, 2', and of many the first few."""
+    more = len(names) - MOST_LISTED
+    return ", ".join((*names[:MOST_LISTED], *([f"{more} more"] if more > 0 else [])))

@@ -18,6 +18,7 @@ from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.numbers import Usage, plain_number
 from gdb_nept.errors import NeptError
 from gdb_nept.live.stops import Stops
+from gdb_nept.memory import budget
 from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.taken import Taken
@@ -30,7 +31,9 @@ from gdb_nept.target.running import Running, Selected
 
 WORD = 8
 LONGEST = 256  # bytes of a read whose words are all worth a change; of a longer one, some
-MOST_READS = 60_000  # of one command; the widest takes some thousands
+#: Of one command: the fields that its budget has, and its entries.  The widest that is no damaged
+#: list of vCPUs takes some thousands.
+MOST_READS = budget.FIELDS + 40_000
 MISTAKE = "a mistake in gdb_nept"  # what the door says of an error that nobody foresaw
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
