@@ -80,6 +80,26 @@ def test_a_python_that_is_too_old_is_told_in_a_line(version: str) -> None:
             assert done.stderr.strip() == said
 
 
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_a_gdb_with_an_old_python_is_told_in_a_line(version: str, tmp_path: Path) -> None:
+    """A gdb of which init.py sees no more than this."""
+    python = old_python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    (tmp_path / "gdb.py").write_text(
+        "import sys\nSTDERR = 2\ndef write(s, f): sys.stderr.write(s)\n"
+    )
+    done = subprocess.run(
+        [python, "-B", str(INIT)],
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"gdb_nept needs Python 3.9; this gdb has {version}: use a gdb built with a newer one\n"
+    assert done.stderr == said
+
+
 def test_what_an_old_python_reads_first_is_old_python() -> None:
     """Where no such Python is at hand: no annotation, no f-string, no newer operator."""
     for file in (ROOT / "gdb_nept" / "__init__.py", INIT):
@@ -101,3 +121,17 @@ def test_another_python_file_sources_init(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert "whose top table is at 0x1000" in " ".join(done.stdout.split()), done.stderr
     assert "Error" not in done.stderr
+
+
+@pytest.mark.gdb
+def test_a_second_copy_is_refused_in_a_line(tmp_path: Path) -> None:
+    """The commands are there from the first; which one answers must not hang on the order."""
+    shutil.copytree(
+        INIT.parent, tmp_path / "gdb_nept", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    words = ["gdb", "-nx", "-batch", "-ex", f"source {INIT}"]
+    words += ["-ex", f"source {tmp_path}/gdb_nept/init.py", "-ex", "nept-decode eptp 0x105e"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert f"gdb_nept is loaded already from {INIT.parent}" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "whose top table is at 0x1000" in " ".join(done.stdout.split())
