@@ -21,7 +21,7 @@ def draw_table(table: Table, width: int) -> str:
 
 def draw_rows(table: Table, width: int, most: int | None = None) -> Iterator[str]:
     """The same in pieces of some lines, as the rows come; at most about `most` of them."""
-    rows = iter(table.rows)
+    rows = map(_in_one_line, table.rows)
     first = list(islice(rows, FIRST if most is None else min(FIRST, most)))
     if not first:
         return
@@ -41,6 +41,13 @@ def draw_rows(table: Table, width: int, most: int | None = None) -> Iterator[str
     left = chain(more, rows)
     while chunk := list(islice(left, CHUNK)):
         yield "\n".join(_lines(chunk, room, form))
+
+
+def _in_one_line(row: Cells) -> Cells:
+    """A name in the target can hold an end of a line, and so forge rows."""
+    if "".join(row).isprintable():  # nearly all
+        return row
+    return tuple("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cell) for cell in row)
 
 
 def _lines(rows: Iterable[Cells], room: int, form: str) -> Iterator[str]:

@@ -10,8 +10,9 @@ from gdb_nept.kvm.nested_vmx import host_flags, read_nested
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.vms import VmList, vms
 from gdb_nept.nested.choice import choose, vcpu_at, vm_at
-from gdb_nept.render.page import WIDTH, Table
-from gdb_nept.render.text import draw
+from gdb_nept.render.json import draw_json
+from gdb_nept.render.page import WIDEST, WIDTH, Table
+from gdb_nept.render.text import draw, pieces
 from gdb_nept.render.vms import vms_page
 from gdb_nept.target.ports import Value
 from tests.kvm.fake import FakeKernel, add_slots, link, new_vcpu, new_vm
@@ -301,3 +302,25 @@ def test_all_is_one_table_in_80_columns() -> None:
     rows = [row[:2] for row in tables[0].rows]
     assert rows == [("0", ""), ("0", "0"), ("1", ""), ("1", "0"), ("1", "1")]
     assert max(map(len, draw(page).splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    "name", [b"\x1b]0;x\x07", b"a\n 9  0  b", b"\xe2\x80\xaeevil", b"\x0b\x85\xc2\x85\r"], ids=repr
+)
+def test_a_name_of_the_targets_neither_drives_a_terminal_nor_makes_a_row(name: bytes) -> None:
+    """Whoever may set a task's comm on L0 may not drive the analyst's screen, nor forge a VM."""
+    kernel, machines = host(debian())
+    plain = draw(vms_page(vms(kernel))).splitlines()
+    space, task = kernel.new("mm_struct"), kernel.new("task_struct")
+    kernel.poke(machines[0], "mm", space.address)
+    kernel.poke(space, "owner", task.address)
+    for place, byte in enumerate(name):
+        kernel.bytes[task.member("comm").address + place] = byte
+    found = vms(kernel)
+    assert found.vms[0].command
+    page = vms_page(found)
+    shown = "".join(pieces(page, width=WIDEST))
+    assert len(shown.splitlines()) == len(plain)
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "\\" in shown
+    assert not set(draw_json(page)) & set("\x1b\x07\x0b\x85\u202e\r")
