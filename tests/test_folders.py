@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each folder of the package begins by saying which of its files is for what."""
+"""Each folder of the package, and the lab, begins by saying which of its files is for what."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "gdb_nept"
-FOLDERS = sorted(found.parent for found in PACKAGE.rglob("__init__.py") if found.parent != PACKAGE)
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "gdb_nept"
+FOLDERS = [
+    *sorted(found.parent for found in PACKAGE.rglob("__init__.py") if found.parent != PACKAGE),
+    ROOT / "scripts" / "bochs_lab",
+]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: str(each.relative_to(PACKAGE)))
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: str(each.relative_to(ROOT)))
 def test_every_file_is_named_at_the_head_of_its_folder(folder: Path) -> None:
     head = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     there = {file.stem for file in folder.glob("*.py")} - {"__init__"}
