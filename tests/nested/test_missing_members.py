@@ -30,12 +30,12 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("ept", "--l1", "0+64K"),
     WALK,
     ("walk", "0xfee00000"),
-    ("predict", "0x1000", "--linear"),
+    ("predict", "0x1000", "--linear", "--all"),
     ("check", "--json"),
 )
 
 #: Those that depend on a field of vmcs12: nept-vmcs12 shows what fields there are.
-OF_VMCS12 = (WALK, ("predict", "0x1000", "--linear"), ("check", "--json"))
+OF_VMCS12 = (WALK, ("predict", "0x1000", "--linear", "--all"), ("check", "--json"))
 
 
 @dataclass(frozen=True)
