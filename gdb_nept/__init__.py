@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gdb_nept.errors import BadInput, MemoryUnreadable, NeptError, NoGuest, NoKernel
     from gdb_nept.nested.agreement import Agreement, Fault, Verdict
     from gdb_nept.nested.bulk import Stretch
+    from gdb_nept.nested.derived_rows import DerivedRun
     from gdb_nept.nested.examine import Break, Bytes, Space
     from gdb_nept.nested.export import Exported, Left
     from gdb_nept.nested.owners import L1Page, L2Page, Owners
@@ -53,6 +54,7 @@ _PLACES = {
     "errors": ("BadInput", "MemoryUnreadable", "NeptError", "NoGuest", "NoKernel"),
     "nested.agreement": ("Agreement", "Fault", "Verdict"),
     "nested.bulk": ("Stretch",),
+    "nested.derived_rows": ("DerivedRun",),
     "nested.examine": ("Break", "Bytes", "Space"),
     "nested.export": ("Exported", "Left"),
     "nested.owners": ("L1Page", "L2Page", "Owners"),
@@ -70,6 +72,7 @@ __all__ = [
     "BadInput",
     "Break",
     "Bytes",
+    "DerivedRun",
     "Exported",
     "Fault",
     "Hole",

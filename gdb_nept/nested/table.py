@@ -12,6 +12,7 @@ from gdb_nept.kvm.spte import Spte
 from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.memory.budget import UNBOUNDED, Budget
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived_rows import DerivedRun, with_derived
 from gdb_nept.nested.epts import Which
 from gdb_nept.nested.listing import sptes
 from gdb_nept.nested.session import Session
@@ -55,6 +56,18 @@ class Table(Generic[In, Out]):
         `limit` entries were looked at."""
         end = self.eptp.reach if high is None else high
         return with_holes(self._scan(low, end, limit).found(), low, end)
+
+    def derived_runs(
+        self, low: int = 0, high: int | None = None, limit: int = UNBOUNDED
+    ) -> Iterator[Run[In, Out] | Hole | Unread | DerivedRun]:
+        """As runs(), and of an EPT12 that cannot be read (a filtered dump) what KVM noted of it for
+        its shadow, in place of a part of the Unread.  Of KVM's own EPTs the same as runs()."""
+        found = self.runs(low, high, limit)
+        if self.which is not Which.L1:
+            return found
+        rows: Any = found
+        made: Any = with_derived(self._session, self._chosen, self.eptp, rows, Budget(limit))
+        return cast("Iterator[Run[In, Out] | Hole | Unread | DerivedRun]", made)
 
     def entries(
         self, low: int = 0, high: int | None = None, limit: int = UNBOUNDED

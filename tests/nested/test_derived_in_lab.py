@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gdb_nept
 from gdb_nept.address import HostPhys, L2Phys
 from gdb_nept.arch.ept import EptEntry
 from gdb_nept.errors import UnreadKind
@@ -83,6 +84,17 @@ def test_all_that_kvm_shadows_is_derived(snapshot: Path) -> None:
     assert len(runs) < len(derived)
     assert sum(row.size for row in runs) == sum(row.size for row in derived)
     assert sum(row.count for row in runs) == len(derived)
+
+
+def test_the_api_has_the_same(plain_snapshot: Path) -> None:
+    session, chosen = filtered(plain_snapshot, 4)
+    vcpu = gdb_nept.Vcpu(session, chosen)
+    assert list(vcpu.ept12.derived_runs()) == rows(session, chosen, entries=False)
+    assert list(vcpu.ept02.derived_runs()) == list(vcpu.ept02.runs())
+    assert {type(one) for one in vcpu.ept12.runs()} == {Unread}
+    session, chosen = opened(plain_snapshot)
+    vcpu = gdb_nept.Vcpu(session, chosen)
+    assert list(vcpu.ept12.derived_runs()) == list(vcpu.ept12.runs())
 
 
 def test_a_walk_tells_what_the_list_tells(snapshot: Path) -> None:
