@@ -17,7 +17,8 @@ from gdb_nept.render.page import Page
 
 @command(
     "nept-map",
-    argument("--output", type=Path, metavar="FILE"),
+    argument("--text", action="store_true", instead="a picture"),
+    argument("--output", type=Path, metavar="FILE", instead="a picture"),
     argument("--force", action="store_true"),
     VM,
     VCPU,
@@ -26,13 +27,13 @@ from gdb_nept.render.page import Page
 def map(context: Context, args: Namespace) -> Page:
     """Draw L2's guest-physical space: EPT12 above EPT02.
 
-    Usage: nept-map [--output FILE [--force]] [--limit N] [--vm N] [--vcpu N] [--json]
+    Usage: nept-map [--text | --output FILE [--force]] [--limit N] [--vm N] [--vcpu N] [--json]
                     [--no-color] [RANGE]
 
-    In the terminal each region of the space is a strip a table, a sign a stretch: its rights, what
-    is misconfigured, and what is not there.  Where the holes between regions are wide they are left
-    out.  RANGE, of L2 physical addresses, is LOW..HIGH (HIGH not included), LOW+SIZE, or one
-    address for its page; without it all is drawn.
+    In the terminal (--text, which nothing also means) each region of the space is a strip a table,
+    a sign a stretch: its rights, what is misconfigured, and what is not there.  Where the holes
+    between regions are wide they are left out.  RANGE, of L2 physical addresses, is LOW..HIGH (HIGH
+    not included), LOW+SIZE, or one address for its page; without it all is drawn.
 
     --output FILE writes a picture for a browser, one HTML file that needs nothing else: to zoom
     and pan with the mouse or with keys, with memory types, leaf sizes and memslots.  FILE must not

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gdb_nept.__main__ import main
 from gdb_nept.address import L2Phys
 from gdb_nept.arch.ept import RIGHTS
 from gdb_nept.memory.budget import Budget, within
@@ -46,6 +47,20 @@ def test_each_stretch_is_what_a_walk_says(snapshot: Path) -> None:
         if one.end < other.start:
             walk = session.journey(chosen, L2Phys(one.end)).ept12
             assert walk.address is None
+
+
+def test_a_strip_is_drawn_by_name_and_by_default_and_beside_no_file(
+    snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = ("--dump", str(snapshot / "memory.raw"), "map")
+    told = []
+    for words in ((), ("--text",)):
+        assert main([*dump, *words]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert "  EPT12 |#" in told[0]
+    assert main([*dump, "--text", "--output", str(tmp_path / "l2.html")]) == 2
+    assert not any(tmp_path.iterdir())
 
 
 def test_of_a_space_of_many_stretches_no_more_are_kept(
