@@ -51,7 +51,7 @@ class Deviation(Enum):
     )
     IMPLICIT_LIFTED_BY_AC = (
         "RFLAGS.AC lifts SMAP for implicit supervisor accesses too, at any CPL "
-        "(check_leaf_entry_faults)"
+        "(check_leaf_entry_faults, once in each translate_linear_*)"
     )
     KEYS_BY_ACCESS = (
         "protection keys go by the mode of the access, not by the page's U/S: PKRU counts for "

@@ -142,6 +142,6 @@ def without_exit(found: LinearPrediction) -> dict[str, object]:
     return {
         "outcome": found.outcome.value,
         **dict.fromkeys(nothing),
-        **{"steps": [], "why": why, "change": "", "rules": []},
+        **{"steps": [], "why": why, "change": "", "rules": found.rules},
         "never_run": found.never_run,
     }

@@ -25,7 +25,7 @@ from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.guest_paging import GuestPaging, GuestStep, Reference
 from gdb_nept.walk.linear_address import lass_violation, not_canonical, too_wide, unmasked, wrapped
 from gdb_nept.walk.paging import LinearWalk, TableAccess, walk_linear
-from gdb_nept.walk.rights import Fault
+from gdb_nept.walk.rights import Fault, refused, rights_of
 
 LASS = "linear-address-space separation"
 
@@ -55,7 +55,7 @@ class LinearPrediction:
     `linear`; with `refused`, which says why, the processor refuses the address itself.  `before`
     are the accesses that went through, in order.  `steps` are L2's entries that were read for
     `linear`; `walk` is how it translates, if all of them were.  `doubts` are what the answer hangs
-    on and nobody told."""
+    on and nobody told.  `rules` are the model's own by which it judges L2's tables."""
 
     linear: L2Virt
     access: Access | None
@@ -67,6 +67,7 @@ class LinearPrediction:
     walk: LinearWalk | None = None
     doubts: tuple[str, ...] = ()
     never_run: tuple[str, ...] = ()  # rules that decide on `refused`, from the manual alone
+    rules: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -109,10 +110,9 @@ def predict_linear(
             "have 32 bits"
         )
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
-    if refused := _refused(paging, access):
-        return refused
-    if Deviation.KEYS_BY_ACCESS in model.hardware:
-        paging = replace(paging, keys_by_access=True)
+    if unwalked := _refused(paging, access):
+        return unwalked
+    paging = _as_judged(paging, model.hardware)
     eyes = Eyes(memory, eptp, paging, cpu, controls, model)
     before: list[Access] = []
     doubts: list[str] = []
@@ -164,6 +164,34 @@ def _reference(whole: LinearAccess, linear: L2Virt, hardware: Hardware = SDM) ->
     )
 
 
+def _as_judged(paging: GuestPaging, hardware: Hardware) -> GuestPaging:
+    by_access = Deviation.KEYS_BY_ACCESS in hardware
+    if paging.keys_by_access == by_access:
+        return paging
+    return replace(paging, keys_by_access=by_access)
+
+
+def _departures(eyes: Eyes, whole: LinearAccess, walk: LinearWalk) -> tuple[str, ...]:
+    """The rules of the hardware without which it would judge the rights of L2's entries otherwise:
+    the fault, or that there is none."""
+    cr4, fault, found = eyes.paging.cr4, walk.fault, []
+    judged = walk.steps and walk.steps[-1].leaf
+    if not judged or (fault and (fault.code.reserved or not fault.code.present)):
+        return ()
+    if not (whole.implicit or cr4.user_keys or cr4.supervisor_keys):
+        return ()
+    for rule in (Deviation.IMPLICIT_LIFTED_BY_AC, Deviation.KEYS_BY_ACCESS):
+        hardware = eyes.model.hardware
+        if rule not in hardware:
+            continue
+        less = replace(hardware, deviations=hardware.deviations - {rule})
+        reference = _reference(whole, walk.linear, less)
+        other = refused(rights_of(walk.steps), _as_judged(eyes.paging, less), reference)
+        if (other and other.code) != (fault and fault.code):
+            found.append(rule.name)
+    return tuple(found)
+
+
 def _translate(
     eyes: Eyes, whole: LinearAccess, linear: L2Virt, before: list[Access]
 ) -> LinearPrediction:
@@ -189,14 +217,20 @@ def _translate(
         before.append(access)
     doubts = (walk.unknown,) if walk.unknown else ()
     found = LinearPrediction(
-        linear, None, None, walk.fault, tuple(before), steps=walk.steps, walk=walk, doubts=doubts
+        *(linear, None, None, walk.fault, tuple(before)),
+        steps=walk.steps,
+        walk=walk,
+        doubts=doubts,
+        rules=_departures(eyes, whole, walk),
     )
     if walk.fault is not None or walk.gpa is None:
         return found
     final = _final_access(walk, walk.gpa, whole)
     cr0 = eyes.paging.cr0
     final = replace(final, unpaged=not cr0.paging, real_mode=not cr0.protection)
-    return replace(found, access=final, prediction=eyes.predict(final))
+    prediction = eyes.predict(final)
+    prediction = replace(prediction, rules=(*found.rules, *prediction.rules))
+    return replace(found, access=final, prediction=prediction)
 
 
 def _table_access(wanted: TableAccess, whole: LinearAccess, linear: L2Virt) -> Access:

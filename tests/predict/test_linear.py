@@ -118,6 +118,9 @@ def test_ac_lifts_smap_for_implicit_accesses_on_bochs_alone(user: bool) -> None:
     ):
         found = predicted(0x1234, paging=smap, by=by, words=USER, user=user, implicit=True)
         assert found.outcome is outcome
+        own = ("IMPLICIT_LIFTED_BY_AC",) if outcome is Outcome.TRANSLATED else ()
+        assert found.rules == own
+        assert not own or (found.prediction and found.prediction.rules == own)
 
 
 @pytest.mark.parametrize(
@@ -140,5 +143,8 @@ def test_keys_go_by_the_access_on_bochs_3(
 ) -> None:
     keys = replace(LONG, cr4=Cr4(PAE | 5 << 22), pkru=pkru << 10, pkrs=pkrs << 10)
     for by, wanted in (("sdm", code), ("bochs-3.0", on_bochs)):
-        fault = predicted(0x1234, paging=keys, by=by, words=words, user=user).fault
+        found = predicted(0x1234, paging=keys, by=by, words=words, user=user)
+        fault = found.fault
         assert (fault.code.value if fault else None) == wanted
+        departs = by != "sdm" and wanted != code
+        assert found.rules == (("KEYS_BY_ACCESS",) if departs else ())
