@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tests.guests.scenarios import (
     AD,
@@ -223,15 +224,25 @@ class Generated(Scenario):
         self.cases.append(struct.pack("<QIIBBBBI", case.linear, NO_NAME, first, *numbers))
 
 
-def spread(cases: list[Case], count: int | None) -> list[Case]:
+class Grouped(Protocol):
+    """A case of any proof."""
+
+    @property
+    def group(self) -> str: ...
+
+
+AnyCase = TypeVar("AnyCase", bound=Grouped)
+
+
+def spread(cases: list[AnyCase], count: int | None) -> list[AnyCase]:
     """`count` of the cases, from each group in proportion, in steps that keep no rhythm of the
     group's own loops."""
     if count is None or count >= len(cases):
         return cases
-    groups: dict[str, list[Case]] = {}
+    groups: dict[str, list[AnyCase]] = {}
     for case in cases:
         groups.setdefault(case.group, []).append(case)
-    found: list[Case] = []
+    found: list[AnyCase] = []
     for group in groups.values():
         wanted = min(len(group), math.ceil(count * len(group) / len(cases)))
         found += [group[place] for place in sorted(_steps(len(group), wanted))]

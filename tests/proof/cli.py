@@ -7,12 +7,13 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from bochs_lab import kernels
-from bochs_lab.emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
+from bochs_lab.emulator import BUILT, INSTALLED, SKYLAKE, VERSIONS, Emulator
 from bochs_lab.errors import LabError
 from bochs_lab.progress import Progress, for_stream
 
@@ -24,19 +25,39 @@ from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
 from tests.guests.generate import build, build_pairs
 from tests.guests.scenarios import AD
+from tests.modes.cases import READ_ONLY_FLAGS
+from tests.modes.cases import build as build_modes
+from tests.modes.judge import judge as judge_modes
+from tests.modes.run import run as run_modes
+from tests.modes.run import run_under_kvm as run_modes_under_kvm
 from tests.proof.claims import OnProcessor, UnderKvm
 from tests.proof.lab import USUAL, run_bare, run_kvm
 from tests.proof.proof import UNEXPLAINED, Tally, changes, prove
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "deviations.json"
 
+MODES_AT_ONCE = 100_000  # cases of a run: what L1's memory has room for
 LA57_CPU = "sapphire_rapids"  # of Bochs' processors, the one with five levels of paging
 
-#: Cases of each set and oracle; None is all that are generated.
+#: Cases of each set and oracle; None is all that are generated.  The count of "kvm" is that of
+#: every kernel, and so with "modes-kvm".
 SETS: dict[str, dict[str, int | None]] = {
-    "full": {"bare": None, "pairs": None, "features": None, "kvm": 120_000},
-    # the count of "kvm" is that of every kernel
-    "ci": {"bare": 20_000, "pairs": 10_000, "features": 5_000, "kvm": 10_000},
+    "full": {
+        "bare": None,
+        "pairs": None,
+        "features": None,
+        "modes": None,
+        "kvm": 120_000,
+        "modes-kvm": 100_000,
+    },
+    "ci": {
+        "bare": 20_000,
+        "pairs": 10_000,
+        "features": 5_000,
+        "modes": 5_000,
+        "kvm": 10_000,
+        "modes-kvm": 5_000,
+    },
 }
 
 
@@ -74,6 +95,34 @@ def features_tally(
     return tally
 
 
+def modes_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
+    """The processor, and L2 in each of its paging modes; those of five levels on one that has
+    them."""
+    five = emulator.cpu == LA57_CPU
+    without = frozenset({READ_ONLY_FLAGS} if emulator.version == BUILT else {})
+    claim, total = OnProcessor(BOCHSES[emulator.version]), Tally()
+    for part in build_modes(count, five, without).parts(MODES_AT_ONCE):
+        total.add(judge_modes(run_modes(part, progress, emulator, "la57=1" * five), claim))
+    return total
+
+
+def modes_kvm_tally(
+    count: int | None,
+    progress: Progress | None = None,
+    emulator: Emulator = USUAL,
+    line: str = kernels.DEFAULT,
+) -> Tally:
+    """What L1 gets from the KVM of L0's kernel for the same cases."""
+    total = Tally()
+    for part in build_modes(count).parts(MODES_AT_ONCE):
+        found = run_modes_under_kvm(part, progress, line, emulator)
+        model = kvm_model(found.session, found.chosen, BOCHSES[emulator.version]).model
+        total.add(judge_modes(found.run, UnderKvm(model.kvm)))
+    return total
+
+
 def kvm_tally(
     count: int | None,
     progress: Progress | None = None,
@@ -92,14 +141,17 @@ TALLIES: dict[str, Callable[..., Tally]] = {
     "bare": bare_tally,
     "pairs": pairs_tally,
     "features": features_tally,
+    "modes": modes_tally,
     "kvm": kvm_tally,
+    "modes-kvm": modes_kvm_tally,
     **{
-        f"kvm-{line}": partial(kvm_tally, line=line)
+        f"{oracle}-{line}": partial(tally, line=line)
+        for oracle, tally in (("kvm", kvm_tally), ("modes-kvm", modes_kvm_tally))
         for line in kernels.KERNELS
         if line != kernels.DEFAULT
     },
 }
-ORACLES = ("bare", "features", "kvm")  # asked if none is named
+ORACLES = ("bare", "features", "modes", "kvm")  # asked if none is named
 
 
 def named(oracle: str, emulator: Emulator) -> str:
@@ -145,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prove(oracle: str, name: str, write: bool, emulator: Emulator) -> int:
     start = time.monotonic()
-    count = SETS[name][oracle.partition("-")[0]]
+    kind = next(kind for kind in (oracle, oracle.rpartition("-")[0]) if kind in SETS[name])
+    count = SETS[name][kind]
     tally = TALLIES[oracle](count, for_stream(sys.stderr), emulator)
     oracle = named(oracle, emulator)
     _print(oracle, tally, time.monotonic() - start)
@@ -163,11 +216,23 @@ def _print(oracle: str, tally: Tally, seconds: float) -> None:
     for group, count in tally.cases.items():
         deviating = sum(groups[group] for groups in tally.deviations.values())
         print(f"{count:8} {tally.wrong[group]:6} {deviating:8}  {group}")
+    for mode, count in _by_mode(tally.cases).items():
+        print(f"{count:8} {_by_mode(tally.wrong)[mode]:6}           of {mode}")
     print(f"{sum(tally.cases.values()):8} {sum(tally.wrong.values()):6}           in all")
     if tally.skipped:
         print(f"{tally.skipped:8}                  skipped: this processor does not offer it")
     for rule, groups in sorted(tally.deviations.items()):
         print(f"{sum(groups.values()):24}  {rule}")
+
+
+def _by_mode(groups: Counter[str]) -> Counter[str]:
+    """Of the groups that are told apart by L2's paging mode."""
+    found: Counter[str] = Counter()
+    for group, count in groups.items():
+        _, comma, mode = group.partition(", ")
+        if comma:
+            found[mode] += count
+    return found
 
 
 def _write(oracle: str, name: str, tally: Tally) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
@@ -118,19 +118,22 @@ def _same_path(record: Record, found: LinearPrediction) -> bool:
     return [one & ~FLAGS for one in used] == [one & ~FLAGS for one in record.entries]
 
 
-class Predicting(Protocol):
-    """A Machine, or another that knows what a case is made under."""
+AnyCase = TypeVar("AnyCase", contravariant=True)
+
+
+class Predicting(Protocol[AnyCase]):
+    """A Machine, or another that knows what a case of its own kind is made under."""
 
     @property
     def cpu(self) -> Capabilities: ...
 
-    def eptp_of(self, case: CaseLine) -> Eptp: ...
+    def eptp_of(self, case: AnyCase) -> Eptp: ...
 
-    def predict(self, case: CaseLine, model: Model) -> LinearPrediction: ...
+    def predict(self, case: AnyCase, model: Model) -> LinearPrediction: ...
 
 
 def request(
-    machine: Predicting, case: CaseLine, record: Record, model: Model, name: str
+    machine: Predicting[CaseLine], case: CaseLine, record: Record, model: Model, name: str
 ) -> dict[str, object]:
     """A request of predict/request.py for the access that decides, with what was seen instead."""
     found = machine.predict(case, model)

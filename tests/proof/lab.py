@@ -83,7 +83,7 @@ def run_kvm(
     host: RawMemory[HostPhys] = RawMemory(taken / snapshot.MEMORY)
     session = Session(attach(host, ram=host.size))
     chosen = session.pick(None, None)
-    memory = _copy(session.l1_memory(chosen))
+    memory = copy_of(session.l1_memory(chosen))
     return KvmRun(_run(taken, folder, groups, memory, kvm=True), session, chosen)
 
 
@@ -101,7 +101,7 @@ def _prepared(scenario: generate.Generated, progress: Progress) -> tuple[Guests,
     return Guests(folder, key), [case.group for case in scenario.chosen]
 
 
-def _copy(memory: GuestMemory) -> Memory:
+def copy_of(memory: GuestMemory) -> Memory:
     """All of L1's memory; a page that the host has not given out yet is zeros."""
     pieces = []
     for span in memory.spans:

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
 from os import cpu_count
+from typing import TypeVar
 
 from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.outcome import Outcome
@@ -24,6 +25,8 @@ from tests.proof.claims import Claim
 from tests.proof.compare import Predicting, differences, elsewhere, keeps, request
 from tests.proof.lab import Run
 from tests.proof.log import CaseLine, Record
+
+AnyCase = TypeVar("AnyCase")
 
 SHOWN = 20  # unexplained differences that are kept as requests, of each process
 MOST_RULES = 3  # that are looked for together
@@ -43,6 +46,7 @@ class Tally:
         self.cases.update(other.cases)
         self.wrong.update(other.wrong)
         self.requests += other.requests
+        self.skipped += other.skipped
         for rule, groups in other.deviations.items():
             self.deviations.setdefault(rule, Counter()).update(groups)
 
@@ -96,7 +100,9 @@ def _judge(run: Run, claim: Claim, record: Record, case: CaseLine, tally: Tally)
         tally.count(UNEXPLAINED if wrong else why(run.machine, claim, case, promised), group)
 
 
-def why(machine: Predicting, claim: Claim, case: CaseLine, promised: LinearPrediction) -> str:
+def why(
+    machine: Predicting[AnyCase], claim: Claim, case: AnyCase, promised: LinearPrediction
+) -> str:
     """The fewest rules without which the model keeps what the SDM promises."""
     if promised.outcome is Outcome.UNKNOWN:
         return NO_MEMORY
