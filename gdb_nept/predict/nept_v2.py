@@ -37,33 +37,33 @@ def inject(
     walk = walk_ept(memory, eptp, access.gpa, cpu)
     case = Case(walk, access, eptp, cpu, controls, SDM)
     stop = walk.stop
-    if stop is not None and stop.cause in (
-        Cause.UNREADABLE,
-        Cause.NO_MEMORY,
-        Cause.NO_WALK,
-    ):
+    if stop is not None and stop.cause in (Cause.UNREADABLE, Cause.NO_MEMORY, Cause.NO_WALK):
         return Prediction(Outcome.UNKNOWN, walk, stop.why)
     lacking = case.needed & ~case.allowed
     if stop is None and not lacking:
         return Prediction(Outcome.TRANSLATED, walk, "EPT12 allows it")
     why, change = (stop.why, "") if stop is not None else explain(case, lacking)
-    reserved = stop is not None and stop.cause is Cause.MISCONFIGURED
-    code = PageFault.build(
-        present=int(stop is None or reserved),
-        write=int(bool(case.needed & WRITE)),
-        user=int(access.emulated),
-        reserved=int(reserved),
-    )
     # FETCH was set only where L2 has NX or SMEP on: not known here
-    mask = ~PageFault.fetch.mask if case.needed & FETCH else ~0
-    why = f"{why}; the 2012 series injects the error code of a page fault"
+    unknown = PageFault.fetch.mask if case.needed & FETCH else 0
     return Prediction(
         Outcome.VIOLATION,
         walk,
-        why,
-        qualification=code,
-        mask=mask & ALL_BITS,
+        f"{why}; the 2012 series injects the error code of a page fault",
+        qualification=_error_code(case),
+        mask=ALL_BITS & ~unknown,
         gpa=access.gpa,
         gla=None,
         change=change,
+    )
+
+
+def _error_code(case: Case[Out]) -> int:
+    """That of the page fault which its walk of EPT12 came to."""
+    stop = case.walk.stop
+    reserved = stop is not None and stop.cause is Cause.MISCONFIGURED
+    return PageFault.build(
+        present=int(stop is None or reserved),
+        write=int(bool(case.needed & WRITE)),
+        user=int(case.access.emulated),
+        reserved=int(reserved),
     )
