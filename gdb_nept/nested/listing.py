@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Callable, Union
 
@@ -64,31 +64,21 @@ def listing(
     low, high = asked or (0, found.eptp.reach)
     scan = session.scan(found, low, high)
     scan.budget = budget or shared()
-    title = TITLES[which].format(chosen.vm, chosen.place)
     rows = with_holes(scan.entries() if entries else scan.found(), low, high)
-    if which is Which.L1:
-        return Listing(
-            title=title,
-            which=which.value,
-            eptp=found.eptp,
-            cpu=found.cpu,
-            rows=with_derived(session, chosen, found.eptp, rows, scan.budget, not entries),
-            high=high,
-            notes=found.caveats,
-            refusal=found.refusal,
-        )
-    form = spte_format(session.kernel, chosen.owner.value)
-    notes = (*_of_another(session, chosen, which), *form.notes)
-    return Listing(
-        title=title,
+    listed = Listing(
+        title=TITLES[which].format(chosen.vm, chosen.place),
         which=which.value,
         eptp=found.eptp,
         cpu=found.cpu,
         rows=rows,
         high=high,
-        notes=notes,
-        spte=sptes(form),
     )
+    if which is Which.L1:
+        told = with_derived(session, chosen, found.eptp, rows, scan.budget, not entries)
+        return replace(listed, rows=told, notes=found.caveats, refusal=found.refusal)
+    form = spte_format(session.kernel, chosen.owner.value)
+    notes = (*_of_another(session, chosen, which), *form.notes)
+    return replace(listed, notes=notes, spte=sptes(form))
 
 
 def _of_another(session: Session, chosen: Chosen, which: Which) -> tuple[str, ...]:
