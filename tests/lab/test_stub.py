@@ -193,10 +193,13 @@ def test_the_monitor_is_qemus_where_it_matters(client: Client) -> None:
 
 def test_status_shows_the_port(live: Live) -> None:
     assert f"gdb stub on port {live.port}" in lab("status").stdout
-    assert lab("stub").stdout.split() == [
-        *("set", "architecture", "i386:x86-64"),
-        *("target", "remote", f"127.0.0.1:{live.port}"),
+    done = lab("stub")
+    assert done.stdout.splitlines() == [
+        f"source {ROOT / 'gdb_nept' / 'init.py'}",
+        "set architecture i386:x86-64",
+        f"target remote 127.0.0.1:{live.port}",
     ]
+    assert "leave gdb with `disconnect`" in done.stderr
 
 
 # -- a stock gdb -----------------------------------------------------------------------------------
