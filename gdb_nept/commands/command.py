@@ -20,6 +20,7 @@ from gdb_nept.commands.context import Context
 from gdb_nept.commands.output import Sink, put_page, put_pages, put_spent
 from gdb_nept.errors import Incomplete, NeptError
 from gdb_nept.memory.budget import ENTRIES, Budget, within
+from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import Page, Pages, Status
 from gdb_nept.render.schemas import identified
 
@@ -88,7 +89,7 @@ class Command(Declared[Run]):
         with door():
             args = self.parse(words, context)
             if args.help:
-                sink.put(self.manual)
+                sink.put(fitted(self.manual, sink.width))
                 return Status.DONE
             budget = Budget(args.limit, progress=sink.meter)
             try:

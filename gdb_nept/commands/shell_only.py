@@ -11,6 +11,8 @@ from typing import Callable, TextIO
 from gdb_nept.commands.arguments import HELP, Argument, argument, parsed
 from gdb_nept.commands.command import Declared, door
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.terminal import width
+from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import Status
 
 #: Each is the function of that name in the file of that name.
@@ -26,7 +28,7 @@ class ShellCommand(Declared[Run]):
     def answer(self, context: DumpContext, words: Sequence[str], stream: TextIO) -> Status:
         """Raises NeptError."""
         if HELP & set(words):
-            stream.write(self.manual + "\n")
+            stream.write(fitted(self.manual, width(stream)) + "\n")
             return Status.DONE
         with door():
             args = parsed(f"nept {self.name}", (*self.arguments, *COMMON), words, context.number)
@@ -46,7 +48,7 @@ def shell_command_named(name: str) -> ShellCommand | None:
     return found
 
 
-def shell_listing(width: int) -> str:
-    """Each with its summary, a line each; names are `width` wide."""
+def shell_listing(longest: int) -> str:
+    """Each with its summary, a line each; names are `longest` wide."""
     found = (shell_command_named(name) for name in NAMES)
-    return "\n".join(f"{one.name:{width}}  {one.summary}" for one in found if one)
+    return "\n".join(f"{one.name:{longest}}  {one.summary}" for one in found if one)

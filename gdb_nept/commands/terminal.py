@@ -22,6 +22,7 @@ from gdb_nept.commands.spoken import on_the_shell, shell_manual
 from gdb_nept.errors import Incomplete, NeptError
 from gdb_nept.near import near
 from gdb_nept.render import text
+from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import WIDTH, Status
 
 
@@ -33,7 +34,7 @@ def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) ->
     rows = ROWS if stream.isatty() else None
     sink = Sink(stream.write, coloured(stream), rows, meter(), width(stream))
     if HELP & set(words):
-        sink.put(shell_manual(asked.manual))
+        sink.put(fitted(shell_manual(asked.manual), sink.width))
         status = Status.DONE
     else:
         status = asked.write_answer(context, words, sink)

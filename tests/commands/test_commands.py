@@ -15,11 +15,13 @@ from gdb_nept.commands.arguments import argument
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, command_named, listing
 from gdb_nept.commands.command import COMMON, Command, command
 from gdb_nept.commands.numbers import Usage, address_range, physical_width, plain_number
+from gdb_nept.commands.spoken import shell_manual
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.live.stops import Stops
 from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.session import Session
+from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import WIDTH, Page
 from gdb_nept.target.attachment import Attachment
 from gdb_nept.target.running import Running, Selected
@@ -97,7 +99,22 @@ def test_what_the_manual_refers_to_exists(one: Command) -> None:
 
 @pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
 def test_help_is_the_manual(one: Command) -> None:
-    assert one.answer(HERE, ["--help"], coloured=False) == one.manual
+    shown = one.answer(HERE, ["--help"], coloured=False)
+    assert shown == fitted(one.manual)
+    assert shown.split() == one.manual.split()
+
+
+@pytest.mark.parametrize("width", [80, 100, 132])
+@pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)
+def test_help_fits_the_terminal(one: Command, width: int) -> None:
+    """In gdb and on the shell; the options of the usage are not broken."""
+    for manual in (one.manual, shell_manual(one.manual)):
+        shown = fitted(manual, width)
+        assert max(map(len, shown.splitlines())) <= width
+        assert shown.split() == manual.split()
+        for line in shown.split("\n\n")[1].splitlines():
+            assert line.count("[") == line.count("]")
+            assert line.count("(") == line.count(")")
 
 
 @pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)

@@ -16,8 +16,10 @@ from gdb_nept.predict.case import BOCHS, BOCHS_3, Deviation
 from gdb_nept.predict.kvm import KERNELS, Habit
 from gdb_nept.predict.xen import Rule
 from gdb_nept.render import schemas
+from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import MEANINGS
 
+MAN = 73  # columns that man(1) has behind its indent
 MADE = "<!-- made of the code; tests/documents/generated.py -->\n"
 
 
@@ -109,9 +111,9 @@ def man_page() -> str:
     parts += [".SH COMMANDS"]
     for one in all_commands():
         bare = one.name.replace(PREFIX, "")
-        parts += [f".SS nept {bare}", *_as_it_stands(shell_manual(one.manual))]
+        parts += [f".SS nept {bare}", *_as_it_stands(fitted(shell_manual(one.manual), MAN))]
     for shell in filter(None, map(shell_command_named, NAMES)):
-        parts += [f".SS nept {shell.name}", *_as_it_stands(on_the_shell(shell.manual))]
+        parts += [f".SS nept {shell.name}", *_as_it_stands(fitted(on_the_shell(shell.manual), MAN))]
     parts += [".SH EXIT STATUS"]
     for status, said in MEANINGS.items():
         parts += [".TP", str(status.value), _roff(said)]

@@ -56,6 +56,7 @@ def test_help_is_the_manual(gdb: Gdb, name: str) -> None:
     assert "Example" in output
     assert "See also" in output
     assert gdb(f"help nept {name}") == output
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_a_second_source_is_harmless(gdb: Gdb) -> None:

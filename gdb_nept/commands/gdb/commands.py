@@ -20,13 +20,14 @@ from gdb_nept.commands.output import ROWS, Sink, usable
 from gdb_nept.errors import NeptError
 from gdb_nept.near import near
 from gdb_nept.render import text
+from gdb_nept.render.manual import fitted
 
 
 class NeptCommand(gdb.Command):
     """A declared command under one of its two names."""
 
     def __init__(self, name: str, declared: Command, context: GdbContext) -> None:
-        self.__doc__ = declared.manual  # gdb takes `help` from here
+        self.__doc__ = fitted(declared.manual)  # gdb takes `help` from here
         self.declared = declared
         self.context = context
         super().__init__(name, gdb.COMMAND_DATA)
@@ -62,8 +63,8 @@ class NeptPrefix(gdb.Command):
     Usage: nept
            nept NAME ARGUMENTS
 
-    Without arguments it tells where to begin, and lists the commands.  "nept walk" is the same as
-    "nept-walk".
+    Without arguments it tells where to begin, and lists the commands.
+    "nept walk" is the same as "nept-walk".
     """
 
     def __init__(self) -> None:
