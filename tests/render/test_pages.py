@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages from values made by hand."""
+"""Pages of EPTs, walks and targets, from values made by hand."""
 
 from __future__ import annotations
 
@@ -9,35 +9,22 @@ from typing import Any, cast
 import pytest
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
-from gdb_nept.arch.bits import Word
-from gdb_nept.arch.controls import PrimaryControls
 from gdb_nept.arch.cpu import HOST, Capabilities
-from gdb_nept.arch.ept import EptEntry, Eptp
-from gdb_nept.arch.exits import ExitReason
-from gdb_nept.arch.paging import Entry
-from gdb_nept.arch.vmcs import Encoding
-from gdb_nept.kvm.authority import CURRENT, Situation
-from gdb_nept.kvm.spte import decode_spte
+from gdb_nept.arch.ept import Eptp
 from gdb_nept.kvm.spte_format import SINCE_5_13
-from gdb_nept.kvm.vmcs12 import decode
-from gdb_nept.kvm.vmcs12_layout import Layout, Place
 from gdb_nept.memory.sparse import SparseMemory
 from gdb_nept.memory.transport import Refusal
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.listing import Listing, sptes
 from gdb_nept.render.ept import ept_page
 from gdb_nept.render.journey import journey_page
-from gdb_nept.render.meaning import meaning, problem
-from gdb_nept.render.page import WIDTH, Page
-from gdb_nept.render.spte import spte_in_words
 from gdb_nept.render.target import target_page
-from gdb_nept.render.text import draw, pieces
-from gdb_nept.render.vmcs12 import GROUPS, vmcs12_page
-from gdb_nept.render.word import spte_page, word_page
+from gdb_nept.render.text import pieces
 from gdb_nept.target.attachment import Attachment, Missing
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.runs import Run, Unread, with_holes
 from gdb_nept.walk.scan import Scan
+from tests.render.drawn import drawn
 
 EPTP = Eptp(0x105E)
 TABLES = {
@@ -50,12 +37,6 @@ TABLES = {
     0x4020: 0x20000 | 0x32,  # W without R
 }
 MEMORY: SparseMemory[L1Phys] = SparseMemory(TABLES)
-
-
-def drawn(page: Page) -> str:
-    text = draw(page)
-    assert max(map(len, text.splitlines())) <= WIDTH
-    return text
 
 
 def listing(merged: bool = True) -> Listing:
@@ -256,173 +237,6 @@ def test_a_walk_as_data() -> None:
     assert data["ept02_missing"]
     stopped: Any = journey_page(journey(0x4000)).data
     assert stopped["ept12"]["stop"]["cause"] == "misconfigured"
-
-
-@pytest.mark.parametrize(
-    ("value", "level", "said"),
-    [
-        (0, 1, "empty"),
-        (0x0600000006000BF7, 2, "RWX; WB IPAT; accessed, dirty"),
-        (0x0000000005403907, 4, "RWX; accessed"),
-    ],
-)
-def test_sptes_in_words(value: int, level: int, said: str) -> None:
-    assert spte_in_words(decode_spte(value, level, SINCE_5_13)) == said
-
-
-def test_what_is_doubtful_about_the_format_of_sptes_is_told() -> None:
-    page = spte_page(decode_spte(0x37, 1, SINCE_5_13), "6.1", ("a mask is strange",))
-    assert "note: a mask is strange" in drawn(page)
-    assert page.data["notes"] == ["a mask is strange"]
-
-
-def test_an_spte_decoded() -> None:
-    page = spte_page(decode_spte(0x0600000006000BF7, 2, SINCE_5_13), SINCE_5_13.name)
-    text = drawn(page)
-    assert "found as a PDE" in text
-    assert "host_writable" in text
-    assert page.data["kind"] == "spte"
-
-
-# -- words -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("word", "level", "said"),
-    [
-        (EptEntry(0x337), 1, "a PTE that leads to the page of 4K at 0x0: RWX;"),
-        (EptEntry(0x2000B7), 2, "a PDE that leads to the page of 2M at 0x200000"),
-        (EptEntry(0x2107), 3, "a PDPTE that leads to the table at 0x2000"),
-        (EptEntry(0x2100), 1, "a PTE, not present"),
-        (ExitReason(48), 1, "EPT violation"),
-        (Encoding(0x201A), 1, "EPT pointer"),
-        (Eptp(0x105E), 1, "leads to an EPT of 4 levels, whose top table is at 0x1000"),
-        (EptEntry(0x400), 1, "a PTE, present under mode-based execute control (MBEC) only, that"),
-        (ExitReason(79), 1, "WRMSRLIST"),
-        (ExitReason(84), 1, "RDMSR with immediate"),
-    ],
-)
-def test_what_a_word_means(word: Word, level: int, said: str) -> None:
-    assert meaning(word, level).startswith(said)
-    assert bool(meaning(word, level)) == bool(said)
-
-
-@pytest.mark.parametrize(
-    ("word", "level", "width", "said"),
-    [
-        (EptEntry(6), 1, 52, "W is set without R (bits 0x2)"),
-        (EptEntry(0x17), 1, 52, "memory type is reserved"),
-        (EptEntry(4), 1, 52, ""),
-        (EptEntry(1 << 45 | 0x37), 1, 40, "a reserved bit is set (bits 0x200000000000)"),
-        (EptEntry(0), 1, 52, ""),
-        (Eptp(0x1059), 1, 52, "memory type 1 is neither"),
-        (Eptp(0x1018), 1, 52, ""),
-        (PrimaryControls(0), 1, 52, "must be 1"),
-        (Encoding(0x201B), 1, 52, ""),
-        (Encoding(0x4013), 1, 52, "high half of a 32-bit field: it has none"),
-        (Encoding(0xFFFF), 1, 52, "reserved bits are set: 0x9000"),
-        (Entry(1 << 36 | 1), 1, 36, "bits beyond MAXPHYADDR (36) are set: 0x1000000000"),
-        (Entry(1 << 36), 1, 36, ""),
-    ],
-)
-def test_what_is_wrong_with_a_word(word: Word, level: int, width: int, said: str) -> None:
-    assert said in problem(word, level, width)
-    assert bool(problem(word, level, width)) == bool(said)
-
-
-def test_what_is_wrong_leads_nowhere_and_names_nothing() -> None:
-    assert "leads" not in meaning(EptEntry(6), 1, wrong=True)
-    assert meaning(EptEntry(6), 1, wrong=True).endswith("its bits say: -WX; UC")
-    assert meaning(Encoding(0x4013), 1, wrong=True) == ""
-
-
-def test_flags_of_an_exit_reason_have_names() -> None:
-    names = [row.name for row in ExitReason(1 << 25 | 1 << 26 | 48).named()]
-    assert names == ["basic", "shadow_stack_busy", "bus_lock"]
-
-
-def test_a_word_bit_by_bit() -> None:
-    page = word_page("ept", EptEntry(6), "meaning", "wrong")
-    text = drawn(page)
-    assert text.startswith("EPT entry 0x6\nproblem: wrong\nmeaning\n")
-    assert [row["name"] for row in fields(page)] == ["write", "execute"]
-    everything = word_page("ept", EptEntry(6), zeros=True)
-    assert len(fields(everything)) == len(EptEntry.fields())
-
-
-def fields(page: Page) -> list[Any]:
-    found = page.data["fields"]
-    assert isinstance(found, list)
-    return found
-
-
-# -- vmcs12 ----------------------------------------------------------------------------------------
-
-PLACES = (
-    Place("ept_pointer", 0x201A, 0, 8),
-    Place("guest_rip", 0x681E, 8, 8),
-    Place("host_rip", 0x6C16, 16, 8),
-    Place("vm_exit_reason", 0x4402, 24, 4),
-    Place("exit_qualification", 0x6400, 28, 8),
-    Place("vm_exit_controls", 0x400C, 36, 4),
-    Place("vm_entry_controls", 0x4012, 40, 4),
-    Place("brand_new", None, 44, 8),
-)
-DATA = (
-    0x105E.to_bytes(8, "little")
-    + 0x1234.to_bytes(8, "little")
-    + 0x5678.to_bytes(8, "little")
-    + (48).to_bytes(4, "little")
-    + 0x181.to_bytes(8, "little")
-    + bytes(16)
-)
-VMCS12 = decode(DATA, Layout("a test", 52, PLACES), Situation(loaded=True, l2_active=True))
-
-
-def test_all_fields_stand_in_their_groups() -> None:
-    text = drawn(vmcs12_page(VMCS12, every=True))
-    places = [text.index(f"\n{group}, ") for group in GROUPS]
-    assert places == sorted(places)
-    assert "layout: a test" in text
-    names = [field.name for field in VMCS12.fields]
-    assert all(text.count(f"  {name}  ") == 1 for name in names)
-
-
-def test_an_authority_stands_once_over_its_fields() -> None:
-    words = " ".join(drawn(vmcs12_page(VMCS12)).split())
-    before = words.partition("0x681e guest_rip 0x1234")[0]
-    heading = "Guest-state area, stale: L2 runs: the value is in vmcs02"
-    assert heading in before
-    assert words.count(heading) == 1
-
-
-def test_fields_that_are_0_are_counted_or_named() -> None:
-    zero = tuple(replace(field, value=0) for field in VMCS12.fields)
-    text = drawn(vmcs12_page(replace(VMCS12, fields=zero)))
-    assert "all 0 (--all tells of each): ept_pointer" in " ".join(text.split())
-    assert "hardware would" in drawn(vmcs12_page(replace(VMCS12, fields=zero), every=True))
-    assert "  guest_rip  " not in text
-    assert f"{sum(field.authority not in CURRENT for field in zero)} of {len(zero)} fields" in text
-
-
-def test_chosen_fields_are_decoded() -> None:
-    chosen = tuple(VMCS12.field(name) for name in ("ept_pointer", "exit_qualification"))
-    text = drawn(vmcs12_page(VMCS12, chosen))
-    assert "host_rip" not in text
-    assert "enable accessed and dirty flags" in text
-    assert "exit qualification of an EPT violation 0x181:" in text
-
-
-def test_vmcs12_as_data() -> None:
-    data: Any = vmcs12_page(VMCS12).data
-    first = data["fields"][0]
-    assert first["name"] == "ept_pointer"
-    assert (first["encoding"], first["value"]) == ("0x201a", "0x105e")
-    assert (first["authority"], first["group"]) == ("authoritative", GROUPS[2])
-    assert data["fields"][-1]["encoding"] is None
-
-
-# -- target ----------------------------------------------------------------------------------------
 
 
 def test_a_missing_target_says_what_to_do() -> None:
