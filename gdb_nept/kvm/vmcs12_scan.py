@@ -79,9 +79,9 @@ def vmcs12_pages(
     """Every such page of `ranges`, by address.  What cannot be read is passed over, and put into
     `unread`."""
     wanted = {built_in().revision, built_in().revision | SHADOW_INDICATOR}
-    pieces = list(_pieces(ranges))
-    total, done = sum(map(len, pieces)), 0
-    for piece in pieces:
+    whole = [_whole_pages(each) for each in ranges]
+    total, done = sum(each.stop - each.start for each in whole), 0
+    for piece in _pieces(whole):
         place = piece.start
         for start, data in readable(memory, piece.start, len(piece)):
             if unread is not None and start > place:
@@ -101,9 +101,12 @@ def vmcs12_pages(
 
 def _pieces(ranges: Iterable[range]) -> Iterator[range]:
     for each in ranges:
-        start, stop = each.start & -PAGE_SIZE, (each.stop + PAGE_SIZE - 1) & -PAGE_SIZE
-        for place in range(start, stop, PIECE):
-            yield range(place, min(place + PIECE, stop))
+        for place in range(each.start, each.stop, PIECE):
+            yield range(place, min(place + PIECE, each.stop))
+
+
+def _whole_pages(each: range) -> range:
+    return range(each.start & -PAGE_SIZE, (each.stop + PAGE_SIZE - 1) & -PAGE_SIZE)
 
 
 def page_of(place: HostPhys, data: bytes) -> Vmcs12Page:

@@ -142,8 +142,12 @@ def _program_headers(file: BinaryIO, path: Path, header: tuple[Any, ...]) -> lis
 
 
 def _part(file: BinaryIO, place: int, size: int) -> bytes:
+    """As much of it as the file has."""
+    end = file.seek(0, os.SEEK_END)
+    if place >= end:
+        return b""
     file.seek(place)
-    return file.read(size)
+    return file.read(min(size, end - place))
 
 
 def _notes(file: BinaryIO, place: int, size: int) -> Iterator[tuple[bytes, int, bytes]]:

@@ -34,10 +34,12 @@ from gdb_nept.memory.kdump_child import (
     STRETCHES,
     SYSTEM,
 )
+from gdb_nept.memory.ram import END
 
 CHILD = Path(__file__).with_name("kdump_child.py")
 OPENING, READING = 60.0, 20.0  # seconds that an answer may take
 MOST_STARTS = 16
+HANG = MOST_STARTS // 2  # starts that one counts for which ends in no answer
 CACHED_PAGES = 1 << 13
 LARGEST_READ = 1 << 22  # bytes in one request
 LARGEST_ANSWER = LARGEST_READ + (1 << 24)
@@ -56,6 +58,10 @@ WORDS = {
 
 class Dead(Exception):
     """The process ended, or did not answer in time; in words."""
+
+
+class Hung(Dead):
+    """It did not answer in time."""
 
 
 class KdumpMemory:
@@ -87,7 +93,11 @@ class KdumpMemory:
     def data_ranges(self) -> list[range]:
         """Where the file has pages, at most MOST_STRETCHES stretches; the last goes on to the end
         of what there is."""
-        return self._stretches(STRETCHES)
+        found = self._stretches(STRETCHES)
+        end = min(int(self.facts.get("end") or END), END)
+        if len(found) >= MOST_STRETCHES and found[-1].stop < end:
+            found.append(range(found[-1].stop, end))
+        return found
 
     def left_out(self) -> int:
         """Bytes of the RAM that the file tells of and has no pages of; less where that is in more
@@ -106,9 +116,10 @@ class KdumpMemory:
             words = struct.unpack(f"<{len(data) // 8}Q", data) if kind == DATA else ()
             if not words:
                 return found
-            found += [range(a * PAGE, b * PAGE) for a, b in zip(words[::2], words[1::2])]
+            pairs = zip(words[::2], words[1::2])
+            found += [range(a * PAGE, min(b * PAGE, END)) for a, b in pairs if a * PAGE < END]
             place = words[-1]
-        return found if which == LEFT_OUT else [*found, range(place * PAGE, 1 << 52)]
+        return found
 
     def read(self, address: HostPhys, size: int) -> bytes:
         start, end = int(address), int(address) + size
@@ -175,6 +186,7 @@ class KdumpMemory:
             return child.answer(REQUEST.pack(what, start, size), READING)
         except Dead as error:
             self._died = str(error)
+            self._starts += HANG - 1 if isinstance(error, Hung) else 0
             self.close()
             raise
 
@@ -247,7 +259,7 @@ class Child:
         while size > 0:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._out], [], [], left)[0]:
-                raise Dead("did not answer in time")
+                raise Hung("did not answer in time")
             part = os.read(self._out, min(size, 1 << 20))
             if not part:
                 raise Dead(self._how())

@@ -28,6 +28,7 @@ DATA, REFUSED, ERROR = b"d", b"r", b"e"  # answers: bytes; JSON of what is not t
 READ, STRETCHES, LEFT_OUT = b"r", b"s", b"l"  # requests
 MOST_STRETCHES = 1 << 12  # in one answer
 PAGE = 4096
+LAST = 1 << 40  # pages that there can be
 MACHINE = 1  # KDUMP_MACHPHYSADDR; 0 would need a translation, which a dump may lack
 OK, SYSTEM, NOT_IMPLEMENTED, NO_DATA, CORRUPT, END = 0, 1, 2, 3, 4, 7  # kdump_status
 DIRECTORY, NUMBER, STRING, BITMAP = 1, 2, 4, 5  # kdump_attr_type_t
@@ -76,6 +77,7 @@ class KdumpFile:
             "format": self._text("file.description") or self._text("file.format"),
             "arch": self._text("arch.name"),
             "page": self._value("arch.page_size"),
+            "end": (self._value("max_pfn") or 0) * PAGE,
             "cpus": self._cpus(),
             "vmcoreinfo": self._vmcoreinfo(),
         }
@@ -113,20 +115,21 @@ class KdumpFile:
     def left_out(self, first: int) -> tuple[bytes, bytes]:
         """In the same way, where there is RAM whose pages are not in the file."""
         found: list[int] = []
-        place: int | None = first
-        while place is not None and len(found) < 2 * MOST_STRETCHES:
+        place = first
+        while place < LAST and len(found) < 2 * MOST_STRETCHES:
             start = self._next(self.memory, place)
-            if start is None:
+            if start is None or start < place:
                 break
-            place = self._next(self.memory, start, clear=True)
-            end = start + 1 if place is None else place
+            end = min(self._next(self.memory, start, clear=True) or LAST, LAST)
+            if end <= start:  # some damage makes the library go back
+                break
+            place = end
             hole = self._next(self.present, start, clear=True)
             if hole is None or hole >= end:
                 continue
             back = self._next(self.present, hole)
-            stop = end if back is None else min(back, end)
-            found += [hole, stop]
-            place = stop
+            place = end if back is None else min(back, end)
+            found += [hole, place]
         return DATA, struct.pack(f"<{len(found)}Q", *found)
 
     def _absent(self, page: int) -> dict[str, object]:

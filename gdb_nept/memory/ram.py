@@ -6,7 +6,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gdb_nept.address import HostPhys
+from gdb_nept.arch.ept import WIDEST
 from gdb_nept.memory.reader import PhysicalMemory
+
+END = 1 << WIDEST  # no processor has a physical address behind it
 
 
 class Ram(NamedTuple):

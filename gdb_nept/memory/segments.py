@@ -16,6 +16,7 @@ from pathlib import Path
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
 from gdb_nept.memory.elf_dump import ElfDump, Segment, read_headers
+from gdb_nept.memory.ram import END
 
 LIME = struct.Struct("<4sIQQ8x")  # magic, version, first and last address
 LIME_MAGIC, LIME_VERSION = b"EMiL", 1
@@ -43,7 +44,8 @@ class SegmentMemory:
             self._file = -1
 
     def data_ranges(self) -> list[range]:
-        return [range(one.start, one.start + one.in_file) for one in self.segments if one.in_file]
+        held = [one for one in self.segments if one.in_file and one.start < END]
+        return [range(one.start, min(one.start + one.in_file, END)) for one in held]
 
     def left_out(self) -> int:
         return sum(max(0, one.size - one.in_file) for one in self.segments)

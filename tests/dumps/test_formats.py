@@ -11,14 +11,15 @@ import pytest
 
 from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
-from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
+from gdb_nept.errors import BadInput, MemoryUnreadable, TargetGone, UnreadKind
 from gdb_nept.memory import dump as dump_module
+from gdb_nept.memory import kdump
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump, open_live
-from gdb_nept.memory.elf_dump import OUR_NOTE, read_headers
+from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, OUR_NOTE, read_headers
 from gdb_nept.memory.kdump_whole import flattened_is_cut
 from gdb_nept.memory.taken import Taken, Vmcss
-from tests.dumps.files import PAGE, elf, lime, note, pages
+from tests.dumps.files import IDENT, PAGE, elf, lime, note, pages
 
 Capture = pytest.CaptureFixture[str]
 FAR = 1 << 36
@@ -97,6 +98,27 @@ def test_what_a_cut_dump_lacks_is_no_zero(dump: Path) -> None:
     assert unread(dump, FAR + PAGE) is UnreadKind.CUT
 
 
+@pytest.mark.kdumpfile
+def test_a_library_that_hangs_is_not_waited_for_again_and_again(
+    dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice; one that crashes is cheap, and is tried more often."""
+    child = tmp_path / "child.py"
+    opened = (
+        "import struct, sys, time\nsys.stdout.buffer.write(struct.pack('<cQ', b'd', 2) + b'{}')"
+    )
+    monkeypatch.setattr(kdump, "CHILD", child)
+    monkeypatch.setattr(kdump, "READING", 0.2)
+    for ends, times in (("time.sleep(60)", 2), ("sys.stdin.read(1)", kdump.MOST_STARTS)):
+        child.write_text(f"{opened}\nsys.stdout.flush()\n{ends}\n")
+        with open_dump(dump) as found:
+            for _ in range(times):
+                with pytest.raises(MemoryUnreadable):
+                    found.memory.read(HostPhys(0), 8)
+            with pytest.raises(TargetGone, match="again and again"):
+                found.memory.read(HostPhys(0), 8)
+
+
 def test_lime(tmp_path: Path) -> None:
     path = lime(tmp_path / "dump.lime", [(PAGE, pages(1, 2)), (FAR, pages(3))])
     with open_dump(path) as dump:
@@ -109,7 +131,12 @@ def test_lime(tmp_path: Path) -> None:
     with open_dump(path) as dump:
         assert "cut" in dump.notes[0]
     assert unread(path, FAR + PAGE - 8) is UnreadKind.CUT
-    path.write_bytes(path.read_bytes()[:64] + b"EMiL" * 8)
+    with open_dump(lime(path, [(0, pages(1))])) as dump:
+        assert not dump.notes
+    path.write_bytes(struct.pack("<4sIQQ8x", b"EMiL", 1, 0, (1 << 64) - 1) + pages(1))
+    with open_dump(path) as dump:
+        assert dump.memory.data_ranges() == [range(1 << 52)]
+        assert "cut" in dump.notes[0]
     lime(path, [(0, pages(1))])
     with path.open("ab") as file:
         file.write(bytes(64))
@@ -129,6 +156,12 @@ def test_a_dump_with_paging_is_refused(tmp_path: Path) -> None:
         open_dump(path)
 
 
+def far_table(place: int, size: int = 56, count: int = 1) -> bytes:
+    """The header of a dump with its program headers at `place`."""
+    head = (IDENT, ET_CORE, EM_X86_64, 1, 0, place, 0, 0, EHDR.size, size, count, 0, 0, 0)
+    return EHDR.pack(*head) + bytes(200)
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -143,6 +176,8 @@ def test_a_dump_with_paging_is_refused(tmp_path: Path) -> None:
         (os.urandom(1 << 20), "encrypted or compressed"),
         (b"\x7fELF\x02\x01" + bytes(20), "ELF headers of .* are cut or damaged"),
         (b"\x7fELF\x01\x01" + bytes(80), "32-bit ELF"),
+        (far_table(1 << 63), "ELF headers of .* are cut or damaged"),
+        (far_table(64, size=0xFFFF, count=0xFFFE), "ELF headers of .* are cut or damaged"),
     ],
 )
 def test_what_is_no_dump(tmp_path: Path, data: bytes, told: str) -> None:

@@ -4,9 +4,12 @@ and what they leave out is told as such.  `test_every_command.py` asks all that 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
+import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +18,13 @@ import pytest
 from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
+from gdb_nept.memory import kdump
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump
 from gdb_nept.render.page import Status
 from tests.dumps.files import PAGE
 from tests.dumps.written import BIOS, every_format
+from tests.fuzz.dumps import Dumps
 from tests.schemas import hold
 
 pytestmark = [
@@ -205,6 +210,23 @@ def test_what_cannot_be_used_says_so(files: Files, capsys: pytest.CaptureFixture
         told = opened_or_why(files[name])
         assert "is flattened" in told or told.startswith("flattened kdump-compressed dump")
         assert told.startswith("flattened") or "makedumpfile -R" in told
+
+
+@pytest.mark.parametrize("name", ["E-d31", "c-d31", "l-d1", "z-d31", "F-d1"])
+def test_damaged_headers_are_read_or_refused(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without a crash of ours, whatever becomes of the library."""
+    if name not in files:
+        pytest.skip("there is no makedumpfile that writes this")
+    monkeypatch.setattr(kdump, "OPENING", 3.0)
+    monkeypatch.setattr(kdump, "READING", 3.0)
+    shutil.copyfile(files[name], tmp_path / name)
+    dumps = Dumps([tmp_path / name])
+    ends = Counter(dumps.case(random.Random(seed)) for seed in range(60))
+    assert not [problem for _, problem in ends if problem]
+    assert ends["read", ""] < sum(ends.values()), "some damage does bite"
+    assert filecmp.cmp(files[name], tmp_path / name, shallow=False)
 
 
 def opened_or_why(path: Path) -> str:
