@@ -110,7 +110,7 @@ def _elf(path: Path, library: Path | None) -> Dump:
             "Dump again without -p: dump-guest-memory FILE, or virsh dump --memory-only",
         )
     cut = headers.cut
-    memory = KdumpMemory(path, library, cut)
+    memory = KdumpMemory(path, library, cut, held=lambda: headers.held(path))
     notes = (f"{CUT} ({headers.file_size} of {headers.end} bytes are there)",) if cut else ()
     return Dump(
         path,

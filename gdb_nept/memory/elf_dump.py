@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from gdb_nept.errors import BadInput
 from gdb_nept.memory.cpu_registers import Registers
+from gdb_nept.memory.holes import data_of
+from gdb_nept.memory.ram import END
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
@@ -26,6 +28,7 @@ ET_CORE, EM_X86_64, EM_386 = 4, 62, 3
 PT_LOAD, PT_NOTE, PN_XNUM = 1, 4, 0xFFFF
 MOST_SEGMENTS = 1 << 20
 OUR_NOTE = b"GDB_NEPT"
+MOST_HELD = 1 << 16  # stretches of data told apart
 LARGEST_NOTES = 64 << 20
 MOST_NOTES = 1 << 16
 PRSTATUS_REGISTERS, RSP, RIP = 112, 19, 16  # byte of pr_reg; numbers of words in it
@@ -65,6 +68,18 @@ class ElfDump:
     def end(self) -> int:
         """Where the file must end at the earliest."""
         return max((one.offset + one.in_file for one in self.segments), default=0)
+
+    def held(self, path: Path) -> list[range]:
+        """The physical addresses of which the file at `path`, which these are the headers of, has
+        bytes: what is a hole of the file reads as zero, and nothing is to be found in it."""
+        found: list[range] = []
+        for one in self.segments:
+            stop = min(one.offset + one.in_file, self.file_size)
+            left = MOST_HELD - len(found)
+            for data in data_of(path, one.offset, stop, max(left, 0)) if one.start < END else ():
+                start = one.start + data.start - one.offset
+                found.append(range(start, min(start + data.stop - data.start, END)))
+        return sorted(found, key=lambda each: each.start)
 
     @property
     def cut(self) -> tuple[range, ...]:

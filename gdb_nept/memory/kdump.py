@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -67,7 +68,7 @@ class Hung(Dead):
 class KdumpMemory:
     """Physical memory in a dump.  `cut`: what of it lies behind the end of the file, which the
     library would give as zeros; `zeros_doubted` where it lies cannot be told, so that no page that
-    holds nothing is believed."""
+    holds nothing is believed.  `held` knows better than the library where the file has data."""
 
     def __init__(
         self,
@@ -75,8 +76,10 @@ class KdumpMemory:
         library: Path | None = None,
         cut: tuple[range, ...] = (),
         zeros_doubted: bool = False,
+        held: Callable[[], list[range]] | None = None,
     ) -> None:
         self.path = path
+        self._held = held
         self._cut, self._zeros_doubted = cut, zeros_doubted
         self._libraries = [str(library)] if library else []
         self._pages: dict[int, bytes] = {}
@@ -93,6 +96,8 @@ class KdumpMemory:
     def data_ranges(self) -> list[range]:
         """Where the file has pages, at most MOST_STRETCHES stretches; the last goes on to the end
         of what there is."""
+        if self._held is not None:
+            return self._held()
         found = self._stretches(STRETCHES)
         end = min(int(self.facts.get("end") or END), END)
         if len(found) >= MOST_STRETCHES and found[-1].stop < end:

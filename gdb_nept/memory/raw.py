@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
-import os
 from pathlib import Path
 from typing import Generic
 
 from gdb_nept.address import Space
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
-from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.memory.holes import data_of
 
 MOST_STRETCHES = 1 << 16
 
@@ -37,21 +35,7 @@ class RawMemory(Generic[Space]):
     def data_ranges(self) -> list[range]:
         """The stretches of the file that are not holes, which read as zero; at most MOST_STRETCHES
         of them, the last to the end of the file."""
-        found: list[range] = []
-        end = 0
-        try:
-            with self.path.open("rb") as file:
-                while end < self.size and len(found) < MOST_STRETCHES:
-                    start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-                    end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-                    found.append(range(start & -PAGE_SIZE, min(end, self.size)))
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
-                return found
-            return [range(self.size)]  # a file system without holes
-        if end < self.size:
-            found.append(range(end, self.size))
-        return found
+        return data_of(self.path, 0, self.size, MOST_STRETCHES)
 
     def left_out(self) -> int:
         return 0
