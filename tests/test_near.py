@@ -10,7 +10,7 @@ from gdb_nept.commands.numbers import Usage
 from gdb_nept.errors import BadInput
 from gdb_nept.near import advised, near
 from gdb_nept.predict.model import model
-from tests.commands.test_commands import NoTarget
+from tests.context import NoTarget
 
 
 def test_near() -> None:

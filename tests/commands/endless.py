@@ -29,7 +29,7 @@ from gdb_nept.render.ept import ept_page  # noqa: E402
 from gdb_nept.render.page import Page  # noqa: E402
 from gdb_nept.walk.runs import with_holes  # noqa: E402
 from gdb_nept.walk.scan import Scan  # noqa: E402
-from tests.commands.test_commands import NoTarget  # noqa: E402
+from tests.context import NoTarget  # noqa: E402
 from tests.kvm.fake import FakeKernel, new_vcpu, new_vm  # noqa: E402
 from tests.kvm.offsets import debian  # noqa: E402
 

@@ -7,7 +7,6 @@ import argparse
 import inspect
 import json
 import re
-from contextlib import AbstractContextManager
 
 import pytest
 
@@ -17,54 +16,9 @@ from gdb_nept.commands.command import COMMON, Command, command
 from gdb_nept.commands.numbers import Usage, address_range, physical_width, plain_number
 from gdb_nept.commands.spoken import shell_manual
 from gdb_nept.errors import NeptError, NoGuest
-from gdb_nept.live.stops import Stops
-from gdb_nept.memory.ram import Ram
-from gdb_nept.memory.taken import Taken
-from gdb_nept.nested.session import Session
 from gdb_nept.render.manual import fitted
-from gdb_nept.render.page import WIDTH, Page
-from gdb_nept.target.attachment import Attachment
-from gdb_nept.target.running import Running, Selected
-
-
-class NoTarget:
-    """A context in which nothing is attached."""
-
-    def __init__(self) -> None:
-        self.stops = Stops()
-
-    @property
-    def taken(self) -> Taken:
-        return Taken()
-
-    def session(self) -> Session:
-        raise NeptError("not attached", "Attach.")
-
-    def attachment(self) -> Attachment:
-        return Attachment("", "", None, ())
-
-    def physical(self) -> Ram:
-        raise NeptError("not attached", "Attach.")
-
-    def number(self, written: str) -> int:
-        return plain_number(written)
-
-    def selected(self) -> Selected:
-        raise NeptError("not attached", "Attach.")
-
-    def running(self) -> AbstractContextManager[Running]:
-        raise NeptError("not attached", "Attach.")
-
-    def doubt(self) -> None:
-        pass
-
-    @property
-    def columns(self) -> int:
-        return WIDTH
-
-    def tell(self, line: str, plain: bool = False) -> None:
-        raise AssertionError("nothing to tell")
-
+from gdb_nept.render.page import Page
+from tests.context import NoTarget
 
 HERE = NoTarget()
 

@@ -27,9 +27,7 @@ from gdb_nept.judge.check import Check, Finding, check
 from gdb_nept.judge.features import kvm_model, named_model
 from gdb_nept.judge.foresight import foresee
 from gdb_nept.judge.ground import Ground, ground
-from gdb_nept.live.stops import Stops
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import guest_registers
 from gdb_nept.nested.session import Session
@@ -38,9 +36,9 @@ from gdb_nept.predict.kvm import Feature
 from gdb_nept.predict.linear import LinearAccess, predict_linear
 from gdb_nept.predict.model import Model, model
 from gdb_nept.predict.outcome import Outcome, Prediction
-from gdb_nept.render.page import WIDTH, Status
+from gdb_nept.render.page import Status
 from gdb_nept.render.prediction import LINES
-from gdb_nept.target.running import Selected
+from tests.context import OfSession
 from tests.kernels import facts_of
 from tests.overlay import opened
 
@@ -273,44 +271,11 @@ def test_a_linear_access_leads_to_the_exit_that_happened(exit_snapshot: Path) ->
     assert {register.origin for register in registers.registers} >= {"vmcs12.guest_cr3"}
 
 
-class InLab:
+class InLab(OfSession):
     """A Context of the snapshot."""
 
     def __init__(self, snapshot: Path, poison: Mapping[str, int] | None = None) -> None:
-        self.stops = Stops()
-        self._session = opened(snapshot, poison)[0]
-
-    @property
-    def taken(self) -> Taken:
-        return Taken()
-
-    def session(self) -> Session:
-        return self._session
-
-    def attachment(self) -> Any:
-        raise NotImplementedError
-
-    def physical(self) -> Any:
-        raise NotImplementedError
-
-    def running(self) -> Any:
-        raise NotImplementedError
-
-    def doubt(self) -> None:
-        pass
-
-    @property
-    def columns(self) -> int:
-        return WIDTH
-
-    def tell(self, line: str, plain: bool = False) -> None:
-        raise NotImplementedError
-
-    def selected(self) -> Selected:
-        raise NotImplementedError
-
-    def number(self, written: str) -> int:
-        return int(written, 0)
+        super().__init__(opened(snapshot, poison)[0])
 
 
 def test_the_commands_output(exit_snapshot: Path) -> None:

@@ -15,62 +15,18 @@ from bochs_lab.options import STATES, LabOptions
 
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.commands.dump_context import DumpContext
-from gdb_nept.commands.numbers import plain_number
-from gdb_nept.live.stops import Stops
-from gdb_nept.memory.ram import Ram
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.memory.taken import Taken
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
 from gdb_nept.nested.session import Session
-from gdb_nept.render.page import WIDTH
 from gdb_nept.target.linux import attach
 from gdb_nept.walk.ept import walk_ept
 from tests.conftest import kernel_cache
+from tests.context import OfSession
 from tests.overlay import Filtered, Overlay, opened
 
 USED = L2Phys(0x2000000)  # a page that EPT12 and EPT02 map
 EPT = 1 << 1  # of the secondary controls
-
-
-class Made:
-    """A Context of a session that was made here."""
-
-    def __init__(self, session: Session) -> None:
-        self.stops = Stops()
-        self._session = session
-
-    @property
-    def taken(self) -> Taken:
-        return Taken()
-
-    @property
-    def columns(self) -> int:
-        return WIDTH
-
-    def session(self) -> Session:
-        return self._session
-
-    def attachment(self) -> Any:
-        raise NotImplementedError
-
-    def physical(self) -> Ram:
-        raise NotImplementedError
-
-    def running(self) -> Any:
-        raise NotImplementedError
-
-    def selected(self) -> Any:
-        raise NotImplementedError
-
-    def doubt(self) -> None:
-        raise NotImplementedError
-
-    def tell(self, line: str, plain: bool = False) -> None:
-        raise NotImplementedError
-
-    def number(self, written: str) -> int:
-        return plain_number(written)
 
 
 @cache
@@ -86,14 +42,14 @@ def dump(place: str) -> Path:
     return folder(place) / "memory.raw"
 
 
-def without_ept() -> Made:
+def without_ept() -> OfSession:
     """L1 runs its L2 without EPT, as with kvm_intel.ept=0."""
     session, chosen = opened(folder("l2"))
     controls = session.vmcs12(chosen).number("secondary_vm_exec_control")
-    return Made(opened(folder("l2"), {"secondary_vm_exec_control": controls & ~EPT})[0])
+    return OfSession(opened(folder("l2"), {"secondary_vm_exec_control": controls & ~EPT})[0])
 
 
-def filtered() -> Made:
+def filtered() -> OfSession:
     """The last table of EPT12 on the way of USED is left out, as makedumpfile leaves out user
     pages, and so is what it leads to."""
     raw: RawMemory[Any] = RawMemory(dump("l2"))
@@ -102,7 +58,7 @@ def filtered() -> Made:
     chosen = session.pick(None, None)
     memory.without |= {place >> 12 for place in places(session, chosen)[-1:]}
     session.drop()
-    return Made(session)
+    return OfSession(session)
 
 
 def places(session: Session, chosen: Chosen) -> list[int]:
@@ -112,10 +68,10 @@ def places(session: Session, chosen: Chosen) -> list[int]:
     return [l1.host_physical(L1Phys(int(step.address))) for step in steps]
 
 
-def changed() -> Made:
+def changed() -> OfSession:
     """L1 and KVM took W from USED since nept-diff was asked last."""
     session, chosen = opened(folder("l2"))
-    context = Made(session)
+    context = OfSession(session)
     context.stops.now(session, chosen)
     memory = session.kernel.physical
     assert isinstance(memory, Overlay)
@@ -129,16 +85,16 @@ def changed() -> Made:
     return context
 
 
-def misconfigured() -> Made:
+def misconfigured() -> OfSession:
     """L1 writes a reserved memory type into the entry of a page that L2 uses."""
     session, chosen = opened(folder("l2"))
     ept = session.ept(chosen, Which.L1)
     word = walk_ept(ept.memory, ept.eptp, USED, ept.cpu).steps[-1].entry.value
-    return Made(opened(folder("l2"), entries={1: word & ~0x38 | 2 << 3}, at=USED)[0])
+    return OfSession(opened(folder("l2"), entries={1: word & ~0x38 | 2 << 3}, at=USED)[0])
 
 
 #: By the name of a place that is no park point.
-MADE: dict[str, Callable[[], Made]] = {
+MADE: dict[str, Callable[[], OfSession]] = {
     "without-ept": without_ept,
     "filtered": filtered,
     "changed": changed,
@@ -151,5 +107,5 @@ def of_dump(place: str) -> DumpContext:
     return DumpContext(dump(place), ())
 
 
-def context(place: str) -> DumpContext | Made:
+def context(place: str) -> DumpContext | OfSession:
     return MADE[place]() if place in MADE else of_dump(place)
