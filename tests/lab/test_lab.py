@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_mistakes_are_told_without_a_traceback(tmp_path: Path) -> None:
         assert done.returncode != 0
         assert done.stderr.strip()
         assert "Traceback" not in done.stderr
+
+
+def test_in_a_virtual_environment_it_takes_the_systems_python(tmp_path: Path) -> None:
+    """Where pexpect is; README's `pip install .` is told to be done in such an environment."""
+    has = ["/usr/bin/python3", "-c", "import pexpect"]
+    if subprocess.run(has, capture_output=True, check=False).returncode:
+        pytest.skip("the system's Python has no pexpect")
+    venv.create(tmp_path / "venv", with_pip=False)
+    bare = str(tmp_path / "venv" / "bin" / "python")
+    assert subprocess.run([bare, *has[1:]], capture_output=True, check=False).returncode
+    done = subprocess.run([bare, str(LAB), "--help"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: lab"), done.stderr
 
 
 @pytest.mark.parametrize("port", ["99999", "0", "-1", "gdb", "1.5"])
