@@ -2,10 +2,10 @@
 """The lab: a Debian kernel with KVM as L0 in Bochs, snapshots of it, and their replay in QEMU.
 
 Bochs emulates VMX with EPT, so a real nested state comes about on any machine.  The parts, in
-the order a run meets them: `cli` (what is typed), `options`, `emulator` (which Bochs, as which
-processor), `kernels` and `packages` (which kernel), `guests`, `linux_l1` (another L1, as an
-overlay), `initramfs`, `image` (what is booted), `bochs`, `ram`, `registers`, `console` (the
-machine), `boot` (until the park point), `daemon`, `service` and `machine` (one that stays),
+the order a run meets them: `cli` and `arguments` (what is typed), `options`, `emulator` (which
+Bochs, as which processor), `kernels` and `packages` (which kernel), `guests`, `linux_l1` (another
+L1, as an overlay), `initramfs`, `image` (what is booted), `bochs`, `ram`, `registers`, `console`
+(the machine), `boot` (until the park point), `daemon`, `service` and `machine` (one that stays),
 `snapshot`, `replay` and `replays`; `bare` is L1 with no L0 under it.
 
 The gdb stub over a machine that stays: `live` (read, stop, run), with `processor` and

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command line of the lab: what each command takes, and what it prints."""
+"""The command line of the lab: what each command does, and what it prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,6 @@ from . import (
     bare,
     guests,
     image,
-    kernels,
     kgdb,
     kgdb_kernel,
     linux_l1,
@@ -28,9 +27,10 @@ from . import (
     runtime,
     snapshot,
 )
-from .emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
+from .arguments import add_own_options, shaping_options
+from .emulator import Emulator
 from .errors import LabError
-from .options import BOCHS_MEMORY_LIMIT, PARK_POINTS, LabOptions, Timeouts
+from .options import LabOptions, Timeouts
 from .progress import Lines, for_stream
 
 COMMANDS = Path(__file__).resolve().parents[2] / "gdb_nept" / "init.py"
@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    shaped = _shaping_options()
+    shaped = shaping_options()
     for run in (_build, _kernel, _up, _stub, _snapshot, _bare, _overlay, _replay, _status, _down):
         name = run.__name__.strip("_")
         parents = [shaped] if run in (_build, _up, _snapshot, _replay) else []
@@ -241,71 +241,5 @@ def _parser() -> argparse.ArgumentParser:
             name, parents=parents, help=run.__doc__, description=run.__doc__
         )
         command.set_defaults(run=run)
-        _add_own_options(name, command)
-    return parser
-
-
-def _add_own_options(name: str, command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    if name in ("build", "kernel", "up"):
-        add("--kgdb", action="store_true", help="with a kernel that is built with kgdb")
-    if name == "kernel":
-        add("--refresh", action="store_true", help="look for a newer source package")
-    if name == "up":
-        add("--stub", action="store_true", help="with a gdb stub; prints what to type into gdb")
-    if name in ("up", "stub"):
-        add("--gdb-port", type=_port, metavar="PORT", help="of its gdb stub; default: a free one")
-    elif name == "snapshot":
-        add("--force", action="store_true", help="take it anew even if there is one")
-        add("--output", type=Path, metavar="DIR", help="copy the snapshot to DIR")
-    elif name == "replay":
-        add("snapshot", nargs="?", type=Path, metavar="SNAPSHOT", help="its directory")
-        add("--gdb-port", type=_port, metavar="PORT", help="of the loopback; default: a free one")
-        add("--gdb-socket", type=Path, metavar="PATH", help="a unix socket in place of a port")
-        add("--detach", action="store_true", help="leave it in the background, until `lab down`")
-    elif name == "bare":
-        add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
-        add("--states", action="store_true", help="the L1 that does what hypervisors do")
-        add("--words", default="", metavar="WORDS", help="of L1's command line: quiet=1")
-        _add_processor(add)
-    elif name == "overlay":
-        add("overlay", choices=["linux-kvm"], help="L1: Linux with KVM, in QEMU")
-        add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L1's kernel")
-    elif name == "status":
-        add("--json", action="store_true", help="as JSON")
-
-
-def _port(written: str) -> int:
-    """Raises argparse's error for what is no TCP port."""
-    if not (written.isdecimal() and 1 <= int(written) <= 65535):
-        raise argparse.ArgumentTypeError(f"{written} is no port: they are 1 to 65535")
-    return int(written)
-
-
-def _add_processor(add: Callable[..., Any]) -> None:
-    add("--bochs", choices=VERSIONS, default=INSTALLED, help="its version; 3.0 is built once")
-    add(
-        "--cpu", default=SKYLAKE, metavar="MODEL", help=f"of Bochs' processors (default: {SKYLAKE})"
-    )
-
-
-def _shaping_options() -> argparse.ArgumentParser:
-    """The options that say which machine is meant."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("the machine").add_argument
-    usual = Timeouts()
-    add("--kernel", choices=list(kernels.KERNELS), default=kernels.DEFAULT, help="L0's kernel")
-    _add_processor(add)
-    add("--kaslr", action="store_true", help="let the kernel choose its addresses")
-    add("--pti", action="store_true", help="kernel page-table isolation (default: off)")
-    add("--memory", type=int, default=512, metavar="MIB", help=f"up to {BOCHS_MEMORY_LIMIT}")
-    add("--overlay", type=Path, metavar="DIR", help="files to add to L0; /lab-run is run if there")
-    add("--append", default="", metavar="WORDS", help="more of the kernel line; lab.X=Y: guests'")
-    add("--states", action="store_true", help="L1 does what hypervisors do; more park points")
-    add("--l2", choices=["ours", "linux"], default="ours", help="linux: L1 and L2 are Linux")
-    add("--park", choices=PARK_POINTS, default="l2", help="where to stop (default: l2)")
-    add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
-    add("--refresh", action="store_true", help="look for a newer kernel package")
-    add("--boot-timeout", type=float, default=usual.boot, metavar="SECONDS", help="until L0's init")
-    add("--park-timeout", type=float, default=usual.park, metavar="SECONDS", help="and from there")
+        add_own_options(name, command)
     return parser
