@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ MACHINE = 1  # KDUMP_MACHPHYSADDR; 0 would need a translation, which a dump may 
 OK, SYSTEM, NOT_IMPLEMENTED, NO_DATA, CORRUPT, END = 0, 1, 2, 3, 4, 7  # kdump_status
 DIRECTORY, NUMBER, STRING, BITMAP = 1, 2, 4, 5  # kdump_attr_type_t
 MOST_CPUS = 4096
+LONGEST = 90  # seconds of one call into the library: longer than anybody waits for it
 MOST_MEMORY = 4 << 30  # bytes of address space that a damaged header may make the library take
 KINDS = {NO_DATA: "filtered", END: "cut", SYSTEM: "corrupt"}
 USUAL = tuple(f"libkdumpfile.so.{number}" for number in (12, 11, 10, 13, 14))
@@ -249,7 +251,9 @@ def _json(told: object) -> bytes:
 
 
 def serve(dump: KdumpFile, requests: BinaryIO, answers: BinaryIO) -> None:
+    signal.alarm(0)
     while len(asked := requests.read(REQUEST.size)) == REQUEST.size:
+        signal.alarm(LONGEST)
         what, start, size = REQUEST.unpack(asked)
         if what == READ:
             kind, data = dump.read(start, size)
@@ -258,6 +262,7 @@ def serve(dump: KdumpFile, requests: BinaryIO, answers: BinaryIO) -> None:
         else:
             kind, data = dump.left_out(start)
         _send(answers, kind, data)
+        signal.alarm(0)
 
 
 def _send(answers: BinaryIO, kind: bytes, data: bytes) -> None:
@@ -273,6 +278,7 @@ def main(path: str, libraries: list[str]) -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.alarm(LONGEST)  # who asked may be gone when the library hangs
     try:
         dump = opened(path, libraries)
         facts = dump.facts()

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,22 @@ def test_a_library_that_hangs_is_not_waited_for_again_and_again(
                     found.memory.read(HostPhys(0), 8)
             with pytest.raises(TargetGone, match="again and again"):
                 found.memory.read(HostPhys(0), 8)
+
+
+def test_a_hang_ends_the_process_where_nobody_waits_any_more() -> None:
+    """Whoever asked may have been killed."""
+    lines = (
+        "import io, sys, time",
+        "import kdump_child as child",
+        "class Hangs:",
+        "    def read(self, start, size): time.sleep(60)",
+        "child.LONGEST = 1",
+        "asked = io.BytesIO(child.REQUEST.pack(child.READ, 0, 8))",
+        "child.serve(Hangs(), asked, sys.stdout.buffer)",
+    )
+    folder = Path(kdump.__file__).parent
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, check=False)
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_lime(tmp_path: Path) -> None:
