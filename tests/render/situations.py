@@ -93,12 +93,18 @@ def misconfigured() -> OfSession:
     return OfSession(opened(folder("l2"), entries={1: word & ~0x38 | 2 << 3}, at=USED)[0])
 
 
+def wrong_exit() -> OfSession:
+    """KVM told L1 a write as a read, at an entry that allows reads."""
+    return OfSession(opened(folder("l1-exit"), {"exit_qualification": 0x1A9})[0])
+
+
 #: By the name of a place that is no park point.
 MADE: dict[str, Callable[[], OfSession]] = {
     "without-ept": without_ept,
     "filtered": filtered,
     "changed": changed,
     "misconfigured": misconfigured,
+    "wrong-exit": wrong_exit,
 }
 
 

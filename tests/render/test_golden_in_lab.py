@@ -78,6 +78,7 @@ ASKED = {
     "predict-filtered": ("filtered", "nept-predict 0x2000000 --write"),
     "map-filtered": ("filtered", "nept-map"),
     "diff": ("changed", "nept-diff"),
+    "check-differs": ("wrong-exit", "nept-check"),
 }
 NAMES = (*ASKED, "watch")
 _NUMBER = re.compile(r"0x[0-9a-f]+|\b\d+\.\d+\b|\b\d{2,}\b")
@@ -184,7 +185,14 @@ def test_a_dumb_terminal_of_80_columns_shows_the_same(name: str, tmp_path: Path)
 
 #: In which pages something is broken or differs: red is for these.
 WRONG = {
-    *("walk-misconfigured", "compare-misconfigured", "walk-stale", "compare-stale", "watch"),
+    *(
+        "walk-misconfigured",
+        "compare-misconfigured",
+        "walk-stale",
+        "compare-stale",
+        "watch",
+        "check-differs",
+    ),
 }
 RED, GREEN, YELLOW, GRAY, BOLD, PLAIN = "31", "32", "33", "90", "01", ("39", "39;49;00", "00")
 
