@@ -14,6 +14,7 @@ with `rsp` (the packet layer) and `listener`.
 
 A kernel that debugs itself: `kgdb_kernel` (built from source), `serial_line` and `kgdb` (its port).
 
-Built where there is none: `bochs_build`, `makedumpfile`; `builds` runs such a build, `cache` keeps
-what came of it.  Under all of it: `runtime` (sockets and state), `progress`, `errors`.
+Built or fetched where there is none: `bochs_build`, `makedumpfile`, `debug_symbols` (of L0's
+kernel); `builds` runs such a build, `cache` keeps what came of it.  Under all of it: `runtime`
+(sockets and state), `progress`, `errors`.
 """

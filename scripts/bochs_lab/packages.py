@@ -67,9 +67,12 @@ def _is_stale(folder: Path, wanted: Kernel) -> bool:
     return bool(record.get("preferred", record["release"]) != wanted.preferred != "")
 
 
-def debug_files(release: str, folder: Path, progress: Progress) -> tuple[list[Path], str]:
+def debug_files(
+    release: str, folder: Path, progress: Progress, vmlinux: bool = False
+) -> tuple[list[Path], str]:
     """kvm.ko and kvm-intel.ko with their DWARF, out of the package of debug symbols of a Debian
-    kernel; and that package's name and version.  Raises LabError."""
+    kernel, and with `vmlinux` that as well, in the folder; and that package's name and version.
+    Raises LabError."""
     name = f"linux-image-{release}-dbg"
     for apt in _apts(_line_of(release), progress):
         progress.stage(f"downloading {name}")
@@ -81,7 +84,7 @@ def debug_files(release: str, folder: Path, progress: Progress) -> tuple[list[Pa
         raise LabError(f"apt offers no {name}: {_last_line(done.stderr)}")
     package = next(folder.glob("*.deb"))
     progress.stage(f"unpacking {package.name}")
-    wanted = ["*/kvm/kvm.ko", "*/kvm/kvm-intel.ko"]
+    wanted = ["*/kvm/kvm.ko", "*/kvm/kvm-intel.ko", *["*/boot/vmlinux-*"] * vmlinux]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as tar:
         command = ["tar", "-C", str(folder), "-x", "--wildcards", *wanted]
         done = subprocess.run(
