@@ -284,7 +284,7 @@ static void undo(const struct modes_word *patch, u32 count, const u64 *before)
 		set_word(patch[count].address, patch[count].size, before[count]);
 }
 
-static void run_case(u32 number, bool park)
+static void run_case(u32 number)
 {
 	const struct modes_case *c = (const struct modes_case *)table(file->cases) + number;
 	const struct modes_mode *mode = (const struct modes_mode *)table(file->modes) + c->mode;
@@ -318,10 +318,6 @@ static void run_case(u32 number, bool park)
 	if (c->flags & CASE_EPT)
 		invept_context(eptp);
 	keep(&record);
-	if (park) {
-		say_vmcs("l1-exit");
-		outb(PORT_PARK_L1_EXIT, 0);
-	}
 }
 
 void l1_run(bool vmm)
@@ -332,11 +328,13 @@ void l1_run(bool vmm)
 	vmx_on();
 	vmcs_prepare();
 	for (u32 i = 0; i < file->cases.count; i++)
-		run_case(i, false);
+		run_case(i);
 	say("{'cases': {'exits': %u, 'translated': %u, 'skipped': %u}}\n",
 	    outcomes[OUTCOME_EXIT], outcomes[OUTCOME_TRANSLATED], outcomes[OUTCOME_SKIPPED]);
 	say("{'log': {'address': '%x', 'record': %u, 'count': %u, 'dropped': %u}}\n",
 	    (u64)records, (u64)sizeof(*records), record_count, dropped);
-	if (vmm)
-		run_case(0, true);
+	if (vmm) {
+		say_vmcs("l1-exit");
+		outb(PORT_PARK_L1_EXIT, 0);
+	}
 }
