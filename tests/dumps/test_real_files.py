@@ -24,7 +24,7 @@ from gdb_nept.memory.dump import open_dump
 from gdb_nept.render.page import Status
 from tests.dumps.files import PAGE
 from tests.dumps.written import BIOS, every_format
-from tests.fuzz.dumps import Dumps
+from tests.fuzz.dumps import Dumps, damage
 from tests.schemas import hold
 
 pytestmark = [
@@ -227,6 +227,32 @@ def test_damaged_headers_are_read_or_refused(
     assert not [problem for _, problem in ends if problem]
     assert ends["read", ""] < sum(ends.values()), "some damage does bite"
     assert filecmp.cmp(files[name], tmp_path / name, shallow=False)
+
+
+def test_triage_of_whole_and_damaged_copies(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole ones have one line whatever their format; no damaged one costs another its own."""
+    asked = []
+    for number, name in enumerate(["c-d31", "F-d1"] * 8):
+        copy = shutil.copyfile(files[name], tmp_path / f"{number}-{name}")
+        dice = random.Random(number)
+        if number % 4 == 0:
+            os.truncate(copy, dice.randrange(1, copy.stat().st_size))
+        else:
+            damage(copy, dice)
+        whole = files[("raw", "elf", "c-d31", "l-d1")[number % 4]]
+        asked += [str(whole), str(copy)]
+    main(["triage", "--jobs", "2", *asked])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for line in lines:
+        hold("triage", line)
+    assert [line.pop("file") for line in lines] == asked
+    assert all(line == lines[0] for line in lines[::2])
+    assert (lines[0]["outcome"], lines[0]["status"]) == ("read", Status.DONE.value)
+    ends = Counter((line["outcome"], line["status"]) for line in lines[1::2])
+    assert set(ends) <= {("read", 0), ("read", 5), ("unreadable", 1)}
+    assert ends["unreadable", 1], "some damage does bite"
 
 
 def opened_or_why(path: Path) -> str:

@@ -39,7 +39,7 @@ class Dumps:
             file.seek(max(0, size - END))
             end = file.read()
         try:
-            told = _damage(path, spots, dice)
+            told = damage(path, dice, spots)
             start = time.monotonic()
             found = _looked_at(path)
             took = time.monotonic() - start
@@ -66,9 +66,10 @@ def _spots(path: Path) -> list[range]:
     return [*spots, range(4096, min(4096 + 256, len(head)))] if len(head) > 4352 else spots
 
 
-def _damage(path: Path, spots: list[range], dice: random.Random) -> str:
-    """One to four changes; in words."""
+def damage(path: Path, dice: random.Random, spots: list[range] | None = None) -> str:
+    """One to four changes of a file, where its headers are; in words."""
     told = []
+    spots = spots or _spots(path)
     whole = path.stat().st_size
     with path.open("r+b") as file:
         for _ in range(dice.choice((1, 1, 1, 2, 4))):
