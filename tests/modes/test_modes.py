@@ -60,6 +60,14 @@ def test_every_exit_with_five_levels_is_as_predicted() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.bochs
+def test_every_exit_under_kvm_is_as_predicted() -> None:
+    tally = TALLIES["modes-kvm"](SETS["ci"]["modes-kvm"])
+    wrong = failures(tally, "modes-kvm", "ci")
+    assert not wrong, "\n".join(wrong)
+    assert sum(count for group, count in tally.cases.items() if group.endswith(PAE)) > 1_000
+
+
 # -- that the proof would notice ----------------------------------------------------------------
 
 
