@@ -9,6 +9,7 @@ in place of a BIOS, which would write to memory, it has one that only halts.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -32,6 +33,7 @@ RESET_VECTOR = 16  # bytes before its end
 _QEMU = "qemu-system-x86_64"
 _MONITOR_PROMPT = b"(qemu) "
 _START_TIMEOUT = 30.0  # seconds
+_LONGEST_SOCKET = 107  # bytes of its path (unix(7), sun_path)
 _LOOK = 0.05  # seconds between two looks whether QEMU listens
 _ECHO = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\x08")
 
@@ -154,6 +156,11 @@ class Replay:
         """Start QEMU and wait until its gdbstub and its monitor listen."""
         if shutil.which(_QEMU) is None:
             raise LabError(f"no {_QEMU}; install the package qemu-system-x86")
+        if len(os.fsencode(self.monitor_path)) > _LONGEST_SOCKET:
+            raise LabError(
+                f"{self.monitor_path} is too long for a socket; set XDG_RUNTIME_DIR to a folder "
+                "with a shorter name"
+            )
         if self.stub.path and self.stub.path.exists():
             raise LabError(f"{self.stub.path} exists already")
         bios = self.folder / "halt.bin"

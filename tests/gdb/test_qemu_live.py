@@ -137,16 +137,23 @@ def test_no_nested_guest_can_be_there(linux: Linux, line: str) -> None:
 STOP = "break *{:#x}"
 
 
+def translated_by_qemu(address: str) -> str:
+    """By the tables of the processor that stands at the breakpoint, which the monitor must be told:
+    the other may be in a process, whose tables lack the kernel."""
+    chosen = "gdb.execute(f'monitor cpu {gdb.selected_thread().num - 1}')"
+    return f"python {chosen}; gdb.execute(f'monitor gva2gpa {{{address}:#x}}')"
+
+
 @pytest.mark.parametrize("way", ["auto", "phymem"])
 def test_page_tables_lead_where_the_processor_goes(linux: Linux, way: str) -> None:
     """Image, module, direct map, and a page of the process that makes a system call."""
     places = [linux.symbols[name] for name in ("linux_banner", "vm_list", "__x64_sys_newuname")]
     lines = [STOP.format(linux.symbols["__x64_sys_newuname"]), "continue"]
     for place in places:
-        lines += [f"monitor gva2gpa {place:#x}", held(f"print(hex(k.to_physical({place})))")]
+        lines += [translated_by_qemu(hex(place)), held(f"print(hex(k.to_physical({place})))")]
     lines += ["python IP = int(gdb.parse_and_eval('*(unsigned long *)($rdi + 128)'))"]
     lines += ["python PGD = k.layout.page_offset_base + (int(gdb.parse_and_eval('$cr3')) & -8192)"]
-    lines += ["python gdb.execute(f'monitor gva2gpa {IP:#x}')"]
+    lines += [translated_by_qemu("IP")]
     lines += [held("print(hex(k.translate_user(PGD, IP).physical))"), "delete", MODE]
     shown, _ = gdb(linux, *lines, way=way)
     assert "Breakpoint 1" in shown[1]

@@ -7,7 +7,9 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +99,34 @@ def test_a_port_that_is_none_is_refused_at_once(name: str, port: str) -> None:
     assert f"--gdb-port: {port} is no port: they are 1 to 65535" in done.stderr
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="nept-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.qemu
+@pytest.mark.bochs
+def test_a_folder_too_deep_for_a_socket_is_told(
+    plain_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    told = command("replay", "--detach", str(plain_snapshot))
+    assert told.returncode == 1
+    assert "too long for a socket" in told.stderr
+    assert "XDG_RUNTIME_DIR" in told.stderr
+
+
 @pytest.mark.qemu
 @pytest.mark.bochs
 def test_a_replay_tells_all_that_gdb_needs(
-    plain_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_snapshot: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lines, typed into gdb as they stand, and how to leave the machine as it is."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     try:
         told = command("replay", "--detach", str(plain_snapshot))
         assert told.returncode == 0, told.stderr
