@@ -431,6 +431,9 @@ SPP_GROUPS: tuple[Group, ...] = (spp, spp_places, spp_ends, spp_tables, spp_flag
 OTHER_GROUPS: tuple[Group, ...] = (switching, shadow_stacks, shadow_flags)
 GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS, *OTHER_GROUPS)
 
+#: All that a KVM offers to L1: vmx/nested.c nested_vmx_setup_secondary_ctls().  #VE, sub-page
+#: permissions and EPTP bit 7 are offered by none, MBEC from 7.2 on.
+KVM_GROUPS: tuple[Group, ...] = (*PML_GROUPS, *MBEC_GROUPS, switching)
 
 #: A scenario of their own: L1 then has five levels, too.
 LA57_GROUPS: tuple[Group, ...] = (la57, la57_top)

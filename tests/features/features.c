@@ -334,4 +334,8 @@ void l1_run(bool vmm)
 	    outcomes[OUTCOME_SKIPPED]);
 	say("{'log': {'address': '%x', 'record': %u, 'count': %u, 'dropped': %u}}\n",
 	    (u64)kept, (u64)sizeof(*kept), kept_count, dropped);
+	if (vmm) {
+		features_on(0);
+		park_in_l2();
+	}
 }

@@ -126,6 +126,8 @@ class FeatureMachine:
             done.append(found.access)
         for access in done:
             used.by(access)
+        if self.usual.kvm and found.outcome is Outcome.PML_FULL and found.access is not None:
+            used.up_to_leaf(found.access)
         return used
 
     def path(self, case: CaseLine, memory: Patched) -> list[int]:
@@ -154,4 +156,11 @@ class Used:
                 if not step.entry.dirty:
                     self.logged += (access.gpa,)
                 value |= EptEntry.dirty.mask
+            self.memory.words[L1Phys(step.address)] = value.to_bytes(8, "little")
+
+    def up_to_leaf(self, access: Access) -> None:
+        """mmu/paging_tmpl.h update_accessed_dirty_bits(): KVM sets the flags from the top down, and
+        finds the log full at the leaf."""
+        for step in walk_ept(self.memory, self.eptp, access.gpa, self.cpu).steps[:-1]:
+            value = step.entry.value | EptEntry.accessed.mask
             self.memory.words[L1Phys(step.address)] = value.to_bytes(8, "little")

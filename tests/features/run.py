@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs of the cases with features, on bare Bochs, and what is recorded there."""
+"""Runs of the cases with features, on bare Bochs and under KVM, and what is recorded there."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 from dataclasses import dataclass, replace
@@ -13,15 +14,17 @@ from pathlib import Path
 from bochs_lab import bare, cache, snapshot
 from bochs_lab.emulator import Emulator
 from bochs_lab.errors import LabError
-from bochs_lab.guests import Guests, compiler
-from bochs_lab.options import Timeouts
+from bochs_lab.guests import Guests, compiler, guests
+from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
 
 from gdb_nept.address import L1Phys
+from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.session import Session
 from gdb_nept.walk.guest_paging import Cr4
 from tests.features.cases import SWITCH, Cases
 from tests.features.machine import CR4_LA57, FeatureMachine
-from tests.proof.lab import fields_of, machine_of
+from tests.proof.lab import fields_of, machine_of, under_kvm
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
 from tests.proof.machine import Memory
 
@@ -75,6 +78,50 @@ def run(
     )
     taken = bare.ensure(options, teller)
     memory = Memory(((0, (taken / snapshot.MEMORY).read_bytes()),), open_bus=True)
+    return _read(taken, folder, scenario, memory, kvm=False)
+
+
+@dataclass(frozen=True)
+class FeatureKvmRun:
+    run: FeatureRun
+    session: Session
+    chosen: Chosen
+
+
+def run_kvm(
+    scenario: Cases, line: str, progress: Progress | None = None, emulator: Emulator | None = None
+) -> FeatureKvmRun:
+    """Under the KVM of the lab's kernel `line`: L1 skips what that does not offer to it."""
+    teller, on = progress or Silent(), emulator or Emulator()
+    folder = _with_vmm(prepared(scenario), teller)
+    options = LabOptions(
+        kernel=line,
+        guests=folder.folder,
+        append="lab.quiet=1",
+        bochs=on.version,
+        cpu=on.cpu,
+        timeouts=PATIENCE,
+    )
+    taken = snapshot.ensure(options, teller)
+    session, chosen, memory = under_kvm(taken)
+    found = _read(taken, folder, scenario, memory, kvm=True)
+    return FeatureKvmRun(found, session, chosen)
+
+
+def _with_vmm(features: Guests, progress: Progress) -> Guests:
+    """With the VMM, which takes the image by the usual one's name."""
+    usual = guests(None, progress)
+    key = cache.key_of([usual.key, features.key])
+
+    def make(folder: Path) -> None:
+        shutil.copy(usual.folder / "vmm", folder)
+        shutil.copy(features.folder / "features.elf", folder / "l1.elf")
+        shutil.copy(features.folder / "scenarios.bin", folder)
+
+    return Guests(cache.artifact("features", key, make), key)
+
+
+def _read(taken: Path, folder: Guests, scenario: Cases, memory: Memory, kvm: bool) -> FeatureRun:
     said = json.loads((taken / "facts.json").read_text())
     start = next(one for one in said if "l1" in one)
     log = next(one["log"] for one in said if "log" in one)
@@ -85,7 +132,7 @@ def run(
     lines = case_lines((folder.folder / "scenarios.bin").read_bytes())
     switches = [one.number for one in records if lines[one.number].features & SWITCH]
     sppt, pml5, other_root = (int(places[name], 16) for name in ("sppt", "pml5", "other_root"))
-    usual = machine_of(start, fields_of(said), memory, kvm=False)
+    usual = machine_of(start, fields_of(said), memory, kvm)
     cr4 = Cr4(usual.paging.cr4.value & ~CR4_LA57)
     usual.paging = replace(usual.paging, cr3=int(places["pml4"], 16), cr4=cr4)
     machine = FeatureMachine(
@@ -111,8 +158,8 @@ def prepared(scenario: Cases) -> Guests:
     sources = [
         HERE / name for name in ("Makefile", "features.c", "features.h", "la57.S", "stubs.S")
     ]
-    guests = HERE.parent / "guests"
-    sources += [path for path in guests.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
+    usual = HERE.parent / "guests"
+    sources += [path for path in usual.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
     key = cache.key_of([cache.files_key(sources, HERE.parent), compiler(), packed])
 
     def make(folder: Path) -> None:

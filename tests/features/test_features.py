@@ -105,6 +105,6 @@ SEEN = (Deviation.PML_CHECKED_ALWAYS, Deviation.PML_OFFSET_LOGGED, Deviation.WAL
 @pytest.mark.bochs
 @pytest.mark.parametrize("deviation", SEEN, ids=lambda each: each.name)
 def test_each_deviation_is_seen(bare: FeatureRun, deviation: Deviation) -> None:
-    tally = judge(bare, Hardware("less", BOCHS.deviations - {deviation}))
+    tally = judge(bare, OnProcessor(Hardware("less", BOCHS.deviations - {deviation})))
     assert tally.wrong
     assert tally.requests

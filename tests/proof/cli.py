@@ -19,10 +19,11 @@ from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
-from tests.features.cases import LA57_GROUPS
+from tests.features.cases import KVM_GROUPS, LA57_GROUPS
 from tests.features.cases import build as build_features
 from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
+from tests.features.run import run_kvm as run_features_under_kvm
 from tests.guests.generate import build, build_pairs
 from tests.guests.scenarios import AD
 from tests.modes.cases import READ_ONLY_FLAGS
@@ -90,7 +91,7 @@ def features_tally(
     else:
         scenario, words = build_features(count), ""
     found = run_features(scenario, progress, emulator, words)
-    tally = judge_features(found, BOCHSES[emulator.version])
+    tally = judge_features(found, OnProcessor(BOCHSES[emulator.version]))
     tally.skipped = found.skipped
     return tally
 
@@ -123,6 +124,21 @@ def modes_kvm_tally(
     return total
 
 
+def kvm_features_tally(
+    count: int | None,
+    progress: Progress | None = None,
+    emulator: Emulator = USUAL,
+    line: str = kernels.DEFAULT,
+) -> Tally:
+    """The features that a KVM offers to L1."""
+    scenario = build_features(count, KVM_GROUPS)
+    found = run_features_under_kvm(scenario, line, progress, emulator)
+    model = kvm_model(found.session, found.chosen, BOCHSES[emulator.version]).model
+    tally = judge_features(found.run, UnderKvm(model.kvm))
+    tally.skipped = found.run.skipped
+    return tally
+
+
 def kvm_tally(
     count: int | None,
     progress: Progress | None = None,
@@ -135,8 +151,8 @@ def kvm_tally(
     return prove(found.run, UnderKvm(model.kvm))
 
 
-#: By oracle: the processor, with its features off and on, and each kernel's KVM.  The default
-#: kernel's is called "kvm".
+#: By oracle: the processor, with its features off and on, and each kernel's KVM, of which the
+#: default kernel's is called "kvm"; and each KVM with features.
 TALLIES: dict[str, Callable[..., Tally]] = {
     "bare": bare_tally,
     "pairs": pairs_tally,
@@ -150,6 +166,7 @@ TALLIES: dict[str, Callable[..., Tally]] = {
         for line in kernels.KERNELS
         if line != kernels.DEFAULT
     },
+    **{f"features-{line}": partial(kvm_features_tally, line=line) for line in kernels.KERNELS},
 }
 ORACLES = ("bare", "features", "modes", "kvm")  # asked if none is named
 

@@ -80,11 +80,16 @@ def run_kvm(
         timeouts=PATIENCE,
     )
     taken = snapshot.ensure(options, teller)
+    session, chosen, memory = under_kvm(taken)
+    return KvmRun(_run(taken, folder, groups, memory, kvm=True), session, chosen)
+
+
+def under_kvm(taken: Path) -> tuple[Session, Chosen, Memory]:
+    """A snapshot with L2 active, and L1's memory in it."""
     host: RawMemory[HostPhys] = RawMemory(taken / snapshot.MEMORY)
     session = Session(attach(host, ram=host.size))
     chosen = session.pick(None, None)
-    memory = copy_of(session.l1_memory(chosen))
-    return KvmRun(_run(taken, folder, groups, memory, kvm=True), session, chosen)
+    return session, chosen, copy_of(session.l1_memory(chosen))
 
 
 def _prepared(scenario: generate.Generated, progress: Progress) -> tuple[Guests, list[str]]:
