@@ -33,7 +33,8 @@ LASS = "linear-address-space separation"
 @dataclass(frozen=True)
 class LinearAccess:
     """`size` bytes at `linear`; `user` is CPL 3, `emulated` an access of KVM's emulator for L2,
-    `implicit` the processor's own to a system structure (GDT, LDT, IDT, TSS), at any CPL."""
+    `implicit` the processor's own to a system structure (GDT, LDT, IDT, TSS), at any CPL;
+    `nmi_unblocking` is of an IRET with NMIs blocked before it."""
 
     linear: L2Virt
     size: int
@@ -42,6 +43,7 @@ class LinearAccess:
     emulated: bool = False
     implicit: bool = False
     shadow_stack: bool = False
+    nmi_unblocking: bool = False
 
     @property
     def lam_exempt(self) -> bool:
@@ -236,7 +238,13 @@ def _translate(
 def _table_access(wanted: TableAccess, whole: LinearAccess, linear: L2Virt) -> Access:
     op = Op.RMW if wanted.update else Op.READ
     return Access(
-        wanted.gpa, op, stage=Stage.WALK, gla=linear, emulated=whole.emulated, user=whole.user
+        wanted.gpa,
+        op,
+        stage=Stage.WALK,
+        gla=linear,
+        emulated=whole.emulated,
+        user=whole.user,
+        nmi_unblocking=whole.nmi_unblocking,
     )
 
 
@@ -250,4 +258,5 @@ def _final_access(walk: LinearWalk, gpa: L2Phys, whole: LinearAccess) -> Access:
         linear_execute_disable=walk.execute_disable,
         shadow_stack=whole.shadow_stack,
         emulated=whole.emulated,
+        nmi_unblocking=whole.nmi_unblocking,
     )

@@ -54,6 +54,7 @@ from tests.guests.scenarios import (
 )
 
 PML, PML_FULL, VE, VE_BUSY, MBEC, SPP, SSS, SWITCH, LA57, SHADOW_STACK = (1 << n for n in range(10))
+IRET, NMI_BLOCKED, NMI_EXITING, VIRTUAL_NMIS = (1 << n for n in range(10, 14))
 PATCH_SPPT, PATCH_OTHER = 4, 5
 PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
@@ -422,6 +423,44 @@ def la57_top(s: Cases) -> None:
         s.each("la57-top", LA57 | PML | full, RANK_AND_FILE, target, patches)
 
 
+# -- IRET, and what it does to the blocking of NMIs ---------------------------------------------
+
+#: What L1 has asked for; with NMI exiting alone bit 12 is not defined (SDM 30.2.3).
+NMIS = (0, NMI_BLOCKED, VIRTUAL_NMIS | NMI_EXITING, NMI_BLOCKED | VIRTUAL_NMIS | NMI_EXITING)
+NMIS_UNDEFINED = (NMI_BLOCKED | NMI_EXITING, NMI_EXITING)
+
+
+def iret(s: Cases) -> None:
+    """Each kind of exit that an IRET makes when it reads its stack: where the access would go
+    through there is no case, since L2 has no frame there."""
+    for target, nmis, user in product(TARGETS, (*NMIS, *NMIS_UNDEFINED), (False, True)):
+        for level, one in product(target.levels, DEFECTS):
+            if _refuses_reads(one, level):
+                for features, flags in ((0, AD), (0, 0), (VE, AD), (PML | PML_FULL, AD)):
+                    patches = [ept(level, *one[1:])]
+                    whole = IRET | nmis | features
+                    s.each(f"iret-{target.name}", whole, (READ,), target, patches, flags, user)
+    for entry, nmis, rights in product(WALK_ENTRIES, (*NMIS, *NMIS_UNDEFINED), (0, X, R | X)):
+        for features, flags in ((0, AD), (0, 0), (VE, AD)):
+            if rights & R and not flags:
+                continue  # that walk only reads
+            patches = [walk(entry, PTE, RWX, rights)]
+            s.each("iret-tables", IRET | nmis | features, (READ,), WALKED, patches, flags)
+    for entry, nmis in product(WALK_ENTRIES, (*NMIS, *NMIS_UNDEFINED)):
+        full = IRET | nmis | PML | PML_FULL
+        s.each("iret-full", full, (READ,), WALKED, [walk(entry, PTE, D)])
+
+
+def _refuses_reads(one: tuple[str, int, int, bool], level: int) -> bool:
+    """A defect of DEFECTS with which an entry of this level is no way to read."""
+    name, clear, _, _ = one
+    if name in ("bit-51", "beyond", "absent-reserved"):
+        return True
+    if name == "type-bits" and level == PTE:
+        return True
+    return bool(clear & R)
+
+
 Group = Callable[[Cases], None]
 #: By what they need; these two are all that Bochs 2.7 has.
 PML_GROUPS: tuple[Group, ...] = (pml, pml_tables)
@@ -433,7 +472,7 @@ GROUPS: tuple[Group, ...] = (*PML_GROUPS, *VE_GROUPS, *MBEC_GROUPS, *SPP_GROUPS,
 
 #: All that a KVM offers to L1: vmx/nested.c nested_vmx_setup_secondary_ctls().  #VE, sub-page
 #: permissions and EPTP bit 7 are offered by none, MBEC from 7.2 on.
-KVM_GROUPS: tuple[Group, ...] = (*PML_GROUPS, *MBEC_GROUPS, switching)
+KVM_GROUPS: tuple[Group, ...] = (*PML_GROUPS, *MBEC_GROUPS, switching, iret)
 
 #: A scenario of their own: L1 then has five levels, too.
 LA57_GROUPS: tuple[Group, ...] = (la57, la57_top)

@@ -23,6 +23,9 @@
 #define EPTP_SSS		BIT(7)
 #define EPT_OPEN		0x700ull	/* accessed, dirty, user execute */
 #define EPT_LARGE_BIT		BIT(7)
+#define PIN_NMI_EXITING		BIT(3)
+#define PIN_VIRTUAL_NMIS	BIT(5)
+#define BLOCKING_BY_NMI		BIT(3)
 #define CR4_LA57		BIT(12)
 #define CR4_CET			BIT(23)
 #define CET_SHADOW_STACKS	0x3	/* SH_STK_EN and WR_SHSTK_EN */
@@ -41,13 +44,14 @@ enum more_fields {
 	EPTP_LIST = 0x2024,
 	VE_AREA = 0x202a,
 	SPPT_POINTER = 0x2030,
+	GUEST_INTERRUPTIBILITY = 0x4824,
 	GUEST_S_CET = 0x6828,
 	GUEST_SSP = 0x682a,
 };
 
 extern const char f_code[], f_code_end[];
 extern const char f_switch_read[], f_switch_write[], f_switch_fetch[];
-extern const char f_shadow_write[], f_shadow_read[];
+extern const char f_shadow_write[], f_shadow_read[], f_iret[];
 void l1_la57(void);
 
 static u64 *pml, *ve_area, *sppt, *eptp_list, *other_root;
@@ -127,11 +131,18 @@ static u64 controls_of(u32 features)
 		| (features & FEATURE_SWITCH ? CPU2_VMFUNC : 0);
 }
 
+static u64 pins_of(u32 features)
+{
+	return (features & FEATURE_NMI_EXITING ? PIN_NMI_EXITING : 0)
+		| (features & FEATURE_VIRTUAL_NMIS ? PIN_VIRTUAL_NMIS : 0);
+}
+
 static bool offered(u32 features)
 {
 	u64 cr4 = (features & FEATURE_SSS ? CR4_CET : 0) | (features & FEATURE_LA57 ? CR4_LA57 : 0);
 
-	if (!controls_offered(CPU_CONTROLS_2, controls_of(features)))
+	if (!controls_offered(CPU_CONTROLS_2, controls_of(features))
+	    || !controls_offered(PIN_CONTROLS, pins_of(features)))
 		return false;
 	/* Bochs ends if L2's LA57 is not L1's. */
 	if (!(features & FEATURE_LA57) == !!(read_cr4() & CR4_LA57)
@@ -151,6 +162,7 @@ static void features_on(u32 features)
 
 	in_force = features;
 	controls.cpu2 = controls_of(features);
+	controls.pin |= pins_of(features);
 	if (features & FEATURE_SSS) {
 		controls.entry |= ENTRY_LOAD_CET;
 		cr4 |= CR4_CET;
@@ -180,6 +192,7 @@ static void areas_clear(u32 features)
 	}
 	if (features & FEATURE_VE)
 		vmwrite(EPTP_INDEX, 0);
+	vmwrite(GUEST_INTERRUPTIBILITY, features & FEATURE_NMI_BLOCKED ? BLOCKING_BY_NMI : 0);
 	memset(ve_area, 0, VE_WORDS * sizeof(*ve_area));
 	if (features & FEATURE_VE_BUSY)
 		ve_area[0] = 0xffffffffull << 32;
@@ -218,6 +231,8 @@ static void patches_on(const struct scenario_case *c, const struct guest_walk *w
 
 static const char *stub_of(const struct scenario_case *c, u32 features)
 {
+	if (features & FEATURE_IRET)
+		return f_iret;
 	if (features & FEATURE_SHADOW_STACK)
 		return c->op == OP_WRITE ? f_shadow_write : f_shadow_read;
 	if (!(features & FEATURE_SWITCH))

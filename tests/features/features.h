@@ -18,6 +18,10 @@
 #define FEATURE_SWITCH		0x080	/* VMFUNC to the second EPTP, right before the access */
 #define FEATURE_LA57		0x100	/* L2 has five levels of paging */
 #define FEATURE_SHADOW_STACK	0x200	/* WRSSQ for the write, INCSSPQ for the read */
+#define FEATURE_IRET		0x400	/* IRETQ for the read */
+#define FEATURE_NMI_BLOCKED	0x800	/* before it, NMIs or virtual NMIs */
+#define FEATURE_NMI_EXITING	0x1000
+#define FEATURE_VIRTUAL_NMIS	0x2000
 
 /* Patches of these cases only: an entry of the SPP table for the data's L2 GPA. */
 #define PATCH_SPPT		4

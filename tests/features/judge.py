@@ -6,7 +6,10 @@ from __future__ import annotations
 import json
 
 from gdb_nept.predict.case import SDM, Deviation, Hardware
+from gdb_nept.predict.kvm import Habit
 from gdb_nept.predict.linear import LinearPrediction
+from gdb_nept.predict.outcome import Outcome
+from gdb_nept.predict.qualification import NMI_UNBLOCKING
 from tests.features.compare import differences
 from tests.features.run import FeatureRecord, FeatureRun
 from tests.proof.claims import OnProcessor, UnderKvm
@@ -16,6 +19,11 @@ from tests.proof.proof import SHOWN, UNEXPLAINED, Tally, why
 
 #: Rules about what an access leaves behind, which no predicted exit shows.
 LEFT_BEHIND = (Deviation.PML_OFFSET_LOGGED, Deviation.EPTP_INDEX_KEPT)
+#: mmu/paging_tmpl.h update_accessed_dirty_bits(): machine.py Used.up_to_leaf().
+FLAGS_AT_FULL_LOG = "FLAGS_AT_FULL_LOG"
+#: vmx/nested.c nested_ept_inject_page_fault(): bit 12 of a violation is never told to L1;
+#: handle_ept_violation() blocks NMIs again instead.
+NMI_UNBLOCKING_LOST = "NMI_UNBLOCKING_LOST"
 
 
 def judge(run: FeatureRun, claim: OnProcessor | UnderKvm) -> Tally:
@@ -37,6 +45,8 @@ def judge(run: FeatureRun, claim: OnProcessor | UnderKvm) -> Tally:
         promised = run.machine.predict(case, claim.reference)
         if differences(run.machine, case, record, promised, SDM):
             rule = UNEXPLAINED if wrong else _rule(run, claim, case, record, promised)
+            if rule == UNEXPLAINED and not wrong:
+                rule = _habit(found, promised)
             tally.count(rule, group)
     return tally
 
@@ -53,3 +63,19 @@ def _rule(
         if not differences(run.machine, case, record, promised, alone):
             return rule.name
     return why(run.machine, claim, case, promised)
+
+
+def _habit(found: LinearPrediction, promised: LinearPrediction) -> str:
+    """What the agreeing model does as every KVM does, which none can be without."""
+    one, other = found.prediction, promised.prediction
+    if one is not None and one.rules:
+        return " + ".join(one.rules)
+    if promised.outcome is Outcome.PML_FULL and found.outcome is not Outcome.PML_FULL:
+        return Habit.DIRTY_ALONE_IS_LOGGED.name  # of an access before the one that decides
+    if found.outcome is Outcome.PML_FULL:
+        return FLAGS_AT_FULL_LOG
+    if one is not None and other is not None:
+        differing = (one.qualification ^ other.qualification) & one.mask & other.mask
+        if found.outcome is promised.outcome and differing == NMI_UNBLOCKING:
+            return NMI_UNBLOCKING_LOST
+    return UNEXPLAINED

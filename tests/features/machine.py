@@ -56,6 +56,8 @@ class FeatureMachine:
             pml_index=PML_FULL if features & cases.PML_FULL else PML_LAST,
             ve=bool(features & cases.VE),
             ve_busy=bool(features & cases.VE_BUSY),
+            nmi_exiting=bool(features & cases.NMI_EXITING),
+            virtual_nmis=bool(features & cases.VIRTUAL_NMIS),
             sppt_pointer=self.sppt if features & cases.SPP else None,
         )
 
@@ -105,6 +107,7 @@ class FeatureMachine:
             OPS[case.op],
             bool(case.flags & USER),
             shadow_stack=bool(case.features & cases.SHADOW_STACK),
+            nmi_unblocking=bool(case.features & cases.NMI_BLOCKED),
         )
         return predict_linear(
             self.during(case),

@@ -6,6 +6,7 @@
 	.section .rodata
 	.code64
 	.global	f_code, f_code_end
+	.global	f_iret
 	.global	f_switch_read, f_switch_write, f_switch_fetch, f_shadow_write, f_shadow_read
 f_code:
 f_switch_read:				/* RAX 0, RCX the index: EPTP switching */
@@ -26,4 +27,7 @@ f_shadow_read:				/* SSP is the address: the entry there is read */
 	mov	$1, %eax
 	incsspq	%rax
 	vmcall
+f_iret:					/* Bochs takes RFLAGS, at offset 16, from the stack first */
+	lea	-16(%rdi), %rsp
+	iretq
 f_code_end:
