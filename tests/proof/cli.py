@@ -193,7 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--set", choices=SETS, default="full", help="how many cases (full)")
     parser.add_argument(
-        "--only", choices=TALLIES, help=f"one oracle (the usual: {', '.join(ORACLES)})"
+        "--only",
+        type=_oracles,
+        default=ORACLES,
+        metavar="LIST",
+        help=f"oracles, with commas between them, of {', '.join(TALLIES)} (the usual: "
+        f"{', '.join(ORACLES)})",
     )
     parser.add_argument("--bochs", choices=VERSIONS, default=INSTALLED, help="its version")
     parser.add_argument(
@@ -204,12 +209,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulator = Emulator(parsed.bochs, parsed.cpu)
     status = 0
     try:
-        for oracle in [parsed.only] if parsed.only else ORACLES:
+        for oracle in parsed.only:
             status |= _prove(oracle, parsed.set, parsed.write, emulator)
     except LabError as error:
         sys.stderr.write(f"prove: {error}\n")
         return 1
     return status
+
+
+def _oracles(written: str) -> tuple[str, ...]:
+    """Raises ArgumentTypeError."""
+    found = tuple(written.split(","))
+    for each in found:
+        if each not in TALLIES:
+            raise argparse.ArgumentTypeError(f"there is no oracle '{each}'")
+    return found
 
 
 def _prove(oracle: str, name: str, write: bool, emulator: Emulator) -> int:
