@@ -107,7 +107,7 @@ def foretell(
     """By the model asked, by the SDM's processor, and by all that is known to go wrong."""
     kvm = kvm_model(session, chosen)
     asked = model or kvm.model
-    suspects = tuple(suspects_for(asked))
+    suspects = suspects_for(asked)
     models = (asked, Processor(SDM), *(each.model for each in suspects))
     foresight, elsewhere = foresee(base, place, link, models, seen), None
     alone = foresight.made_by_emulator(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gdb_nept.judge.mistakes import mistakes
 from gdb_nept.judge.slips import Slip
@@ -32,9 +33,14 @@ class Suspect:
 KVM_ITSELF = "KVM by its own rules, with none missing (choose model kvm, or a release)"
 
 
-def suspects_for(asked: Model) -> Iterator[Suspect]:
+@lru_cache(maxsize=8)
+def suspects_for(asked: Model) -> tuple[Suspect, ...]:
     """Models that stand for what kernels are known to have got wrong: `asked` with one rule taken
     away or added, the KVM of each release, the series of 2012, and each single mistake."""
+    return tuple(_suspects(asked))
+
+
+def _suspects(asked: Model) -> Iterator[Suspect]:
     base = _as_kvm(asked)
     if isinstance(asked, Processor):
         yield Suspect(Reflecting(base), KVM_ITSELF, itself=True)

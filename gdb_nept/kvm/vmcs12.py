@@ -22,10 +22,10 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.vmcs import field_name
 from gdb_nept.errors import NoGuest
-from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Situation, judge
+from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Judgement, Situation, judge
 from gdb_nept.kvm.guest_state import InForce, is_pae
 from gdb_nept.kvm.nested_vmx import Nested
-from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, layout_of, number_at
+from gdb_nept.kvm.vmcs12_layout import Layout, built_in, layout_of, number_at
 from gdb_nept.target.ports import Kernel
 
 VMCS12_SIZE = 4096
@@ -219,25 +219,29 @@ def decode(
     )
 
 
-@lru_cache(maxsize=8)
 def _fields(data: bytes, layout: Layout, situation: Situation) -> tuple[Field, ...]:
-    """One question about a vCPU comes back to the same vmcs12 several times."""
     return tuple(
-        _field(place, data, situation, place.name in layout.not_offered) for place in layout.places
+        Field(
+            name=place.name,
+            encoding=place.encoding,
+            offset=place.offset,
+            size=place.size,
+            value=int.from_bytes(data[place.offset : place.offset + place.size], "little"),
+            authority=found.authority,
+            why=found.why,
+        )
+        for place, found in zip(layout.places, _judgements(layout, situation))
     )
 
 
-def _field(place: Place, data: bytes, situation: Situation, not_offered: bool) -> Field:
-    value = int.from_bytes(data[place.offset : place.offset + place.size], "little")
-    found = NOT_OFFERED if not_offered and situation.loaded else judge(place.name, situation)
-    return Field(
-        name=place.name,
-        encoding=place.encoding,
-        offset=place.offset,
-        size=place.size,
-        value=value,
-        authority=found.authority,
-        why=found.why,
+@lru_cache(maxsize=8)
+def _judgements(layout: Layout, situation: Situation) -> tuple[Judgement, ...]:
+    """Of each field: a watch comes by the same few situations at each fault."""
+    return tuple(
+        NOT_OFFERED
+        if situation.loaded and place.name in layout.not_offered
+        else judge(place.name, situation)
+        for place in layout.places
     )
 
 

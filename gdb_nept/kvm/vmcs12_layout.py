@@ -49,6 +49,9 @@ class Layout:
     places: tuple[Place, ...]
     not_offered: frozenset[str] = frozenset()
 
+    def __hash__(self) -> int:
+        return hash((self.origin, self.size))  # not of 140 places each time
+
     def place(self, name: str) -> Place | None:
         return next((place for place in self.places if place.name == name), None)
 
