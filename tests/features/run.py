@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
-import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bochs_lab import bare, cache, snapshot
 from bochs_lab.emulator import Emulator
-from bochs_lab.errors import LabError
-from bochs_lab.guests import Guests, compiler, guests
+from bochs_lab.guests import Guests, guests
 from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
 
@@ -24,7 +21,7 @@ from gdb_nept.nested.session import Session
 from gdb_nept.walk.guest_paging import Cr4
 from tests.features.cases import SWITCH, Cases
 from tests.features.machine import CR4_LA57, FeatureMachine
-from tests.proof.lab import fields_of, machine_of, under_kvm
+from tests.proof.lab import built, fields_of, machine_of, under_kvm
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
 from tests.proof.machine import Memory
 
@@ -154,21 +151,5 @@ def _record(raw: bytes) -> FeatureRecord:
 
 def prepared(scenario: Cases) -> Guests:
     """The image, and the scenario."""
-    packed = scenario.pack()
-    sources = [
-        HERE / name for name in ("Makefile", "features.c", "features.h", "la57.S", "stubs.S")
-    ]
-    usual = HERE.parent / "guests"
-    sources += [path for path in usual.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
-    key = cache.key_of([cache.files_key(sources, HERE.parent), compiler(), packed])
-
-    def make(folder: Path) -> None:
-        command = ["make", "-s", "-C", str(HERE), f"O={folder}"]
-        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise LabError(f"the L1 of the features does not build:\n{done.stderr.strip()}")
-        (folder / "scenarios.bin").write_bytes(packed)
-
-    folder = cache.artifact("features", key, make)
-    return Guests(folder, key)
+    names = ("Makefile", "features.c", "features.h", "la57.S", "stubs.S")
+    return built("features", HERE, [HERE / name for name in names], scenario.pack())

@@ -4,30 +4,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bochs_lab import bare, cache, kernels, snapshot
 from bochs_lab.emulator import Emulator
-from bochs_lab.errors import LabError
-from bochs_lab.guests import Guests, compiler, guests
+from bochs_lab.guests import Guests, guests
 from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
 
-from gdb_nept.address import HostPhys, L1Phys
+from gdb_nept.address import L1Phys
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
-from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
-from gdb_nept.target.linux import attach
 from tests.modes.machine import ModesMachine
 from tests.modes.scenario import Scenario
-from tests.proof.lab import copy_of
+from tests.proof.lab import built, under_kvm
 from tests.proof.log import Record
 from tests.proof.machine import Memory
 
@@ -101,21 +96,18 @@ def run_under_kvm(
         timeouts=PATIENCE,
     )
     taken = snapshot.ensure(options, teller)
-    host: RawMemory[HostPhys] = RawMemory(taken / snapshot.MEMORY)
-    session = Session(attach(host, ram=host.size))
-    chosen = session.pick(None, None)
-    memory = copy_of(session.l1_memory(chosen))
+    session, chosen, memory = under_kvm(taken)
     found = read_run(scenario, json.loads((taken / "facts.json").read_text()), memory)
     return ModesKvmRun(found, session, chosen)
 
 
 def _in_place_of_l1(scenario: Scenario, progress: Progress) -> Path:
     """The lab's guests with our L1 and our cases."""
-    built, ours = guests(None, progress), prepared(scenario)
-    key = cache.key_of([built.key, ours.key])
+    usual, ours = guests(None, progress), prepared(scenario)
+    key = cache.key_of([usual.key, ours.key])
 
     def build(folder: Path) -> None:
-        for path in built.files():
+        for path in usual.files():
             shutil.copy(path, folder)
         shutil.copy(ours.folder / "modes.elf", folder / "l1.elf")
         shutil.copy(ours.folder / "scenarios.bin", folder)
@@ -143,20 +135,6 @@ def _record(line: tuple[int, ...]) -> ModesRecord:
 
 def prepared(scenario: Scenario) -> Guests:
     """The image, and the cases."""
-    packed = scenario.pack()
-    usual = HERE.parent / "guests"
     sources = [HERE / name for name in ("Makefile", "modes.c", "modes.h", "stubs.S")]
     sources += [HERE.parent / "features" / "la57.S"]
-    sources += [path for path in usual.iterdir() if path.suffix in (".c", ".h", ".S", ".lds")]
-    key = cache.key_of([cache.files_key(sources, HERE.parent), compiler(), packed])
-
-    def make(folder: Path) -> None:
-        command = ["make", "-s", "-C", str(HERE), f"O={folder}"]
-        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise LabError(f"the L1 of the modes does not build:\n{done.stderr.strip()}")
-        (folder / "scenarios.bin").write_bytes(packed)
-
-    folder = cache.artifact("modes", key, make)
-    return Guests(folder, key)
+    return built("modes", HERE, sources, scenario.pack())

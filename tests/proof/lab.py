@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bochs_lab import bare, cache, kernels, snapshot
 from bochs_lab.emulator import Emulator
-from bochs_lab.guests import Guests, guests
+from bochs_lab.errors import LabError
+from bochs_lab.guests import Guests, compiler, guests
 from bochs_lab.options import LabOptions, Timeouts
 from bochs_lab.progress import Progress, Silent
 
@@ -31,6 +35,7 @@ from tests.proof.machine import Machine, Memory
 
 # VMCS fields, by their encodings
 EPTP, CR0, CR3, CR4, EFER = 0x201A, 0x6800, 0x6802, 0x6804, 0x2806
+TESTS = Path(__file__).resolve().parents[1]
 PATIENCE = Timeouts(park=3600)
 USUAL = Emulator()
 
@@ -90,6 +95,24 @@ def under_kvm(taken: Path) -> tuple[Session, Chosen, Memory]:
     session = Session(attach(host, ram=host.size))
     chosen = session.pick(None, None)
     return session, chosen, copy_of(session.l1_memory(chosen))
+
+
+def built(name: str, here: Path, sources: Sequence[Path], packed: bytes) -> Guests:
+    """An L1 of the tests, made in `here` of `sources` and of what the usual one is made of, with
+    the cases that it is to run; raises LabError."""
+    usual = (TESTS / "guests").iterdir()
+    used = [*sources, *(path for path in usual if path.suffix in (".c", ".h", ".S", ".lds"))]
+    key = cache.key_of([cache.files_key(used, TESTS), compiler(), packed])
+
+    def make(folder: Path) -> None:
+        command = ["make", "-s", "-C", str(here), f"O={folder}"]
+        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"the L1 of the {name} does not build:\n{done.stderr.strip()}")
+        (folder / "scenarios.bin").write_bytes(packed)
+
+    return Guests(cache.artifact(name, key, make), key)
 
 
 def _prepared(scenario: generate.Generated, progress: Progress) -> tuple[Guests, list[str]]:
