@@ -5,27 +5,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
-from os import cpu_count
 
 from tests.modes.compare import differences
 from tests.modes.run import ModesRecord, ModesRun
 from tests.modes.scenario import Case
 from tests.proof.claims import Claim
 from tests.proof.compare import seen
-from tests.proof.proof import SHOWN, UNEXPLAINED, Tally, why
+from tests.proof.proof import SHOWN, UNEXPLAINED, Tally, shared_out, why
 
 
 def judge(run: ModesRun, claim: Claim, processes: int | None = None) -> Tally:
-    """All records, on all processors."""
-    count = processes or cpu_count() or 1
-    shares = [range(first, len(run.records), count) for first in range(count)]
-    total = Tally(skipped=run.skipped)
-    with ProcessPoolExecutor(count, get_context("fork")) as pool:
-        for tally in pool.map(partial(_judge_all, run, claim), shares):
-            total.add(tally)
+    """All records."""
+    total = shared_out(len(run.records), partial(_judge_all, run, claim), processes)
+    total.skipped += run.skipped
     return total
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,12 +67,19 @@ class Tally:
 
 
 def prove(run: Run, claim: Claim, processes: int | None = None) -> Tally:
-    """All records of `run`, on all processors."""
+    """All records of `run`."""
+    return shared_out(len(run.records), partial(_judge_all, run, claim), processes)
+
+
+def shared_out(
+    records: int, judge: Callable[[Iterable[int]], Tally], processes: int | None = None
+) -> Tally:
+    """What `judge` finds of the records of these numbers, on all processors."""
     count = processes or cpu_count() or 1
-    shares = [range(first, len(run.records), count) for first in range(count)]
+    shares = [range(first, records, count) for first in range(count)]
     total = Tally()
     with ProcessPoolExecutor(count, get_context("fork")) as pool:
-        for tally in pool.map(partial(_judge_all, run, claim), shares):
+        for tally in pool.map(judge, shares):
             total.add(tally)
     return total
 
