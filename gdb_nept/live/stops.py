@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Optional
 
@@ -55,20 +56,16 @@ class _Vcpu:
 
 
 class Stops:
-    """Of one kernel."""
+    """Of one kernel.  `runs` is given what tells that the machine ran, once or more often."""
 
     def __init__(self) -> None:
+        self.runs: deque[object] = deque(("before us",), maxlen=1)
         self._vcpus: dict[Place, _Vcpu] = {}
         self._stop = 0
-        self._stands = False
 
     def forget(self) -> None:
         """Another kernel."""
         self._vcpus.clear()
-
-    def ran(self) -> None:
-        """The machine ran, once or more often."""
-        self._stands = False
 
     def doubt(self) -> None:
         """Its memory may be another, though it did not run."""
@@ -77,8 +74,8 @@ class Stops:
 
     def arrive(self) -> bool:
         """It stands, where the user will see it; whether there is something to take."""
-        if not self._stands:
-            self._stands = True
+        if self.runs:
+            self.runs.clear()
             self._stop += 1
         return any(known.passing for known in self._vcpus.values())
 

@@ -5,6 +5,7 @@ the target changes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -30,11 +31,15 @@ Found = Union[LinuxKernel, DwarfKernel, DebuggedKernel]
 
 
 class LiveTarget:
-    """`dropped` is called when the target ran: what was read is stale then."""
+    """`dropped` is called when the target ran: what was read is stale then.
+
+    `changes` is given what tells that it ran, or was written to; that is seen to at the next read,
+    where Ctrl-C ends the command and cannot leave what is stale."""
 
     def __init__(self, remote: Remote, dropped: Callable[[], None]) -> None:
         self.remote = remote
         self.memory = LiveMemory(remote)
+        self.changes: deque[object] = deque(maxlen=1)
         self._dropped = dropped
         self._scope: ExitStack | None = None
         self._kernel: Found | None = None
@@ -191,6 +196,9 @@ class LiveTarget:
     def _physical(self) -> tuple[PageCache[HostPhys], list[range], tuple[int, ...]]:
         """The memory, held for this command, its ranges, and CR3 of the CPU.  That is read before,
         since a debugger may read the stack along with a register, which is at a virtual address."""
+        if self.changes:
+            self.ran()
+            self.changes.clear()
         transport, cache = self.memory.ready()
         if self._kernel is not None and self._kernel.physical is not cache:
             self._kernel = None  # of another connection

@@ -154,7 +154,7 @@ class Machine:
         one = vmcs12.field("exit_qualification")
         assert vmcs12.address is not None
         base = self.session.kernel.to_physical(vmcs12.address)
-        self.stops.ran()
+        self.stops.runs.append("continue")
         overlay(self.session).put(base + one.offset, qualification, one.size)
         self.session.drop()
         if stands and self.stops.arrive():
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_what_nobody_asked_for(
         patch.setattr("gdb_nept.live.stops.state_of", ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             machine.run(1)
-    machine.stops.ran()
+    machine.stops.runs.append("continue")
     assert not machine.stops.arrive()
 
 

@@ -44,6 +44,7 @@ MODE = "maint packet qqemu.PhyMemMode"
 WATCHES = ("software", "followed", "first", "one", "two", "mismatch", "rest")
 ANY_TIME = "python from gdb_nept.live import stops; stops.QUICK = 60"  # on a machine under load
 INTERRUPTIONS = 12
+RINGS = 4  # Ctrl-C while gdb tells us that the target runs
 PROMPT = "PROMPT> ?$"
 BEFORE = (
     "set pagination off",
@@ -110,6 +111,7 @@ def watch_all(relay: Relay, folder: Path, on_bochs: str) -> Watched:
     screens.update(in_gdb(relay, folder, follow))
     seconds = interrupted(relay, folder, screens)
     interruptions = [f"interrupted-{turn}" for turn in range(INTERRUPTIONS)]
+    interruptions += [f"rung-{turn}" for turn in range(RINGS)]
     with Relay(relay.target, unknown="Z1,") as poorer:
         screens.update(in_gdb(poorer, folder, {"software": "nept-watch --count 7"}))
         kinds = {each[:3] for each in poorer.packets if each.startswith("Z")}
@@ -173,6 +175,12 @@ def interrupted(relay: Relay, folder: Path, screens: dict[str, str]) -> list[flo
         child.sendline(MODE)
         child.expect(PROMPT)
         screens[f"mode-{turn}"] = str(child.before)
+    child.sendline(f"source {ROOT}/tests/gdb/ring.py")
+    child.expect(PROMPT)
+    for turn in range(RINGS):
+        child.sendline(f"nept-watch --json-lines {folder}/rung-{turn}.jsonl")
+        child.expect(PROMPT)
+        screens[f"rung-{turn}"] = str(child.before)
     child.sendline("info breakpoints")
     child.expect(PROMPT)
     screens["breakpoints"] = str(child.before)
@@ -207,7 +215,7 @@ def test_every_exit_that_l1_logged_was_watched_once(watched: Watched) -> None:
     logged = iter(watched.told)
     cut_off = 0  # by Ctrl-C, while KVM made them: the next watch has the last of them, or none
     # a Ctrl-C at the very stop, on a machine under load: the watch has ended before it knows of it
-    unseen = INTERRUPTIONS - sum(fault["kind"] == "unread" for fault in watched.faults)
+    unseen = INTERRUPTIONS + RINGS - sum(fault["kind"] == "unread" for fault in watched.faults)
     for fault in watched.faults[: len(watched.told)]:
         if fault["kind"] == "unread":
             cut_off += 1
@@ -223,7 +231,7 @@ def test_every_exit_that_l1_logged_was_watched_once(watched: Watched) -> None:
 def test_each_agrees(watched: Watched) -> None:
     unread = [fault["verdict"] for fault in watched.faults if fault["kind"] == "unread"]
     assert all("the watch ended before" in verdict for verdict in unread)
-    assert len(unread) <= INTERRUPTIONS
+    assert len(unread) <= INTERRUPTIONS + RINGS
     faults = [fault for fault in watched.faults if fault["kind"] == "reflected"]
     on_bochs = [fault for fault in faults if fault["model"] == watched.on_bochs]
     assert len(on_bochs) == BEFORE_BOCHS_IS_NAMED
@@ -281,6 +289,13 @@ def test_ctrl_c_comes_back_at_once_and_leaves_nothing(watched: Watched) -> None:
         assert "; interrupted" in watched.screens[f"interrupted-{turn}"]
         assert 'received: "0"' in watched.screens[f"mode-{turn}"]
     assert "No breakpoints" in watched.screens["breakpoints"]
+
+
+def test_ctrl_c_while_gdb_tells_that_the_target_runs_leaves_nothing_stale(watched: Watched) -> None:
+    """Each exit that was compared all the same agrees, as all do."""
+    screens = [watched.screens[f"rung-{turn}"] for turn in range(RINGS)]
+    assert all("; interrupted" in screen and "DIFFER" not in screen for screen in screens)
+    assert sum("1 fault watched and agrees" in screen for screen in screens) > 0
 
 
 def test_without_hardware_breakpoints_software_ones_do(watched: Watched) -> None:

@@ -81,7 +81,7 @@ def changed() -> OfSession:
     memory.put(leaf, session.kernel.physical.read(leaf, 1)[0] & ~2, 1)  # type: ignore[arg-type]
     memory.put(int(shadow.address), shadow.entry.value & ~2, 8)
     session.drop()
-    context.stops.ran()
+    context.stops.runs.append("continue")
     return context
 
 

@@ -29,11 +29,29 @@ def test_a_machine_without_a_kernel_that_ran_is_looked_at_anew() -> None:
     look(live)
     look(live)
     assert stub.sent.count(TREE) == 1
-    live.ran()
+    live.changes.append("continue")
     look(live)
     assert stub.sent.count(TREE) == 2
     assert drops == ["dropped"]
     assert stub.mode == "0"
+
+
+def test_ctrl_c_while_what_is_stale_is_dropped_leaves_nothing_stale() -> None:
+    stub, interrupts = Machine(), [KeyboardInterrupt]
+
+    def dropped() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    live = LiveTarget(Remote(stub), dropped)
+    look(live)
+    live.changes.append("continue")
+    with pytest.raises(KeyboardInterrupt):
+        look(live)
+    trees = stub.sent.count(TREE)
+    look(live)
+    assert stub.sent.count(TREE) == trees + 1
+    assert not live.changes
 
 
 def test_one_command_switches_the_mode_once_and_reads_a_page_once() -> None:

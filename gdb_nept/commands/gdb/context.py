@@ -36,7 +36,7 @@ class GdbContext:
     def __init__(self) -> None:
         self.stops = Stops()
         self.target = LiveTarget(GdbRemote(), self._dropped)
-        self.events = GdbEvents(self.target, self.stops.ran, self._stopped, self._exits)
+        self.events = GdbEvents(self.target, self.stops.runs.append, self._stopped, self._exits)
         self.dump = DumpInGdb(core_file)
         self._session: Session | None = None
         self.painted = False  # what the command that runs shows
