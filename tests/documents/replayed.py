@@ -20,7 +20,7 @@ from dataclasses import dataclass
 PROMPT = "(gdb) "
 FENCE = "```"
 _FROM = re.compile(r"<!-- (lab|by hand): (.*) -->")
-_NUMBER = re.compile(r"0x[0-9a-f]+|\b\d{2,}\b")
+_NUMBER = re.compile(r"0x[0-9a-f]+|\b\d{2,}\b|(?<=\[)[ \d]{2}\d(?=\])")
 
 Answer = Callable[[str, str], str]  # the park point, the line; what is answered
 
@@ -70,7 +70,7 @@ def replayed(block: Block, answer: Answer) -> list[str]:
 
 
 def alike(one: list[str], other: list[str]) -> bool:
-    """But for numbers."""
+    """But for numbers, among them an index into a table, filled up to three places."""
     return [_NUMBER.sub("#", line) for line in one] == [_NUMBER.sub("#", line) for line in other]
 
 

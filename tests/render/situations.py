@@ -110,6 +110,7 @@ MADE: dict[str, Callable[[], OfSession]] = {
 
 @lru_cache(maxsize=2)
 def of_dump(place: str) -> DumpContext:
+    DumpContext(dump(place), ()).session().vms()  # so that the cache of kernels knows this build
     return DumpContext(dump(place), ())
 
 

@@ -81,6 +81,7 @@ ASKED = {
     "check-differs": ("wrong-exit", "nept-check"),
 }
 NAMES = (*ASKED, "watch")
+_INDEX = re.compile(r"\[[ \d]{2}\d\]")
 _NUMBER = re.compile(r"0x[0-9a-f]+|\b\d+\.\d+\b|\b\d{2,}\b")
 
 
@@ -129,8 +130,8 @@ def watched(width: int) -> str:
 
 def but_for_numbers(text: str) -> str:
     """Addresses of the host and its process numbers differ from boot to boot; their lengths are
-    what columns are made of."""
-    return _NUMBER.sub(lambda found: "#" * len(found[0]), text)
+    what columns are made of.  An index into a table is filled up to three places."""
+    return _NUMBER.sub(lambda found: "#" * len(found[0]), _INDEX.sub("[###]", text))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
