@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,9 @@ from gdb_nept.errors import BadInput
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump_format import Format, format_of
 from gdb_nept.memory.elf_dump import read_headers
+from gdb_nept.memory.flattened import Flattened, flattened_is_cut
 from gdb_nept.memory.kdump import KdumpMemory, NotOpened
-from gdb_nept.memory.kdump_whole import flattened_is_cut, kdump_is_cut
+from gdb_nept.memory.kdump_table import kdump_is_cut, reader, without_zeros
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.segments import SegmentMemory, kcore, lime_segments
 from gdb_nept.memory.taken import Taken, Vmcss
@@ -110,7 +112,7 @@ def _elf(path: Path, library: Path | None) -> Dump:
             "Dump again without -p: dump-guest-memory FILE, or virsh dump --memory-only",
         )
     cut = headers.cut
-    memory = KdumpMemory(path, library, cut, held=lambda: headers.held(path))
+    memory = KdumpMemory(path, library, cut, held=lambda _: headers.held(path))
     notes = (f"{CUT} ({headers.file_size} of {headers.end} bytes are there)",) if cut else ()
     return Dump(
         path,
@@ -141,7 +143,8 @@ def _flattened(path: Path, library: Path | None) -> Dump:
 
 
 def _compressed(path: Path, library: Path | None, kind: Format, cut: bool) -> Dump:
-    memory = KdumpMemory(path, library, zeros_doubted=cut)
+    held = partial(_not_zero, kind is Format.FLATTENED)
+    memory = KdumpMemory(path, library, zeros_doubted=cut, held=held)
     cpus = tuple(
         Registers(one.get("rip"), one.get("rsp"), one.get("cr3")) for one in memory.facts["cpus"]
     )
@@ -155,6 +158,17 @@ def _compressed(path: Path, library: Path | None, kind: Format, cut: bool) -> Du
         notes if cut else (),
         by_kdump=False if any(one.cr3 for one in cpus) else None,  # QEMU's notes have CR3
     )
+
+
+def _not_zero(flattened: bool, memory: KdumpMemory) -> list[range]:
+    """Where a kdump-compressed dump has anything but pages of zeros, as far as it tells."""
+    present = memory.present()
+    try:
+        with memory.path.open("rb") as file:
+            read = Flattened(file).read if flattened else reader(file)
+            return without_zeros(read, present, memory.is_empty)
+    except OSError:
+        return present
 
 
 def _lime(path: Path, library: Path | None) -> Dump:

@@ -1,30 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A dump read through libkdumpfile, in a process of its own (`kdump_child.py`).
 
-That process may crash or hang on a damaged file: then the page asked for is unreadable, and the
-process is started again for the next.  It is started by `subprocess`, which forks nothing that runs
-our code, and in a session of its own, so that Ctrl-C in gdb does not reach it.
+That process (`kdump_process.py`) may crash or hang on a damaged file: then the page asked for is
+unreadable, and the process is started again for the next.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import select
-import shutil
 import struct
-import subprocess
-import sys
-import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, TargetGone, UnreadKind
 from gdb_nept.memory.kdump_child import (
-    ANSWER,
     DATA,
     ERROR,
     LEFT_OUT,
@@ -35,15 +26,13 @@ from gdb_nept.memory.kdump_child import (
     STRETCHES,
     SYSTEM,
 )
+from gdb_nept.memory.kdump_process import LARGEST_READ, Child, Dead, Hung
 from gdb_nept.memory.ram import END
 
-CHILD = Path(__file__).with_name("kdump_child.py")
 OPENING, READING = 60.0, 20.0  # seconds that an answer may take
 MOST_STARTS = 16
 HANG = MOST_STARTS // 2  # starts that one counts for which ends in no answer
 CACHED_PAGES = 1 << 13
-LARGEST_READ = 1 << 22  # bytes in one request
-LARGEST_ANSWER = LARGEST_READ + (1 << 24)
 MOST_STRETCHES = 1 << 16
 INSTALL = (
     "Install it (Debian: apt install libkdumpfile10; or drgn, whose wheel holds one), or name the "
@@ -57,18 +46,11 @@ WORDS = {
 }
 
 
-class Dead(Exception):
-    """The process ended, or did not answer in time; in words."""
-
-
-class Hung(Dead):
-    """It did not answer in time."""
-
-
 class KdumpMemory:
     """Physical memory in a dump.  `cut`: what of it lies behind the end of the file, which the
     library would give as zeros; `zeros_doubted` where it lies cannot be told, so that no page that
-    holds nothing is believed.  `held` knows better than the library where the file has data."""
+    holds nothing is believed.  `held` knows better than the library where the file has anything but
+    zeros."""
 
     def __init__(
         self,
@@ -76,7 +58,7 @@ class KdumpMemory:
         library: Path | None = None,
         cut: tuple[range, ...] = (),
         zeros_doubted: bool = False,
-        held: Callable[[], list[range]] | None = None,
+        held: Callable[[KdumpMemory], list[range]] | None = None,
     ) -> None:
         self.path = path
         self._held = held
@@ -94,15 +76,24 @@ class KdumpMemory:
             self._child = None
 
     def data_ranges(self) -> list[range]:
+        """Where the file has pages, but for such as are known to be zeros."""
+        return self.present() if self._held is None else self._held(self)
+
+    def present(self) -> list[range]:
         """Where the file has pages, at most MOST_STRETCHES stretches; the last goes on to the end
         of what there is."""
-        if self._held is not None:
-            return self._held()
         found = self._stretches(STRETCHES)
         end = min(int(self.facts.get("end") or END), END)
         if len(found) >= MOST_STRETCHES and found[-1].stop < end:
             found.append(range(found[-1].stop, end))
         return found
+
+    def is_empty(self, address: int) -> bool:
+        """Whether the page there can be read, and holds zeros."""
+        try:
+            return self._page(address // PAGE) == EMPTY
+        except MemoryUnreadable:
+            return False
 
     def left_out(self) -> int:
         """Bytes of the RAM that the file tells of and has no pages of; less where that is in more
@@ -227,87 +218,9 @@ class NotOpened(BadInput):
             super().__init__(f"libkdumpfile cannot open {path}: {why}", advice)
 
 
-class Child:
-    """The process and its pipes."""
-
-    def __init__(self, path: Path, libraries: list[str]) -> None:
-        words = [python(), "-I", "-S", str(CHILD), str(path.absolute())]
-        words += libraries or ["", *drgn_libraries()]
-        try:
-            self._process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise BadInput(f"cannot start {words[0]}: {error}", "Install python3.") from None
-        self._in = cast(BinaryIO, self._process.stdin)
-        self._out = cast(BinaryIO, self._process.stdout).fileno()
-        self.close = weakref.finalize(self, _end, self._process)
-
-    def answer(self, request: bytes, seconds: float) -> tuple[bytes, bytes]:
-        deadline = time.monotonic() + seconds
-        try:
-            self._in.write(request)
-            self._in.flush()
-        except OSError:
-            raise Dead(self._how()) from None
-        kind, size = ANSWER.unpack(self._bytes(ANSWER.size, deadline))
-        if size > LARGEST_ANSWER:
-            raise Dead("gave nonsense")
-        return kind, self._bytes(size, deadline)
-
-    def _bytes(self, size: int, deadline: float) -> bytes:
-        parts = []
-        while size > 0:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._out], [], [], left)[0]:
-                raise Hung("did not answer in time")
-            part = os.read(self._out, min(size, 1 << 20))
-            if not part:
-                raise Dead(self._how())
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def _how(self) -> str:
-        try:
-            code = self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            return "closed its pipe"
-        return f"died (signal {-code})" if code < 0 else f"ended (status {code})"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:
-                pass  # what it was never told
-    process.wait()
-
-
 def _told(data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def python() -> str:
-    """A Python 3 by itself: in gdb, `sys.executable` may be gdb."""
-    named = sys.executable or ""
-    if Path(named).name.startswith("python") and os.access(named, os.X_OK):
-        return named
-    return shutil.which("python3") or "/usr/bin/python3"
-
-
-def drgn_libraries() -> list[str]:
-    """The copies that lie beside an installed drgn (its wheel brings one)."""
-    folders = [Path(name) / "drgn.libs" for name in sys.path if name]
-    return [str(path) for folder in folders for path in sorted(folder.glob("libkdumpfile*.so*"))]

@@ -26,7 +26,7 @@ def attach_dump(
     Raises NoKernel, and BadInput for a file of types that is not of this kernel."""
     return attach(
         dump.memory,
-        dump.memory.data_ranges() or NOTHING,
+        lambda: dump.memory.data_ranges() or NOTHING,
         btf_files=btf_files,
         cr3s=[one.cr3 for one in dump.cpus if one.cr3],
         vmcoreinfo_text=dump.vmcoreinfo,

@@ -28,12 +28,12 @@ from gdb_nept.target.kallsyms import INDEX_SIZE, NotKallsyms, SymbolTable, Table
 from gdb_nept.target.kallsyms_search import digit_runs, search_back, token_table
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.kernel_symbols import SymbolLookup
-from gdb_nept.target.locate import Located, Search
+from gdb_nept.target.locate import Located, Ranges, Search
 from gdb_nept.target.recent import known_build, remember
 from gdb_nept.target.scan import LARGEST_IMAGE, readable
 from gdb_nept.target.type_sources import TypeSources, checked_files
 
-Ram = Union[int, Sequence[range]]
+Ram = Union[int, Ranges]
 PIECE = 1 << 20
 TAIL = 64
 LARGEST_NOTES = 1 << 16
@@ -52,14 +52,15 @@ def attach(
 ) -> LinuxKernel:
     """The kernel that `memory` holds; the debugger has stopped it, or it is a dump.
 
-    `ram` is the size of RAM, or its physical ranges; () if not known.  `btf_files` are raw BTF,
+    `ram` is the size of RAM, or its physical ranges, or what tells these when a search needs them;
+    () if not known.  `btf_files` are raw BTF,
     .ko and vmlinux files that the user named.  `cr3s`, of the machine's CPUs, and
     `vmcoreinfo_text`, of a dump's note, spare most of the search.  `cache` is the cache's
     directory: "" for the usual one, None for none.  With `near` memory is read at no cost, and what
     the cache holds is held against all of it, not against a few pages.
     Raises NoKernel, and BadInput for a file that is not of this kernel.
     """
-    ranges = [range(ram)] if isinstance(ram, int) else list(ram)
+    ranges = [range(ram)] if isinstance(ram, int) else ram
     root = default_directory() if cache == "" else _path(cache)
     search = Search(memory, ranges, cr3s, progress or tell, far=not near)
     located = _locate(search, vmcoreinfo_text, root)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Callable, Union
 
 from gdb_nept.address import HostPhys, KernelVirt
 from gdb_nept.errors import MemoryUnreadable, NoKernel
@@ -37,6 +39,7 @@ from gdb_nept.target.scan import (
 )
 from gdb_nept.target.vmcoreinfo import KERNEL_MAP, TEXT_ALIGN, Vmcoreinfo
 
+Ranges = Union[Sequence[range], Callable[[], Sequence[range]]]  # asked for when first needed
 PIECE = 1 << 20
 TAIL = 64  # bytes of the piece before that are looked at again
 WIDEST_HOLE = 2 << 30  # then RAM ends where nothing was readable for so long
@@ -75,7 +78,7 @@ class Search:
     def __init__(
         self,
         memory: PhysicalMemory[HostPhys],
-        ranges: Sequence[range],
+        ranges: Ranges,
         cr3s: Sequence[int] = (),
         progress: Progress | None = None,
         far: bool = False,
@@ -84,12 +87,16 @@ class Search:
         self.memory = memory
         self._refused = 0
         self._far = far
-        self.ranges = ranges
+        self._ranges = ranges
         self.cr3s = cr3s
         self.progress = progress
         self.doubts: list[str] = []  # what was found, but did not prove itself
         self._texts, self._tables, self._bases = MOST_TEXTS, MOST_TABLES, MOST_BASES
         self._names = MOST_NAMES
+
+    @cached_property
+    def ranges(self) -> Sequence[range]:
+        return self._ranges() if callable(self._ranges) else self._ranges
 
     def find(self) -> Located:
         """Raises NoKernel."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,17 +38,25 @@ def search_order(
 
 def each_once(ranges: Iterable[range]) -> Iterator[range]:
     """`ranges` without what an earlier one holds."""
-    seen: list[range] = []
+    starts: list[int] = []  # of what was given, in order, and where each of it ends
+    stops: list[int] = []
     for each in ranges:
         start = each.start
-        for before in sorted(seen, key=lambda one: one.start):
-            if before.start < each.stop and start < before.stop:
-                if start < before.start:
-                    yield range(start, before.start)
-                start = before.stop
+        number = max(0, bisect_right(starts, start) - 1)
+        fresh = []
+        for before in range(number, len(starts)):
+            if starts[before] >= each.stop:
+                break
+            if start < starts[before]:
+                fresh.append(range(start, starts[before]))
+            start = max(start, stops[before])
         if start < each.stop:
-            yield range(start, each.stop)
-        seen.append(each)
+            fresh.append(range(start, each.stop))
+        for one in fresh:
+            place = bisect_right(starts, one.start)
+            starts.insert(place, one.start)
+            stops.insert(place, one.stop)
+        yield from fresh
 
 
 @dataclass(frozen=True)

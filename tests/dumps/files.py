@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gdb_nept.memory import flattened
 from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, PHDR, PT_LOAD, PT_NOTE
+from gdb_nept.memory.kdump_table import DESCRIPTOR, HEADER, SIZES, SIZES_AT
 
 PAGE = 4096
 IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
@@ -52,6 +54,46 @@ def lime(path: Path, segments: Sequence[tuple[int, bytes]]) -> Path:
     for start, data in segments:
         parts.append(struct.pack("<4sIQQ8x", b"EMiL", 1, start, start + len(data) - 1) + data)
     path.write_bytes(b"".join(parts))
+    return path
+
+
+def compressed(path: Path, memory: Mapping[int, bytes], count: int, zeros: bool = True) -> Path:
+    """A kdump-compressed dump (nothing is compressed) of `count` pages of RAM, a multiple of 8, of
+    which those that `memory` has not, by number, are zeros; without `zeros` these are left out."""
+    present = count if zeros else len(memory)
+    bitmap = bytearray(count // 8 + PAGE - 1 & -PAGE)
+    bitmap[: count // 8] = b"\xff" * (count // 8)
+    held = bytearray(bitmap if zeros else bytes(len(bitmap)))
+    for number in () if zeros else memory:
+        held[number // 8] |= 1 << number % 8
+    bitmaps = bytes(bitmap + held)
+    head = bytearray(2 * PAGE)  # struct disk_dump_header, and kdump_sub_header
+    HEADER.pack_into(head, 0, b"KDUMP   ", 6)
+    SIZES.pack_into(head, SIZES_AT, PAGE, 1, len(bitmaps) // PAGE)
+    struct.pack_into("<I", head, SIZES_AT + SIZES.size, count)
+    struct.pack_into("<Q", head, PAGE + 96, count)  # max_mapnr_64
+    table = len(head) + len(bitmaps)
+    data = table + present * DESCRIPTOR.size
+    numbers = sorted(memory)
+    rows = bytearray(DESCRIPTOR.pack(data, PAGE, 0, 0) * present)
+    for place, number in enumerate(numbers):
+        at = DESCRIPTOR.size * (number if zeros else place)
+        DESCRIPTOR.pack_into(rows, at, data + (place + 1) * PAGE, PAGE, 0, 0)
+    parts: list[bytes] = [bytes(head), bitmaps, bytes(rows), bytes(PAGE)]
+    parts += (memory[number] for number in numbers)
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def flat(dump: Path, path: Path, size: int = 4 * PAGE) -> Path:
+    """A dump flattened, in blocks of `size` bytes."""
+    parts = [b"makedumpfile\0".ljust(16, b"\0") + struct.pack(">qq", 1, 1)]
+    parts[0] = parts[0].ljust(PAGE, b"\0")
+    whole = dump.read_bytes()
+    for place in range(0, len(whole), size):
+        block = whole[place : place + size]
+        parts += [flattened.BLOCK.pack(place, len(block)), block]
+    path.write_bytes(b"".join(parts) + flattened.END)
     return path
 
 

@@ -16,13 +16,14 @@ from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, TargetGone, UnreadKind
 from gdb_nept.memory import dump as dump_module
-from gdb_nept.memory import kdump
+from gdb_nept.memory import kdump, kdump_process
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump, open_live
 from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, OUR_NOTE, read_headers
-from gdb_nept.memory.kdump_whole import flattened_is_cut
+from gdb_nept.memory.flattened import flattened_is_cut
+from gdb_nept.memory.kdump_table import reader, table_of
 from gdb_nept.memory.taken import Taken, Vmcss
-from tests.dumps.files import IDENT, PAGE, elf, lime, note, pages
+from tests.dumps.files import IDENT, PAGE, compressed, elf, flat, lime, note, pages
 
 Capture = pytest.CaptureFixture[str]
 FAR = 1 << 36
@@ -110,7 +111,7 @@ def test_a_library_that_hangs_is_not_waited_for_again_and_again(
     opened = (
         "import struct, sys, time\nsys.stdout.buffer.write(struct.pack('<cQ', b'd', 2) + b'{}')"
     )
-    monkeypatch.setattr(kdump, "CHILD", child)
+    monkeypatch.setattr(kdump_process, "CHILD", child)
     monkeypatch.setattr(kdump, "READING", 0.2)
     for ends, times in (("time.sleep(60)", 2), ("sys.stdin.read(1)", kdump.MOST_STARTS)):
         child.write_text(f"{opened}\nsys.stdout.flush()\n{ends}\n")
@@ -136,6 +137,46 @@ def test_a_hang_ends_the_process_where_nobody_waits_any_more() -> None:
     folder = Path(kdump.__file__).parent
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, check=False)
     assert done.returncode == -signal.SIGALRM
+
+
+@pytest.mark.kdumpfile
+@pytest.mark.parametrize("flattened", [False, True])
+def test_where_a_compressed_dump_has_anything_but_zeros(tmp_path: Path, flattened: bool) -> None:
+    """Pages of zeros between others are read with them, where there are few."""
+    count = 40_000
+    held = {3: pages(1), 5: pages(2), 100: pages(3), 20_000: pages(0), count - 1: pages(4)}
+    path = compressed(tmp_path / "vmcore", held, count)
+    path = flat(path, tmp_path / "flat") if flattened else path
+    with open_dump(path) as dump:
+        assert dump.memory.data_ranges() == [
+            range(number * PAGE, stop * PAGE)
+            for number, stop in ((3, 6), (100, 101), (20_000, 20_001), (count - 1, count))
+        ]
+        assert dump.memory.read(HostPhys(3 * PAGE), 3 * PAGE) == pages(1, 0, 2)
+        assert dump.memory.left_out() == 0
+
+
+@pytest.mark.kdumpfile
+def test_where_the_shared_page_is_none_of_zeros_nothing_is_passed_over(tmp_path: Path) -> None:
+    path = compressed(tmp_path / "vmcore", {3: pages(1)}, 80)
+    with path.open("r+b") as file:
+        table = table_of(reader(file))
+        assert table is not None
+        file.seek(table.end)
+        file.write(b"x")
+    with open_dump(path) as dump:
+        assert dump.memory.data_ranges() == [range(80 * PAGE)]
+
+
+@pytest.mark.kdumpfile
+def test_a_compressed_dump_without_its_zeros(tmp_path: Path) -> None:
+    path = compressed(
+        tmp_path / "vmcore", {3: pages(1), 4: pages(0), 90: pages(3)}, 104, zeros=False
+    )
+    with open_dump(path) as dump:
+        wanted = [range(3 * PAGE, 5 * PAGE), range(90 * PAGE, 91 * PAGE)]
+        assert dump.memory.data_ranges() == wanted
+        assert dump.memory.left_out() == 101 * PAGE
 
 
 def test_lime(tmp_path: Path) -> None:

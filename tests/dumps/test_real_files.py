@@ -83,6 +83,20 @@ def test_every_page_is_that_of_the_raw_image(files: Files, name: str) -> None:
                 assert found == wanted, hex(start)
 
 
+@pytest.mark.parametrize("name", ["qemu-flat", "qemu-zlib", "c-d1", "F-d1"])
+def test_pages_of_zeros_are_passed_over(files: Files, name: str) -> None:
+    raw = files["raw"].read_bytes()
+    outside = bytearray(raw)
+    with open_dump(files[name]) as dump:
+        ranges = dump.memory.data_ranges()
+    for one in ranges:  # QEMU's has its BIOS behind RAM, too
+        stop = min(one.stop, len(raw))
+        outside[one.start : stop] = bytes(max(0, stop - one.start))
+    outside[BIOS * PAGE : (BIOS + 1) * PAGE] = bytes(PAGE)
+    assert outside.count(0) == len(raw)
+    assert sum(map(len, ranges)) < len(raw) // 2
+
+
 @pytest.mark.parametrize("name", FILTERED)
 def test_of_a_filtered_dump_what_is_kvms_is_the_same(
     files: Files, capsys: pytest.CaptureFixture[str], name: str

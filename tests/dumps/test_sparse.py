@@ -16,7 +16,7 @@ import pytest
 from gdb_nept.memory.dump import open_dump
 from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, PHDR, PT_LOAD, PT_NOTE
 from gdb_nept.render.page import Status
-from tests.dumps.files import IDENT, PAGE, note
+from tests.dumps.files import IDENT, PAGE, compressed, flat, note
 
 pytestmark = pytest.mark.kdumpfile
 
@@ -101,6 +101,20 @@ def test_a_file_without_a_kernel(tmp_path: Path) -> None:
         assert opened.memory.left_out() == 0
     hold(dump, tmp_path, "vms", status=Status.NOT_FOUND)
     hold(dump, tmp_path, "scan")
+
+
+@pytest.mark.parametrize("flattened", [False, True])
+def test_a_compressed_file_without_a_kernel(tmp_path: Path, flattened: bool) -> None:
+    """All its pages are in the file, and share one of zeros; of 16 GiB, whose table is 96 MiB."""
+    count = SIZE // 4 // PAGE
+    held = dict.fromkeys((1, count // 2, count - 1), b"x" * PAGE)
+    dump = compressed(tmp_path / "vmcore", held, count)
+    hold(
+        flat(dump, tmp_path / "flat") if flattened else dump,
+        tmp_path,
+        "vms",
+        status=Status.NOT_FOUND,
+    )
 
 
 @pytest.mark.bochs

@@ -21,7 +21,7 @@ from bochs_lab.progress import Silent
 from bochs_lab.snapshot import MEMORY
 
 from gdb_nept.memory.elf_dump import EHDR
-from gdb_nept.memory.kdump_whole import DESCRIPTOR, HEADER, SIZES, SIZES_AT
+from gdb_nept.memory.kdump_table import DESCRIPTOR, HEADER, SIZES, SIZES_AT
 from tests.dumps.files import PAGE, lime
 from tests.dumps.machine import DumpingMachine
 

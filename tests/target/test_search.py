@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -42,6 +43,14 @@ def test_no_place_is_searched_twice() -> None:
     ranges = [range(16, 24), range(8, 32), range(0, 8), range(4, 40), range(40, 40)]
     found = list(each_once(ranges))
     assert sorted(place for each in found for place in each) == list(range(40))
+
+
+def test_memory_in_very_many_stretches_is_put_in_order_at_once() -> None:
+    stretches = [range(2 * number, 2 * number + 1) for number in range(1 << 16)]
+    start = time.process_time()
+    found = list(each_once([range(5, 8), *stretches]))
+    assert time.process_time() - start < 5
+    assert found == [range(5, 8), *stretches[:3], *stretches[4:]]
 
 
 def test_memory_full_of_texts_like_vmcoreinfo_does_not_hold_the_search(
