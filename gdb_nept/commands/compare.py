@@ -34,6 +34,10 @@ def compare(context: Context, args: Namespace) -> Page:
     Each page has the verdict that nept-walk gives it, and neighbours of one verdict are a row.  Of
     rows that are stale or broken, what nept-walk says of the first page stands below.
 
+    In a dump without L1's memory EPT12 is derived from KVM's shadow where that tells of it, as
+    nept-ept does it, and the row says so: "one page" where the L1 page that KVM noted and EPT02
+    lead to the same page of the host, "two pages" where they do not.
+
     --limit N looks at N entries of tables at most; what was not looked at is told.  On a terminal
     200 rows are shown; --all shows all of them.  --json-lines writes an object for each row, and
     one for the rest, a line each.

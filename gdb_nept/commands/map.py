@@ -35,6 +35,9 @@ def map(context: Context, args: Namespace) -> Page:
     between regions are wide they are left out.  RANGE, of L2 physical addresses, is LOW..HIGH (HIGH
     not included), LOW+SIZE, or one address for its page; without it all is drawn.
 
+    In a dump without L1's memory EPT12 is derived from KVM's shadow, as nept-ept does it; what KVM
+    has not shadowed is not read, and what there is of it between regions is left out as holes are.
+
     --output FILE writes a picture for a browser, one HTML file that needs nothing else: to zoom
     and pan with the mouse or with keys, with memory types, leaf sizes and memslots.  FILE must not
     be there yet; --force replaces it.

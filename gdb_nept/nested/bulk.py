@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from gdb_nept.address import L2Phys
 from gdb_nept.memory.budget import Budget
 from gdb_nept.nested.agreement import Agreement, Fault, Verdict
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.pairs import Pairs
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.sides import Pair
@@ -27,15 +28,20 @@ MOST_VERDICTS = 1 << 16
 
 
 class Stretch(NamedTuple):
-    """All pages from `start` up to `end` have this verdict."""
+    """All pages from `start` up to `end` have this verdict.  `how` EPT12 is known there: where it
+    is derived, `one_host_page` tells whether the L1 page that KVM noted and KVM's shadow lead to
+    the same page of the host; None where one of them leads to none."""
 
     start: int
     end: int
     agreement: Agreement
     fault: Fault
+    how: Hop = Hop.READ
+    one_host_page: Optional[bool] = None
 
 
 Compared = Union[Stretch, Unread]
+Told = tuple[Agreement, Fault, Hop, Optional[bool]]  # of a Stretch
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Comparison:
         return verdict(self.session.journey(self.chosen, address))
 
     def _found(self, pairs: Pairs, low: int, high: int) -> Iterator[Compared]:
-        known: dict[object, tuple[Agreement, Fault]] = {}
+        known: dict[object, Told] = {}
         path = [pairs.top()] if low < high else []
         while path:
             pair = path[-1]
@@ -89,10 +95,11 @@ class Comparison:
             else:
                 path.append(below)
 
-    def _asked(
-        self, start: int, known: dict[object, tuple[Agreement, Fault]]
-    ) -> tuple[Agreement, Fault]:
+    def _asked(self, start: int, known: dict[object, Told]) -> Told:
         if len(known) >= MOST_VERDICTS:
             known.clear()
-        found = self.verdict(L2Phys(start))
-        return found.agreement, found.fault
+        journey = self.session.journey(self.chosen, L2Phys(start))
+        found = verdict(journey)
+        derived = journey.derived.host_physical if journey.derived else None
+        both = None if None in (derived, journey.shadowed) else derived == journey.shadowed
+        return found.agreement, found.fault, journey.hops["EPT12"], both

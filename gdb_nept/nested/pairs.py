@@ -27,6 +27,7 @@ from gdb_nept.kvm.tracking import tracking
 from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.nested.backing import Backing
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived import leads
 from gdb_nept.nested.epts import Which, shadow_root
 from gdb_nept.nested.identity import Expected, difference, without_dropped_root
 from gdb_nept.nested.kinds import Kind, Kinds
@@ -83,7 +84,7 @@ class Pairs:
         try:
             data = self._l1.read(L1Phys(place), PAGE_SIZE)
         except MemoryUnreadable as error:
-            return End(None, None, (*mark, "unread", place, error.why))
+            return End(None, None, (*mark, "unread", place, error.why), unread=True)
         return Table(place, memoryview(data).cast("Q"), mark)
 
     def _table02(
@@ -121,15 +122,16 @@ class Pairs:
             base = pair.base + index * size
             ept12 = self._below12(pair, index)
             ept02 = self._below02(pair, index, ept12)
-            if isinstance(ept12, End) and isinstance(ept02, End) and ept12.address is None:
-                yield base, count * size, self._nowhere(ept12, ept02), None
+            if isinstance(ept12, End) and isinstance(ept02, End) and not _singly(ept12, ept02):
+                derived = self._derived(ept12, ept02, ept02.kind, 0, base)
+                yield base, count * size, (*self._nowhere(ept12, ept02), derived), None
             else:
                 yield base, size, None, Pair(pair.level - 1, base, ept12, ept02)
 
     def _groups(self, pair: Pair, first: int, end: int) -> Iterator[tuple[int, int]]:
         """(index, how many entries): those that are empty on both sides come together."""
         ept12, ept02 = pair.ept12, pair.ept02
-        if isinstance(ept12, End) and ept12.address is not None:
+        if isinstance(ept12, End) and _singly(ept12, ept02):
             yield from ((index, 1) for index in range(first, end))
             return
         empty = self._empty02
@@ -171,7 +173,7 @@ class Pairs:
         address = EptEntry(word).page(level) if kind.leads else None
         return End(kind, address, mark, side.page, index, page_size(level))
 
-    def _nowhere(self, ept12: End, ept02: End) -> object:
+    def _nowhere(self, ept12: End, ept02: End) -> tuple[object, ...]:
         """EPT12 does not translate: its pages are all alike."""
         return (ept12.mark, ept02.mark, ept02.address is not None, self._mmio(ept02.kind, None))
 
@@ -183,7 +185,8 @@ class Pairs:
             kind12, page = leaf(ept12, self._kinds12, index)
             kind02, shadow = leaf(ept02, self._kinds02, index)
             told = self._told(page, shadow, kind12, kind02, ept02, index)
-            mark = kind12 and kind12.mark, kind02 and kind02.mark, told
+            derived = self._derived(ept12, ept02, kind02, index, pair.base + index * PAGE_SIZE)
+            mark = kind12 and kind12.mark, kind02 and kind02.mark, told, derived
             if count and mark == last:
                 count += more
                 continue
@@ -245,6 +248,28 @@ class Pairs:
             return None
         return None if found is None else found == page & ~(size - 1)
 
+    def _derived(
+        self, ept12: Side, ept02: Side, kind02: Kind | None, index: int, base: int
+    ) -> object:
+        """Of the L2 physical page `base`, for which EPT12 cannot be read: None where KVM's shadow
+        does not tell of it (nested/derived.py), else whether both lead to one page of the host."""
+        page = ept02.page
+        if not (isinstance(ept12, End) and ept12.unread and isinstance(page, ShadowPage)):
+            return None
+        shadow = leaf(ept02, self._kinds02, index)[1]
+        at, offset = index, 0
+        if isinstance(ept02, End):
+            at, offset = ept02.at, base & (ept02.size - 1)
+        if kind02 is not None and kind02.mmio is not None and not page.direct:
+            return "mmio", kind02.mmio[0]
+        found = leads(page, at) if page.direct or shadow is not None else None
+        if found is None:
+            return None
+        l1 = found[0] + offset
+        slot = self._backing.slot(l1)
+        host = self._backing.host(slot, l1) if slot else None
+        return "derived", None if None in (host, shadow) else host == shadow
+
     def _withheld(self, slot: Slot, page: int) -> object:
         """Why KVM might withhold a right to write."""
         if self._tables is None:
@@ -255,3 +280,10 @@ class Pairs:
         except (MemoryUnreadable, MemberMissing):
             tracked = None
         return bool(tracked), page in self._tables
+
+
+def _singly(ept12: End, ept02: Side) -> bool:
+    """Whether each page is looked at: EPT12 leads to it, or cannot be read where KVM's does."""
+    if ept12.unread:
+        return isinstance(ept02, End) and ept02.address is not None
+    return ept12.address is not None

@@ -24,7 +24,8 @@ class Table(NamedTuple):
 
 class End(NamedTuple):
     """A walk has ended above: at a page, whose part from here on is at `address`, or nowhere.
-    `at` is the entry's index in its table, and `page` KVM's note of that."""
+    `at` is the entry's index in its table, and `page` KVM's note of that.  `unread`: at a table
+    that cannot be read."""
 
     kind: Kind | None
     address: int | None
@@ -32,6 +33,7 @@ class End(NamedTuple):
     page: Union[ShadowPage, NotShadowPage, None] = None
     at: int = 0
     size: int = 0
+    unread: bool = False
 
 
 Side = Union[Table, End]

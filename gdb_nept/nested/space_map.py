@@ -4,6 +4,7 @@
 Both EPTs are read once, in step.  A stretch is as long as nothing on it changes: the rights, memory
 type and leaf size of EPT12, the rights of EPT02, and the memslot that EPT12 leads to.  Where there
 are more stretches than a picture can hold, neighbours become one that says that it is of several.
+Where EPT12 cannot be read, what KVM's shadow tells of it stands in for it (derived_rows.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from gdb_nept.arch.ept import MEMORY_TYPES, RIGHTS
 from gdb_nept.errors import NeptError
 from gdb_nept.kvm.memslots import MemSlots
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived_rows import DerivedRun, with_derived
 from gdb_nept.nested.epts import Which
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.session import Session
 from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 
@@ -28,8 +31,9 @@ MOST = 160_000  # stretches that are told apart
 
 
 class Ept12(NamedTuple):
-    """`rights` in bits 2:0; `wrong` is why the entries are misconfigured, `unread` why nobody knows
-    what is there; of a hole all is empty."""
+    """`rights` in bits 2:0; `wrong` is why the entries are misconfigured, `unread` why they cannot
+    be read; of a hole all is empty.  `derived`: from KVM's shadow, and `rights` are those that L1
+    grants at least."""
 
     rights: int = 0
     memory_type: str = ""
@@ -38,6 +42,14 @@ class Ept12(NamedTuple):
     unread: str = ""
     slot: int | None = None  # None: it leads to no memslot
     mapped: bool = False
+    derived: bool = False
+
+    @property
+    def how(self) -> Hop:
+        """How it is known."""
+        if self.derived:
+            return Hop.DERIVED
+        return Hop.MISSING if self.unread else Hop.READ
 
 
 class Stretch(NamedTuple):
@@ -51,6 +63,10 @@ class Stretch(NamedTuple):
     ept02: int | None
     several: int = 1
 
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
 
 @dataclass(frozen=True)
 class SpaceMap:
@@ -63,16 +79,21 @@ class SpaceMap:
     @property
     def regions(self) -> tuple[tuple[int, int], ...]:
         """Where there is anything, (low, high): parted at the widest holes, each of which would
-        leave no room for what is mapped."""
-        if not self.stretches:
+        leave no room for what is mapped.  Where something is derived, what is missing is as a
+        hole: it is most of the space."""
+        derived = any(one.ept12.derived for one in self.stretches)
+        shown = self.stretches
+        if derived:
+            shown = tuple(one for one in shown if one.ept12.how is not Hop.MISSING)
+        if not shown:
             return ()
-        pairs = zip(self.stretches, self.stretches[1:])
+        pairs = zip(shown, shown[1:])
         holes = [(other.start - one.end, one.end, other.start) for one, other in pairs]
-        mapped = sum(one.end - one.start for one in self.stretches)
+        mapped = sum(one.size for one in shown)
         wide = [hole for hole in holes if hole[0] > mapped // 64]
         cuts = sorted(hole[1:] for hole in sorted(wide, reverse=True)[: MOST_REGIONS - 1])
-        lows = [self.stretches[0].start, *(start for _, start in cuts)]
-        highs = [*(end for end, _ in cuts), self.stretches[-1].end]
+        lows = [shown[0].start, *(start for _, start in cuts)]
+        highs = [*(end for end, _ in cuts), shown[-1].end]
         return tuple(zip(lows, highs))
 
     def coarse(self, most: int) -> SpaceMap:
@@ -90,7 +111,9 @@ def space_map(session: Session, chosen: Chosen, low: int = 0, high: int | None =
     ept12 = session.ept(chosen, Which.L1)
     end = ept12.eptp.reach if high is None else min(high, ept12.eptp.reach)
     notes += ept12.caveats
-    own = with_holes(session.scan(ept12, low, end).found(), low, end)
+    scan = session.scan(ept12, low, end)
+    rows = with_holes(scan.found(), low, end)
+    own = with_derived(session, chosen, ept12.eptp, rows, scan.budget)
     try:
         shadow = session.scan(session.ept(chosen, Which.SHADOW), low, end).found()
     except NeptError as error:
@@ -116,6 +139,10 @@ def _own(rows: Iterable[object], slots: MemSlots) -> Iterator[Stretch]:
             yield Stretch(row.start, row.end, Ept12(), None, None)
         elif isinstance(row, Unread):
             yield Stretch(row.start, row.end, Ept12(unread=row.why), None, None)
+        elif isinstance(row, DerivedRun):
+            rights = row.rights.value & RIGHTS
+            kind = Ept12(rights, page_size=row.page_size, unread=row.why, derived=True)
+            yield from _cut(Stretch(row.start, row.end, kind, row.address, None), slots)
         elif isinstance(row, Run):
             kind = Ept12(
                 row.path & RIGHTS,
@@ -201,6 +228,6 @@ def _joined(found: Iterable[Stretch], grain: int) -> Iterator[Stretch]:
 def _as_one(group: list[Stretch]) -> Stretch:
     if len(group) == 1:
         return group[0]
-    largest = max(group, key=lambda one: one.end - one.start)
+    largest = max(group, key=lambda one: one.size)
     count = sum(one.several for one in group)
     return largest._replace(start=group[0].start, end=group[-1].end, several=count)

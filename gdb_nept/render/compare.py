@@ -2,8 +2,10 @@
 """EPT12 against EPT02, stretch by stretch: what nept-compare answers.
 
 JSON: vm, vcpu, stretches [start, end (L2 physical), size, agreement and fault (null: not looked
-at), why (of the first page, if stale or broken; or why it was not looked at; or null)], totals
-[agreement, fault, bytes, stretches], complete.
+at), how (EPT12 is known: read, derived or missing; null as before), one_host_page (of what is
+derived: whether it and EPT02 lead to one page of the host; null: one of them to none), why (of the
+first page, if stale, broken or derived and not of one host page; or why it was not looked at; or
+null)], totals [agreement, fault, how, bytes, stretches], complete.
 """
 
 from __future__ import annotations
@@ -14,13 +16,19 @@ from itertools import chain, islice
 
 from gdb_nept.address import L2Phys
 from gdb_nept.nested.agreement import WRONG, Agreement, Fault
-from gdb_nept.nested.bulk import Compared, Comparison, Stretch
+from gdb_nept.nested.bulk import Compared, Comparison, Stretch, Told
+from gdb_nept.nested.journey import Hop
 from gdb_nept.render import text
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Cells, Data, Page, Status, Table
 
 HEADERS = ("from", "to", "size", "verdict", "at fault", "why")
 AHEAD = 1000  # rows that are waited for, so that the totals come first
+SAME = {True: ": one page", False: ": two pages", None: ""}
+LEGEND = (
+    "derived: EPT12 cannot be read there, and KVM noted for its shadow where it leads; one page, "
+    "two pages: whether that and EPT02 lead to the same page of the host"
+)
 MOST_WHYS = 1000  # verdicts in full: each costs a walk by three ways
 
 
@@ -37,6 +45,7 @@ def compare_page(asked: Comparison, low: int, high: int | None) -> Page:
             lambda: "" if rows.all_ahead else rows.totals(),
             lambda: "" if rows.all_ahead else rows.outcome(),
             rows.reasons,
+            rows.legend,
         ),
         {
             "vm": vm,
@@ -58,7 +67,7 @@ class _Rows:
     found: Iterator[Compared]
     all_ahead: bool = False
     complete: bool = True
-    counts: dict[tuple[Agreement, Fault], tuple[int, int]] = field(default_factory=dict)
+    counts: dict[Told, tuple[int, int]] = field(default_factory=dict)
     whys: list[str] = field(default_factory=list)
 
     def ahead(self) -> str:
@@ -87,12 +96,13 @@ class _Rows:
 
     def outcome(self) -> str:
         """What is wrong, and whether that is all."""
-        kinds = {kind for kind, _ in self.counts}
+        kinds = self._kinds()
         parts = [] if kinds & set(WRONG) else ["nothing is stale or broken"]
-        for (kind, fault), (size, _) in sorted(self.counts.items(), key=_gravity):
+        for told, (size, _) in sorted(self.counts.items(), key=_gravity):
+            kind, fault = told[:2]
             if kind in WRONG or kind is Agreement.UNREADABLE or fault is not Fault.NOBODY:
                 named = f" (at fault: {fault.value})" if kind in WRONG else ""
-                parts.append(f"{text.size(size)} {kind.value}{named}")
+                parts.append(f"{text.size(size)} {_words(told)}{named}")
         if not self.complete:
             parts.append("not everything was looked at")
         return "; ".join(parts)
@@ -104,7 +114,8 @@ class _Rows:
     def _why(self, one: Compared) -> str:
         if not isinstance(one, Stretch):
             return one.why
-        if one.agreement not in WRONG or len(self.whys) >= MOST_WHYS:
+        asked = one.agreement in WRONG or one.one_host_page is False
+        if not asked or len(self.whys) >= MOST_WHYS:
             return ""
         self.whys.append(self.asked.verdict(L2Phys(one.start)).sentence)
         return self.whys[-1]
@@ -113,7 +124,7 @@ class _Rows:
         for one in self._each():
             verdict, fault = ("?", "")
             if isinstance(one, Stretch):
-                verdict = one.agreement.value
+                verdict = _words(one[2:])
                 fault = "" if one.fault is Fault.NOBODY else one.fault.value
             bounds = text.address(one.start), text.address(one.end - 1)
             why = self._why(one)
@@ -130,19 +141,28 @@ class _Rows:
                 "size": one.end - one.start,
                 "agreement": told.agreement.value if told else None,
                 "fault": told.fault.value if told else None,
+                "how": told.how.value if told else None,
+                "one_host_page": told.one_host_page if told else None,
                 "why": self._why(one) or None,
             }
 
     def sums(self) -> Data:
         return [
-            {"agreement": kind.value, "fault": fault.value, "bytes": size, "stretches": count}
-            for (kind, fault), (size, count) in self.counts.items()
+            {
+                "agreement": kind.value,
+                "fault": fault.value,
+                "how": how.value,
+                "one_host_page": same,
+                "bytes": size,
+                "stretches": count,
+            }
+            for (kind, fault, how, same), (size, count) in self.counts.items()
         ]
 
     def totals(self) -> Table:
         rows = [
-            (kind.value, fault.value, text.size(size), str(count))
-            for (kind, fault), (size, count) in self.counts.items()
+            (_words(told), told[1].value, text.size(size), str(count))
+            for told, (size, count) in self.counts.items()
         ]
         return Table(("verdict", "at fault", "in all", "rows"), rows, right=(2, 3))
 
@@ -150,8 +170,14 @@ class _Rows:
         """Those that rows refer to; each is of the row's first page."""
         return "\n".join(f"({number}) {why}" for number, why in enumerate(self.whys, 1))
 
+    def legend(self) -> str:
+        return LEGEND if any(told[2] is Hop.DERIVED for told in self.counts) else ""
+
+    def _kinds(self) -> set[Agreement]:
+        return {told[0] for told in self.counts}
+
     def status(self) -> Status:
-        kinds = {kind for kind, _ in self.counts}
+        kinds = self._kinds()
         if kinds & set(WRONG):
             return Status.DIFFERS
         if Agreement.UNREADABLE in kinds:
@@ -159,7 +185,15 @@ class _Rows:
         return Status.DONE if self.complete else Status.INCOMPLETE
 
 
-def _gravity(counted: tuple[tuple[Agreement, Fault], tuple[int, int]]) -> tuple[bool, int]:
+def _words(told: Told) -> str:
+    """The verdict; and where EPT12 is derived, whether that and EPT02 lead to one page."""
+    kind, _, how, same = told
+    if how is not Hop.DERIVED:
+        return kind.value
+    return f"{kind.value}, {how.value}{SAME[same]}"
+
+
+def _gravity(counted: tuple[Told, tuple[int, int]]) -> tuple[bool, int]:
     """What is wrong first, the most of it first."""
-    (kind, _), (size, _) = counted
+    (kind, *_), (size, _) = counted
     return kind not in WRONG, -size

@@ -34,8 +34,9 @@ PAINTS = {
     0: ("--none", "no rights"),
 }
 WRONG, UNREAD = ("--wrong", "misconfigured"), ("--unread", "not read")
+DERIVED = ("--derived", "derived from KVM's shadow")
 MISSING = ("--line", "mapped, and not yet shadowed; in no memslot")
-URGENT, LITTLE = 3, 1
+RANKS = {WRONG: 4, DERIVED: 3, UNREAD: 2}  # of several in one place the highest is drawn
 
 
 def write_picture(found: SpaceMap, path: Path, force: bool, release: str) -> None:
@@ -103,6 +104,8 @@ def _row(one: Stretch, kinds: dict[str, int]) -> list[int | None]:
 
 def _own(one: Stretch) -> str:
     kind = one.ept12
+    if kind.derived:
+        return f"{letters(kind.rights)} at least (derived), {text.size(kind.page_size)} pages"
     if kind.unread:
         return f"not read: {kind.unread}"
     if kind.wrong:
@@ -115,11 +118,11 @@ def _own(one: Stretch) -> str:
 def _shadow(one: Stretch) -> str:
     if one.ept02 is not None:
         return letters(one.ept02)
-    return "not yet" if one.ept12.mapped else "-"
+    return "not yet" if one.l1 is not None else "-"
 
 
 def _slot(one: Stretch) -> str:
-    if not one.ept12.mapped:
+    if one.l1 is None:
         return ""
     return "no memslot" if one.ept12.slot is None else f"memslot {one.ept12.slot}"
 
@@ -128,6 +131,8 @@ Paint = tuple[str, str]
 
 
 def _own_paint(one: Stretch) -> Paint | None:
+    if one.ept12.derived:
+        return DERIVED
     if one.ept12.unread:
         return UNREAD
     if one.ept12.wrong:
@@ -138,11 +143,11 @@ def _own_paint(one: Stretch) -> Paint | None:
 def _shadow_paint(one: Stretch) -> Paint | None:
     if one.ept02 is not None:
         return PAINTS.get(one.ept02)
-    return MISSING if one.ept12.mapped else None
+    return MISSING if one.l1 is not None else None
 
 
 def _slot_paint(one: Stretch) -> Paint | None:
-    if not one.ept12.mapped:
+    if one.l1 is None:
         return None
     return MISSING if one.ept12.slot is None else PAINTS[R | W]
 
@@ -152,12 +157,11 @@ def _css(paint: Paint | None) -> str:
 
 
 def _rank(paint: Paint | None) -> int:
-    """What is drawn of several in one place."""
-    return 0 if paint is None else URGENT if paint in (WRONG, UNREAD) else LITTLE
+    return 0 if paint is None else RANKS.get(paint, 1)
 
 
 def _legend() -> Iterator[str]:
-    for paint in (*PAINTS.values(), WRONG, UNREAD, MISSING):
+    for paint in (*PAINTS.values(), WRONG, DERIVED, UNREAD, MISSING):
         square = (
             f'<svg aria-hidden="true"><rect width="100%" height="100%" fill="{_css(paint)}"/></svg>'
         )

@@ -16,19 +16,28 @@ from gdb_nept.commands.output import Sink
 from gdb_nept.commands.progress import Meter
 from gdb_nept.errors import NoGuest
 from gdb_nept.memory.budget import Budget
-from gdb_nept.nested.agreement import Agreement
+from gdb_nept.memory.raw import RawMemory
+from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.nested.agreement import Agreement, Fault
 from gdb_nept.nested.bulk import Comparison, Stretch
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.derived_rows import DerivedRun
 from gdb_nept.nested.epts import Which
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.render.compare import compare_page
 from gdb_nept.render.json import draw_json
 from gdb_nept.render.page import Status
 from gdb_nept.render.text import draw
+from gdb_nept.target.linux import attach
+from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.runs import Unread
+from tests.conftest import kernel_cache
 from tests.fuzz.memory import Here
+from tests.nested.test_derived_in_lab import filtered, rows
 from tests.nested.test_lab import opened
+from tests.overlay import Filtered, Overlay, tables
 from tests.states.opened import opened as opened_state
 
 pytestmark = pytest.mark.bochs
@@ -57,8 +66,15 @@ def hold(session: Session, chosen: Chosen, count: int) -> set[Agreement]:
     stretches = compared(session, chosen)
     for address in addresses(stretches, count):
         one = next(each for each in stretches if each.start <= address < each.end)
-        told = verdict(session.journey(chosen, L2Phys(address)))
+        journey = session.journey(chosen, L2Phys(address))
+        told = verdict(journey)
         assert (one.agreement, one.fault) == (told.agreement, told.fault), hex(address)
+        assert one.how is journey.hops["EPT12"], hex(address)
+        if one.how is Hop.DERIVED:
+            assert journey.derived is not None
+            pages = journey.derived.host_physical, journey.shadowed
+            same = None if None in pages else pages[0] == pages[1]
+            assert one.one_host_page is same, hex(address)
     return {one.agreement for one in stretches}
 
 
@@ -79,6 +95,41 @@ def test_it_says_what_nept_walk_says_in_each_state(states: dict[str, Path]) -> N
             continue  # L1 uses no EPT just then
         seen |= hold(state.session, state.chosen, 15)
     assert {Agreement.STALE, Agreement.NO_SLOT, Agreement.AGREE} <= seen
+
+
+def test_of_a_filtered_dump_it_says_what_is_derived(snapshot: Path) -> None:
+    session, chosen = filtered(snapshot, 4)
+    hold(session, chosen, 500)
+    stretches = compared(session, chosen)
+    assert {one.how for one in stretches} == {Hop.DERIVED, Hop.MISSING}
+    derived = [row for row in rows(session, chosen) if isinstance(row, DerivedRun)]
+    told = [one for one in stretches if one.how is Hop.DERIVED]
+    assert sum(one.end - one.start for one in told) == sum(row.size for row in derived)
+    assert {True, None} == {one.one_host_page for one in told}
+    session, chosen = filtered(snapshot, 1)
+    hold(session, chosen, 250)
+    found = {(one.how, one.agreement) for one in compared(session, chosen)}
+    assert {(Hop.READ, Agreement.NOT_MAPPED), (Hop.MISSING, Agreement.UNREADABLE)} < found
+
+
+def test_where_kvms_note_and_its_shadow_lead_to_two_pages(plain_snapshot: Path) -> None:
+    session, chosen = opened(plain_snapshot)
+    ept = session.ept(chosen, Which.SHADOW)
+    leaf = walk_ept(ept.memory, ept.eptp, L2Phys(0x2000000), ept.cpu).steps[-1]
+    below = Overlay(RawMemory(plain_snapshot / "memory.raw"))
+    below.put(int(leaf.address), leaf.entry.value ^ PAGE_SIZE, 8)
+    memory = Filtered(below)  # type: ignore[arg-type]
+    memory.without = set(tables(session, chosen))
+    session = Session(attach(memory, ram=below.below.size, cache=kernel_cache()))
+    asked = Comparison(session, session.pick(None, None))
+    (one,) = asked.stretches(0x2000000, 0x2001000)
+    assert isinstance(one, Stretch)
+    assert one[2:] == (Agreement.UNREADABLE, Fault.UNKNOWN, Hop.DERIVED, False)
+    page = draw(compare_page(asked, 0x2000000, 0x2001000))
+    assert "unreadable, derived: two pages  not known  (1)" in page
+    assert "(1) EPT12 cannot be followed" in page
+    told = json.loads(draw_json(compare_page(asked, 0x2000000, 0x2001000)))
+    assert told["stretches"][0]["why"].startswith("EPT12 cannot be followed")
 
 
 def test_a_range_and_what_was_not_looked_at(plain_snapshot: Path) -> None:

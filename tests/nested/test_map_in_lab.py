@@ -12,7 +12,10 @@ from gdb_nept.__main__ import main
 from gdb_nept.address import L2Phys
 from gdb_nept.arch.ept import RIGHTS
 from gdb_nept.memory.budget import Budget, within
+from gdb_nept.nested.derived_rows import DerivedRun
+from gdb_nept.nested.journey import Hop
 from gdb_nept.nested.space_map import space_map
+from tests.nested.test_derived_in_lab import filtered, rows
 from tests.nested.test_lab import opened
 
 pytestmark = pytest.mark.bochs
@@ -47,6 +50,25 @@ def test_each_stretch_is_what_a_walk_says(snapshot: Path) -> None:
         if one.end < other.start:
             walk = session.journey(chosen, L2Phys(one.end)).ept12
             assert walk.address is None
+
+
+def test_of_a_filtered_dump_it_has_the_rows_of_nept_ept(snapshot: Path) -> None:
+    session, chosen = filtered(snapshot, 4)
+    found = space_map(session, chosen).stretches
+    derived = [row for row in rows(session, chosen) if isinstance(row, DerivedRun)]
+    assert {one.ept12.how for one in found} == {Hop.DERIVED, Hop.MISSING}
+    told = [one for one in found if one.ept12.derived]
+    assert sum(one.size for one in told) == sum(row.size for row in derived)
+    for row in derived:
+        (one,) = (one for one in told if one.start <= row.start < one.end)
+        assert one.ept12.rights == row.rights.value & RIGHTS
+        assert one.ept12.page_size == row.page_size
+        journey = session.journey(chosen, L2Phys(row.start))
+        assert (journey.shadowed is not None) == (one.ept02 is not None)
+        slot = journey.along.slot
+        assert one.ept12.slot == (slot.id if slot else None)
+    session, chosen = filtered(snapshot, 1)
+    assert {one.ept12.how for one in space_map(session, chosen).stretches} == set(Hop) - {Hop.NONE}
 
 
 def test_a_strip_is_drawn_by_name_and_by_default_and_beside_no_file(

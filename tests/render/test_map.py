@@ -16,6 +16,7 @@ import pytest
 
 from gdb_nept.errors import BadInput
 from gdb_nept.nested.space_map import Ept12, SpaceMap, Stretch
+from gdb_nept.render.json import draw_json
 from gdb_nept.render.map_html import MOST, picture, write_picture
 from gdb_nept.render.map_text import R, W, X, map_page
 from gdb_nept.render.page import WIDTH, Status
@@ -82,6 +83,31 @@ def test_what_was_not_read_is_told() -> None:
     assert page.data["unread"] == 0x200000
     assert page.status() is Status.UNREAD
     assert map_page(SMALL).status() is Status.DONE
+
+
+def test_what_is_derived_is_told_and_parts_the_missing() -> None:
+    kind = Ept12(R | W, page_size=4096, unread="a table is left out", derived=True, slot=0)
+    lost = Ept12(unread="a table is left out")
+    found = whole(
+        [
+            Stretch(0, 0x2000, kind, 0x7000, R | W),
+            Stretch(0x2000, 1 << 46, lost, None, None),
+            Stretch(1 << 46, (1 << 46) + 0x1000, kind, 0x9000, None),
+            Stretch((1 << 46) + 0x1000, 1 << 47, lost, None, None),
+        ]
+    )
+    assert found.regions == ((0, 0x2000), (1 << 46, (1 << 46) + 0x1000))
+    page = map_page(found)
+    lines = draw(page).splitlines()
+    assert "12K derived; ~128T not read" in " ".join(" ".join(lines[:2]).split())
+    assert sum(line == f"  EPT12 |{'~' * 70}|" for line in lines) == 2
+    assert lines[-1].startswith("~ EPT12 cannot be read there, and is derived")
+    told = [one["how"] for one in json.loads(draw_json(page))["stretches"]]
+    assert told == ["derived", "missing", "derived", "missing"]
+    assert (page.data["derived"], page.data["unread"]) == (0x3000, (1 << 47) - 0x3000)
+    assert page.status() is Status.UNREAD
+    hold_page("nept-map", page)
+    assert "RW- at least (derived), 4K pages" in picture(found, "6.1")
 
 
 def test_an_empty_space() -> None:
