@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import TypeVar
@@ -26,9 +27,9 @@ def number_in(holder: Object, key: str, otherwise: int | None = None) -> int:
 
 
 def parsed(given: object, name: str) -> int:
-    """A 64-bit number, or a text that Python takes for one ("0x12"); `name` is that of its key."""
+    """A 64-bit number, or a text of one ("0x12", "18"); `name` is that of its key."""
     number = given
-    if isinstance(given, str):
+    if isinstance(given, str) and given.isascii() and given.isalnum():  # no " 5", "+5", "5_0"
         try:
             number = int(given, 0)
         except ValueError:
@@ -44,6 +45,15 @@ def shown(given: object) -> str:
     """A bad value as an error repeats it."""
     text = repr(given)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object_pairs_hook of a JSON decoder, which would take the last of two values."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    twice, times = Counter(key for key, _ in pairs).most_common(1)[0]
+    raise BadInput(f"{shown(twice)}: given {times} times in one object")
 
 
 def truth(holder: Object, key: str, otherwise: bool = False) -> bool:

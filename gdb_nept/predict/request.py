@@ -22,6 +22,7 @@ from gdb_nept.predict.access import Access, Apic, Controls, Stage
 from gdb_nept.predict.given import (
     Object,
     choice,
+    each_key_once,
     number_in,
     object_in,
     others,
@@ -63,7 +64,8 @@ MOST_RANGES = 1000  # without memory, in one request
 def answer_lines(lines: Iterable[Union[str, bytes]], model: Model) -> Iterator[str]:
     """An answer for each line that is not blank; a bad request gets an `error` and costs no other
     its answer."""
-    decode = json.JSONDecoder(parse_constant=_no_number).decode
+    decoder = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=each_key_once)
+    decode = decoder.decode
     encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
     for line in lines:
         if line.strip():
@@ -81,10 +83,12 @@ def _answer_line(line: Union[str, bytes], decode: Decoder, model: Model) -> dict
         return {"id": None, "error": "not JSON that we read: nested too deeply"}
     except ValueError as error:
         return {"id": None, "error": f"not JSON: {error}"}
+    except BadInput as error:
+        return {"id": None, "error": error.message}
     if not isinstance(request, dict):
         return {"id": None, "error": "a request is an object"}
     name = request.get("id")
-    if not (name is None or isinstance(name, (str, int))):
+    if isinstance(name, bool) or not (name is None or isinstance(name, (str, int))):
         return {"id": None, "error": "id: neither a string nor an integer"}
     try:
         return answer(request, model)

@@ -158,6 +158,11 @@ def test_null_is_the_same_as_no_key() -> None:
         ({"access": access(gpa=[])}, "gpa: [] is not a number"),
         ({"id": [1]}, "id: neither a string nor an integer"),
         ({"id": 1.5}, "id: neither a string nor an integer"),
+        ({"id": True}, "id: neither a string nor an integer"),
+        ({"eptp": "0x1_01e"}, "eptp: '0x1_01e' is not a number"),
+        ({"access": access(gpa=" 0x5108")}, "gpa: ' 0x5108' is not a number"),
+        ({"access": access(gpa="+5")}, "gpa: '+5' is not a number"),
+        ({"access": access(gpa="\u0665")}, "is not a number"),
     ],
 )
 def test_bad_requests(changes: dict[str, Any], says: str) -> None:
@@ -165,6 +170,21 @@ def test_bad_requests(changes: dict[str, Any], says: str) -> None:
     assert set(found) == {"id", "error"}
     assert says in found["error"]
     assert len(found["error"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"eptp":', '"eptp": 0, "eptp":', "'eptp': given 2 times in one object"),
+        ('"memory": {', '"memory": {"0x8": 1, "0x8": 2, "0x8": 3, ', "'0x8': given 3 times"),
+        ('"op":', '"\\u001b[31m": 1, "\\u001b[31m": 2, "op":', "'\\x1b[31m': given 2 times"),
+    ],
+)
+def test_a_key_that_is_given_twice_has_no_value(old: str, new: str, says: str) -> None:
+    line = json.dumps(request(Tables())).replace(old, new, 1)
+    (found,) = answers([line])
+    assert found["id"] is None
+    assert says in found["error"]
 
 
 def test_keys_that_nobody_knows_are_told() -> None:
