@@ -44,8 +44,13 @@ class SegmentMemory:
             self._file = -1
 
     def data_ranges(self) -> list[range]:
-        held = [one for one in self.segments if one.in_file and one.start < END]
-        return [range(one.start, min(one.start + one.in_file, END)) for one in held]
+        end = END if self.live else os.fstat(self._file).st_size
+        held = ((one, min(one.in_file, end - one.offset)) for one in self.segments)
+        return [
+            range(one.start, min(one.start + size, END))
+            for one, size in held
+            if size > 0 and one.start < END
+        ]
 
     def left_out(self) -> int:
         return sum(max(0, one.size - one.in_file) for one in self.segments)

@@ -12,6 +12,7 @@ from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, PHDR, PT_LOAD, PT
 from gdb_nept.memory.kdump_table import DESCRIPTOR, HEADER, SIZES, SIZES_AT
 
 PAGE = 4096
+CR3, RIP, RSP = 0x1234000, 0xFFFFFFFF81000123, 0xFFFFC90000000010  # of the notes' CPU
 IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 
 
@@ -23,6 +24,19 @@ def note(name: bytes, kind: int, data: bytes) -> bytes:
         + padded
         + data.ljust(len(data) + 3 & -4, b"\0")
     )
+
+
+def qemu_note() -> bytes:
+    words = [0] * 18
+    words[6], words[16] = RSP, RIP
+    state = struct.pack("<II18Q", 1, 440, *words) + bytes(240)
+    return note(b"QEMU", 0, state + struct.pack("<6Q", 0, 0, 0, CR3, 0, 0))
+
+
+def prstatus() -> bytes:
+    words = [0] * 27
+    words[16], words[19] = RIP, RSP
+    return note(b"CORE", 1, bytes(112) + struct.pack("<27Q", *words) + bytes(8))
 
 
 def elf(
@@ -57,7 +71,13 @@ def lime(path: Path, segments: Sequence[tuple[int, bytes]]) -> Path:
     return path
 
 
-def compressed(path: Path, memory: Mapping[int, bytes], count: int, zeros: bool = True) -> Path:
+def compressed(
+    path: Path,
+    memory: Mapping[int, bytes],
+    count: int,
+    zeros: bool = True,
+    notes: bytes = b"",
+) -> Path:
     """A kdump-compressed dump (nothing is compressed) of `count` pages of RAM, a multiple of 8, of
     which those that `memory` has not, by number, are zeros; without `zeros` these are left out."""
     present = count if zeros else len(memory)
@@ -71,7 +91,10 @@ def compressed(path: Path, memory: Mapping[int, bytes], count: int, zeros: bool 
     HEADER.pack_into(head, 0, b"KDUMP   ", 6)
     SIZES.pack_into(head, SIZES_AT, PAGE, 1, len(bitmaps) // PAGE)
     struct.pack_into("<I", head, SIZES_AT + SIZES.size, count)
+    place = PAGE + 128 if notes else 0
+    struct.pack_into("<QQ", head, PAGE + 48, place, len(notes))  # offset_note, size_note
     struct.pack_into("<Q", head, PAGE + 96, count)  # max_mapnr_64
+    head[PAGE + 128 : PAGE + 128 + len(notes)] = notes
     table = len(head) + len(bitmaps)
     data = table + present * DESCRIPTOR.size
     numbers = sorted(memory)

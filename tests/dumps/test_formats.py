@@ -23,25 +23,25 @@ from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, OUR_NOTE, read_he
 from gdb_nept.memory.flattened import flattened_is_cut
 from gdb_nept.memory.kdump_table import reader, table_of
 from gdb_nept.memory.taken import Taken, Vmcss
-from tests.dumps.files import IDENT, PAGE, compressed, elf, flat, lime, note, pages
+from tests.dumps.files import (
+    CR3,
+    IDENT,
+    PAGE,
+    RIP,
+    RSP,
+    compressed,
+    elf,
+    flat,
+    lime,
+    note,
+    pages,
+    prstatus,
+    qemu_note,
+)
 
 Capture = pytest.CaptureFixture[str]
 FAR = 1 << 36
-CR3, RIP, RSP = 0x1234000, 0xFFFFFFFF81000123, 0xFFFFC90000000010
 DIRECT = 0xFFFF888000000000
-
-
-def qemu_note() -> bytes:
-    words = [0] * 18
-    words[6], words[16] = RSP, RIP
-    state = struct.pack("<II18Q", 1, 440, *words) + bytes(240)
-    return note(b"QEMU", 0, state + struct.pack("<6Q", 0, 0, 0, CR3, 0, 0))
-
-
-def prstatus() -> bytes:
-    words = [0] * 27
-    words[16], words[19] = RIP, RSP
-    return note(b"CORE", 1, bytes(112) + struct.pack("<27Q", *words) + bytes(8))
 
 
 def unread(path: Path, address: int, size: int = 8) -> UnreadKind:
@@ -195,7 +195,7 @@ def test_lime(tmp_path: Path) -> None:
         assert not dump.notes
     path.write_bytes(struct.pack("<4sIQQ8x", b"EMiL", 1, 0, (1 << 64) - 1) + pages(1))
     with open_dump(path) as dump:
-        assert dump.memory.data_ranges() == [range(1 << 52)]
+        assert dump.memory.data_ranges() == [range(PAGE)]
         assert "cut" in dump.notes[0]
     lime(path, [(0, pages(1))])
     with path.open("ab") as file:

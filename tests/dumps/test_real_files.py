@@ -18,7 +18,6 @@ import pytest
 from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
-from gdb_nept.memory import kdump
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump
 from gdb_nept.render.page import Status
@@ -227,19 +226,15 @@ def test_what_cannot_be_used_says_so(files: Files, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("name", ["E-d31", "c-d31", "l-d1", "z-d31", "F-d1"])
-def test_damaged_headers_are_read_or_refused(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_damaged_headers_are_read_or_refused(files: Files, tmp_path: Path, name: str) -> None:
     """Without a crash of ours, whatever becomes of the library."""
     if name not in files:
         pytest.skip("there is no makedumpfile that writes this")
-    monkeypatch.setattr(kdump, "OPENING", 3.0)
-    monkeypatch.setattr(kdump, "READING", 3.0)
     shutil.copyfile(files[name], tmp_path / name)
     dumps = Dumps([tmp_path / name])
     ends = Counter(dumps.case(random.Random(seed)) for seed in range(60))
     assert not [problem for _, problem in ends if problem]
-    assert ends["read", ""] < sum(ends.values()), "some damage does bite"
+    assert ends[f"{name} read", ""] < sum(ends.values()), "some damage does bite"
     assert filecmp.cmp(files[name], tmp_path / name, shallow=False)
 
 

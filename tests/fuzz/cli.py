@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from ctypes.util import find_library
 from pathlib import Path
 
 from bochs_lab import kernels
@@ -20,6 +21,7 @@ from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
 
 from tests.fuzz import blobs
+from tests.fuzz.dumps import Dumps, small_files
 from tests.fuzz.memory import Fuzzed
 from tests.fuzz.stub import Stubs
 
@@ -27,15 +29,17 @@ Case = Callable[[random.Random], "tuple[str, str]"]
 #: Of a thousand cases: those on memories are what an attacker writes, and a stub takes longest.
 SHARES = {
     **{"memory": 597, "requests": 200, "btf": 100},
-    **{"kallsyms": 50, "vmcoreinfo": 50, "stub": 3},
+    **{"kallsyms": 50, "vmcoreinfo": 50, "dump": 10, "stub": 3},
 }
 PARKS = ("l2", "l1-exit")
 
 
 def cases(snapshots: Sequence[Path], cache: Path) -> dict[str, list[Case]]:
-    """For each kind of input, what makes one case of it out of a generator's numbers."""
+    """For each kind of input, what makes one case of it out of a generator's numbers; files of
+    theirs lie in `cache`."""
     return {
         "memory": [Fuzzed(snapshot, cache).case for snapshot in snapshots],
+        "dump": [Dumps(small_files(cache)).case] if find_library("kdumpfile") else [],
         "stub": [Stubs(snapshot).case for snapshot in snapshots[:1]],
         **{kind: [_named(kind, make)] for kind, make in blobs.KINDS.items()},
     }
@@ -81,8 +85,8 @@ def run(made: dict[str, list[Case]], first: int, count: int) -> tuple[Counter[st
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="fuzz",
-        description="Damaged memories, tables and requests: each must be answered, or refused in "
-        "one message, with bounded work.",
+        description="Damaged memories, tables, requests and headers of dumps: each must be "
+        "answered, or refused in one message, with bounded work.",
     )
     parser.add_argument("--cases", type=int, default=3000, metavar="N", help="how many (3000)")
     parser.add_argument(
@@ -94,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cached", action="store_true", help="only snapshots that are there already"
     )
+    parser.add_argument("--kind", choices=SHARES, help="of one kind alone")
     parser.add_argument("--no-lab", action="store_true", help="without the lab's memories")
     parsed = parser.parse_args(arguments)
     lines = [] if parsed.no_lab else parsed.kernels.split(",")
@@ -101,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = cases(snapshots, Path(folder))
+        if parsed.kind:
+            made = {parsed.kind: made[parsed.kind]}
         counts, failures = run(made, parsed.seed, parsed.cases)
     for name, number in sorted(counts.items()):
         print(f"{number:8}  {name}")
@@ -108,5 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for failure in failures[:20]:
         print(failure, file=sys.stderr)
     if failures:
-        print("replay one: scripts/fuzz --seed SEED --cases 1 (same --kernels)", file=sys.stderr)
+        told = "replay one: scripts/fuzz --seed SEED --cases 1 (same --kernels, --kind, --no-lab)"
+        print(told, file=sys.stderr)
     return 1 if failures else 0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Dumps with damaged headers: each is opened and read, or refused in one message, in bounded time.
+"""Dumps with damaged headers: each is opened, read and searched for a kernel, or refused in one
+message, in bounded time; and no process is left behind.
 
 libkdumpfile itself crashes or hangs on some of them, which is told apart from what goes well.
 """
@@ -11,15 +12,31 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from gdb_nept.address import HostPhys
-from gdb_nept.errors import MemoryUnreadable, NeptError, TargetGone
+from gdb_nept.errors import MemoryUnreadable, NeptError, NoKernel, TargetGone
+from gdb_nept.memory import kdump
 from gdb_nept.memory.dump import Dump, open_dump
 from gdb_nept.memory.elf_dump import EHDR, PHDR
+from gdb_nept.target.dumped import attach_dump
+from tests.dumps.files import (
+    PAGE,
+    compressed,
+    elf,
+    flat,
+    lime,
+    note,
+    pages,
+    prstatus,
+    qemu_note,
+)
 
 HEAD = 1 << 14  # bytes from the start on that hold headers, in every format
 END = 1 << 12
-MOST_SECONDS = 30.0  # for a case; what a library that hangs may take is bounded apart from that
+ANSWER = 2.0  # seconds that the library may take for one answer here
+#: Of a case: two answers that never come, and one of the opening; and what is ours.
+MOST_SECONDS = 3 * ANSWER + 4.0
 WORDS = (0, 1, 4096, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 63, (1 << 64) - 4096, (1 << 64) - 1)
 PLACES = (0, 0x1000, 0x1000000, 0x2835000, 1 << 32, 1 << 36, 1 << 51)
 
@@ -38,10 +55,12 @@ class Dumps:
             head = file.read(HEAD)
             file.seek(max(0, size - END))
             end = file.read()
+        before = _children()
         try:
             told = damage(path, dice, spots)
             start = time.monotonic()
-            found = _looked_at(path)
+            with patch.object(kdump, "OPENING", ANSWER), patch.object(kdump, "READING", ANSWER):
+                found = _looked_at(path)
             took = time.monotonic() - start
         finally:
             with path.open("r+b") as file:
@@ -50,8 +69,28 @@ class Dumps:
                 file.write(end)
                 file.seek(0)
                 file.write(head)
-        slow = f"{path.name}, {told}: {took:.0f} s" if took > MOST_SECONDS else ""
-        return found, slow
+        wrong = f"{took:.0f} s" if took > MOST_SECONDS else ""
+        wrong = wrong or ("a process is left" if _children() - before else "")
+        return f"{path.name} {found}", wrong and f"{path.name}, {told}: {wrong}"
+
+
+def small_files(folder: Path) -> list[Path]:
+    """One of each format that has headers, of some pages."""
+    notes = prstatus() + qemu_note() + note(b"VMCOREINFO", 0, b"OSRELEASE=6.1\nPAGESIZE=4096\n")
+    held = [(0, pages(1, 2, 3), 3 * PAGE), (1 << 32, pages(4, 5), 3 * PAGE)]
+    zlib = compressed(folder / "kdump", {1: pages(1), 40: pages(2)}, 64, notes=notes)
+    return [
+        elf(folder / "elf", held, notes),
+        zlib,
+        flat(zlib, folder / "flattened"),
+        lime(folder / "lime", [(start, data) for start, data, _ in held]),
+    ]
+
+
+def _children() -> set[str]:
+    """The processes that this one has, ended or not (proc(5))."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {number for task in tasks for number in task.read_text().split()}
 
 
 def _spots(path: Path) -> list[range]:
@@ -101,11 +140,22 @@ def _looked_at(path: Path) -> str:
     except NeptError as error:
         return _ended(error) or "refused"
     with dump:
-        return _asked(dump)
+        return _asked(dump) or _searched(dump)
+
+
+def _searched(dump: Dump) -> str:
+    try:
+        attach_dump(dump, cache=None)
+    except NoKernel:
+        return "read"
+    except NeptError as error:
+        return _ended(error) or "not searched"
+    raise AssertionError("a kernel where none is")
 
 
 def _asked(dump: Dump) -> str:
-    found = "read"
+    """What became of it; '' if it can be read."""
+    found = ""
     try:
         ranges = dump.memory.data_ranges()
         assert sum(map(len, ranges)) >= 0 <= dump.memory.left_out()

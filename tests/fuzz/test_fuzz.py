@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from gdb_nept.memory import qemu
+from gdb_nept.memory.kdump import KdumpMemory
+from gdb_nept.memory.kdump_process import Child
 from gdb_nept.target.live_memory import LiveMemory
 from tests.fuzz import blobs
 from tests.fuzz.cli import cases, run
+from tests.fuzz.dumps import Dumps, small_files
 from tests.fuzz.memory import MISTAKE, MOST_READS, Changing, Fuzzed, TooMuch
 from tests.fuzz.stub import Stubs
 
@@ -20,6 +23,29 @@ from tests.fuzz.stub import Stubs
 def test_damaged_bytes_are_refused_in_one_message(kind: str) -> None:
     problems = [blobs.KINDS[kind](random.Random(seed)) for seed in range(300)]
     assert not any(problems), next(filter(None, problems))
+
+
+@pytest.mark.kdumpfile
+def test_damaged_headers_of_dumps_are_read_or_refused(tmp_path: Path) -> None:
+    counts, failures = run({"dump": [Dumps(small_files(tmp_path)).case]}, 1, 300)
+    assert not failures, failures[0]
+    ends = {name.partition(": ")[2] for name in counts}
+    assert {"elf read", "kdump read", "lime read", "elf refused", "lime refused"} <= ends
+
+
+@pytest.mark.kdumpfile
+def test_the_fuzzer_sees_a_process_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Child | None] = []
+    monkeypatch.setattr(KdumpMemory, "close", lambda memory: left.append(memory._child))
+    (path, *_) = small_files(tmp_path)
+    dumps = Dumps([path])
+    problems = [dumps.case(random.Random(seed))[1] for seed in range(20)]
+    assert any("a process is left" in problem for problem in problems)
+    for one in left:
+        if one is not None:
+            one.close()
 
 
 @pytest.fixture
