@@ -17,6 +17,7 @@ from gdb_nept.errors import MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import Slot
 from gdb_nept.kvm.vm import Vm
 from gdb_nept.memory.budget import Budget, shared, within
+from gdb_nept.memory.ram import END
 from gdb_nept.memory.reader import PAGE_SIZE
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
@@ -191,6 +192,8 @@ def _leading(
         ept = session.ept(chosen, which)
     except NeptError as error:
         found.notes.append(f"{name}: {error.message}")
+        if isinstance(error, MemoryUnreadable):
+            unread.append(Unread(0, END, error.message, kind=error.kind))
         return
     scan = session.scan(ept, 0, ept.eptp.reach)
     for run in scan.found():

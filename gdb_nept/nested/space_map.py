@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from gdb_nept.address import L1Phys
 from gdb_nept.arch.ept import MEMORY_TYPES, RIGHTS
-from gdb_nept.errors import NeptError
+from gdb_nept.errors import MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import MemSlots
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived_rows import DerivedRun, with_derived
@@ -26,6 +26,7 @@ from gdb_nept.walk.runs import Hole, Run, Unread, with_holes
 
 PAGE = 4096
 MOST_REGIONS = 12
+MOST_NOTES = 8  # on tables of EPT02 that cannot be read
 END = 1 << 60  # behind all memslots
 MOST = 160_000  # stretches that are told apart
 
@@ -54,7 +55,8 @@ class Ept12(NamedTuple):
 
 class Stretch(NamedTuple):
     """`start` up to `end`, L2 physical; `l1` is where it leads; `ept02` the rights there, None
-    where EPT02 has nothing.  `several`: of this many unlike stretches, the largest tells."""
+    where EPT02 has nothing, or cannot be read (`ept02_unread`).  `several`: of this many unlike
+    stretches, the largest tells."""
 
     start: int
     end: int
@@ -62,6 +64,7 @@ class Stretch(NamedTuple):
     l1: int | None
     ept02: int | None
     several: int = 1
+    ept02_unread: bool = False
 
     @property
     def size(self) -> int:
@@ -114,21 +117,27 @@ def space_map(session: Session, chosen: Chosen, low: int = 0, high: int | None =
     scan = session.scan(ept12, low, end)
     rows = with_holes(scan.found(), low, end)
     own = with_derived(session, chosen, ept12.eptp, rows, scan.budget)
+    shadow: Iterable[object] = ()
     try:
         shadow = session.scan(session.ept(chosen, Which.SHADOW), low, end).found()
     except NeptError as error:
-        shadow = iter(())
-        notes.append(f"EPT02: {error.message}")
+        if isinstance(error, MemoryUnreadable):
+            shadow = (Unread(low, end, error.message),)
+        else:
+            notes.append(f"EPT02: {error.message}")
     slots = session.slots(chosen)
     complete = True
     found: list[Stretch] = []
     grain = PAGE
-    for one in _merged(_own(own, slots), _rights(shadow)):
+    lost: list[Unread] = []
+    for one in _merged(_own(own, slots), _rights(shadow, lost)):
         complete = complete and "not looked at" not in one.ept12.unread
         found.append(one)
         while len(found) > MOST:  # of a space of millions no more is kept at a time
             grain *= 2
             found = list(_joined(found, grain))
+    complete = complete and not any(row.given_up for row in lost)
+    notes += [f"EPT02 from {row.start:#x} on: {row.why}" for row in lost[:MOST_NOTES]]
     return SpaceMap(chosen.vm, chosen.place, tuple(found), complete, tuple(notes))
 
 
@@ -172,13 +181,20 @@ def _cut(one: Stretch, slots: MemSlots) -> Iterator[Stretch]:
         place = end
 
 
-def _rights(rows: Iterable[object]) -> Iterator[tuple[int, int, int]]:
+Shadow = tuple[int, int, Optional[int]]  # from, to, rights: None where nobody can tell
+
+
+def _rights(rows: Iterable[object], lost: list[Unread]) -> Iterator[Shadow]:
+    """What cannot be read goes to `lost`, too."""
     for row in rows:
         if isinstance(row, Run) and row.stop is None:
             yield row.at, row.end, row.path & RIGHTS
+        elif isinstance(row, Unread):
+            lost.append(row)
+            yield row.start, row.end, None
 
 
-def _merged(own: Iterable[Stretch], shadow: Iterator[tuple[int, int, int]]) -> Iterator[Stretch]:
+def _merged(own: Iterable[Stretch], shadow: Iterator[Shadow]) -> Iterator[Stretch]:
     """EPT12's stretches cut by EPT02's, neighbours that are alike as one, and no holes of both."""
     last: Stretch | None = None
     there = next(shadow, None)
@@ -187,13 +203,14 @@ def _merged(own: Iterable[Stretch], shadow: Iterator[tuple[int, int, int]]) -> I
         while place < one.end:
             while there is not None and there[1] <= place:
                 there = next(shadow, None)
-            rights, end = None, one.end
+            rights, unread, end = None, False, one.end
             if there is not None:
                 start, stop, granted = there
-                rights = granted if start <= place else None
+                if start <= place:
+                    rights, unread = granted, granted is None and one.ept12 != Ept12()
                 end = min(end, stop if start <= place else start)
             l1 = None if one.l1 is None else one.l1 + (place - one.start)
-            piece = Stretch(place, end, one.ept12, l1, rights)
+            piece = Stretch(place, end, one.ept12, l1, rights, ept02_unread=unread)
             place = end
             if last is not None and _alike(last, piece):
                 last = last._replace(end=piece.end)
@@ -207,7 +224,8 @@ def _merged(own: Iterable[Stretch], shadow: Iterator[tuple[int, int, int]]) -> I
 
 def _alike(one: Stretch, other: Stretch) -> bool:
     """Where they lead to has no part in it: a picture shows what, and not where."""
-    return one.end == other.start and one.ept12 == other.ept12 and one.ept02 == other.ept02
+    ept02 = (one.ept02, one.ept02_unread) == (other.ept02, other.ept02_unread)
+    return one.end == other.start and one.ept12 == other.ept12 and ept02
 
 
 def _told(one: Stretch) -> bool:

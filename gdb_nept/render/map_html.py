@@ -116,6 +116,8 @@ def _own(one: Stretch) -> str:
 
 
 def _shadow(one: Stretch) -> str:
+    if one.ept02_unread:
+        return UNREAD[1]
     if one.ept02 is not None:
         return letters(one.ept02)
     return "not yet" if one.l1 is not None else "-"
@@ -141,6 +143,8 @@ def _own_paint(one: Stretch) -> Paint | None:
 
 
 def _shadow_paint(one: Stretch) -> Paint | None:
+    if one.ept02_unread:
+        return UNREAD
     if one.ept02 is not None:
         return PAINTS.get(one.ept02)
     return MISSING if one.l1 is not None else None

@@ -4,9 +4,9 @@
 JSON: vm, vcpu, file (null, or the HTML file that was written), regions [start, end], stretches
 [start, end, how (EPT12 is known: read, derived or missing), l1 (where it leads, or null), rights
 (null where derived: then rights_at_least), memory_type, page_size, misconfigured and unread (null,
-or why), slot (null: no memslot), ept02 (rights, or null), several (of how many unlike ones it is
-the largest: 1 but in a space of more than 160,000)], mapped, shadowed, misconfigured, unread and
-derived (bytes), complete, notes [text].
+or why), slot (null: no memslot), ept02 (rights, or null), ept02_unread, several (of how many unlike
+ones it is the largest: 1 but in a space of more than 160,000)], mapped, shadowed, misconfigured,
+unread and derived (bytes), complete, notes [text].
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def map_page(found: SpaceMap, file: str = "") -> Page:
 def _status(found: SpaceMap) -> Status:
     if not found.complete:
         return Status.INCOMPLETE
-    unread = any(one.ept12.unread for one in found.stretches)
+    unread = any(one.ept12.unread or one.ept02_unread for one in found.stretches)
     return Status.UNREAD if unread else Status.DONE
 
 
@@ -81,7 +81,9 @@ def summary(found: SpaceMap) -> str:
     told = f"{mapped} mapped by EPT12, {shadowed} of it in EPT02"
     told += f"; {text.size(wrong)} misconfigured" if wrong else ""
     told += f"; {text.size(derived)} derived" if derived else ""
-    return told + (f"; {text.size(unread)} not read" if unread else "")
+    told += f"; {text.size(unread)} not read" if unread else ""
+    lacking = _bytes(found, lambda one: one.ept02_unread)
+    return told + (f"; EPT02 not read for {text.size(lacking)}" if lacking else "")
 
 
 def _head(found: SpaceMap, file: str) -> str:
@@ -132,6 +134,8 @@ def _own(one: Stretch) -> str:
 
 
 def _shadow(one: Stretch) -> str:
+    if one.ept02_unread:
+        return UNREAD
     return HOLE if one.ept02 is None else SIGNS.get(one.ept02, "#")
 
 
@@ -171,5 +175,6 @@ def _stretch(one: Stretch) -> Data:
         "unread": kind.unread or None,
         "slot": kind.slot,
         "ept02": None if one.ept02 is None else letters(one.ept02),
+        "ept02_unread": one.ept02_unread,
         "several": one.several,
     }

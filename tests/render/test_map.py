@@ -85,6 +85,15 @@ def test_what_was_not_read_is_told() -> None:
     assert map_page(SMALL).status() is Status.DONE
 
 
+def test_an_ept02_that_was_not_read_is_not_taken_for_empty() -> None:
+    page = map_page(whole([Stretch(0, 0x2000, RWX, 0x7000, None, ept02_unread=True)]))
+    lines = draw(page).splitlines()
+    assert lines[0].endswith("0B of it in EPT02; EPT02 not read for 8K")
+    assert f"  EPT02 |{'?' * 70}|" in lines
+    assert page.status() is Status.UNREAD
+    hold_page("nept-map", page)
+
+
 def test_what_is_derived_is_told_and_parts_the_missing() -> None:
     kind = Ept12(R | W, page_size=4096, unread="a table is left out", derived=True, slot=0)
     lost = Ept12(unread="a table is left out")
