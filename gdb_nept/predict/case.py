@@ -41,6 +41,10 @@ class Deviation(Enum):
         "the EPTP index of a #VE is that of the last VMFUNC, whatever the VMCS has at VM entry "
         "(vmfunc.cc vmfunc_eptp_switching)"
     )
+    NMI_BLOCKING_KEPT = (
+        "VM entry blocks NMIs and never unblocks them: a blocking that no IRET has ended is still "
+        "there for the next guest (vmx.cc VMenterLoadCheckGuestState; mended in 2.8)"
+    )
     PML_OFFSET_LOGGED = (
         "an entry of the page-modification log keeps bits 11:0 "
         "(vmexit.cc vmx_page_modification_logging)"
@@ -80,7 +84,7 @@ _BOCHS_EPTP = EptpRule(
     unasked=EptVpidCap.build(walk_length_4=1, memory_type_uc=1, memory_type_wb=1),
     source="bochs/cpu/vmx.cc is_eptptr_valid()",
 )
-_ONLY_2_7 = {Deviation.PML_OFFSET_LOGGED}
+_ONLY_2_7 = {Deviation.PML_OFFSET_LOGGED, Deviation.NMI_BLOCKING_KEPT}
 #: The 2.7 of the lab has no mode-based execute control and no protection keys; its sub-page
 #: permissions are other ones, and not run.
 _ONLY_3_0 = {

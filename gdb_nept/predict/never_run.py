@@ -14,7 +14,7 @@ from gdb_nept.address import L2Phys, Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp, Misconfiguration, misconfigured
 from gdb_nept.predict.access import Access, Stage
-from gdb_nept.predict.outcome import Prediction
+from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.result import Cause, Walk
 
 SHOWN_LEVELS = 4  # of the EPTs that were run
@@ -41,8 +41,8 @@ def never_run(
         names += _with_paging_write(walk, access, cpu)
     if found.reason is not None and access.asynchronous:
         names.append("an access asynchronous to instruction execution")
-    if found.reason is not None and access.nmi_unblocking:
-        names.append("NMI unblocking due to IRET")
+    if found.outcome is Outcome.SPP and access.nmi_unblocking:
+        names.append("NMI unblocking due to IRET, told with an SPP-related event")
     return tuple(names)
 
 

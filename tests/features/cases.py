@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 from tests.guests.generate import (
     LOW_12,
@@ -54,7 +54,7 @@ from tests.guests.scenarios import (
 )
 
 PML, PML_FULL, VE, VE_BUSY, MBEC, SPP, SSS, SWITCH, LA57, SHADOW_STACK = (1 << n for n in range(10))
-IRET, NMI_BLOCKED, NMI_EXITING, VIRTUAL_NMIS = (1 << n for n in range(10, 14))
+IRET, NMI_BLOCKED, NMI_EXITING, VIRTUAL_NMIS, PML_ONE_LEFT = (1 << n for n in range(10, 15))
 PATCH_SPPT, PATCH_OTHER = 4, 5
 PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
@@ -449,6 +449,10 @@ def iret(s: Cases) -> None:
     for entry, nmis in product(WALK_ENTRIES, (*NMIS, *NMIS_UNDEFINED)):
         full = IRET | nmis | PML | PML_FULL
         s.each("iret-full", full, (READ,), WALKED, [walk(entry, PTE, D)])
+    # the first dirty flag takes the last entry of the log, so that the second finds it full
+    for (above, below), nmis in product(combinations(WALK_ENTRIES, 2), (*NMIS, *NMIS_UNDEFINED)):
+        patches = [walk(above, PTE, D), walk(below, PTE, D)]
+        s.each("iret-full", IRET | nmis | PML | PML_ONE_LEFT, (READ,), WALKED, patches)
 
 
 def _refuses_reads(one: tuple[str, int, int, bool], level: int) -> bool:

@@ -8,7 +8,7 @@ from gdb_nept.predict.case import Deviation, Hardware
 from gdb_nept.predict.linear import LinearPrediction
 from gdb_nept.predict.outcome import Outcome
 from tests.features import cases
-from tests.features.machine import PML_FULL, PML_LAST, FeatureMachine
+from tests.features.machine import PML_FULL, PML_LAST, FeatureMachine, pml_index
 from tests.features.run import FeatureRecord
 from tests.guests.scenarios import FETCH, PAGE, READ, WRITE
 from tests.proof.compare import differences as exit_differences
@@ -66,9 +66,10 @@ def _log(
         return () if record.pml_index == PML_FULL else ("PML index",)
     if Deviation.PML_OFFSET_LOGGED not in hardware:
         logged = tuple(address & ADDRESS for address in logged)
-    shown = logged[: len(record.pml)]
+    first = pml_index(case.features)
+    shown = logged[: len(record.pml)] if first == PML_LAST else ()
     names: tuple[str, ...] = ()
-    if record.pml_index != PML_LAST - len(logged):
+    if record.pml_index != (first - len(logged)) & PML_FULL:
         names += ("PML index",)
     if record.pml[: len(shown)] != shown or any(record.pml[len(shown) :]):
         names += ("PML entries",)

@@ -184,11 +184,18 @@ static void features_on(u32 features)
 	vmwrite(GUEST_CR3, features & FEATURE_LA57 ? pml5 : guest_cr3());
 }
 
+static u64 pml_index_of(u32 features)
+{
+	if (features & FEATURE_PML_FULL)
+		return 0xffff;
+	return features & FEATURE_PML_ONE_LEFT ? 0 : PML_LAST;
+}
+
 static void areas_clear(u32 features)
 {
 	if (features & FEATURE_PML) {
 		memset(&pml[PML_LAST + 1 - PML_SHOWN], 0, PML_SHOWN * sizeof(*pml));
-		vmwrite(GUEST_PML_INDEX, features & FEATURE_PML_FULL ? 0xffff : PML_LAST);
+		vmwrite(GUEST_PML_INDEX, pml_index_of(features));
 	}
 	if (features & FEATURE_VE)
 		vmwrite(EPTP_INDEX, 0);

@@ -22,6 +22,7 @@
 #define FEATURE_NMI_BLOCKED	0x800	/* before it, NMIs or virtual NMIs */
 #define FEATURE_NMI_EXITING	0x1000
 #define FEATURE_VIRTUAL_NMIS	0x2000
+#define FEATURE_PML_ONE_LEFT	0x4000	/* the index is that of the last entry: then it is full */
 
 /* Patches of these cases only: an entry of the SPP table for the data's L2 GPA. */
 #define PATCH_SPPT		4

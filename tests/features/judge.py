@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from functools import partial
 
 from gdb_nept.predict.case import SDM, Deviation, Hardware
 from gdb_nept.predict.kvm import Habit
@@ -15,7 +17,7 @@ from tests.features.run import FeatureRecord, FeatureRun
 from tests.proof.claims import OnProcessor, UnderKvm
 from tests.proof.compare import request
 from tests.proof.log import CaseLine
-from tests.proof.proof import SHOWN, UNEXPLAINED, Tally, why
+from tests.proof.proof import SHOWN, UNEXPLAINED, Tally, shared_out, why
 
 #: Rules about what an access leaves behind, which no predicted exit shows.
 LEFT_BEHIND = (Deviation.PML_OFFSET_LOGGED, Deviation.EPTP_INDEX_KEPT)
@@ -27,10 +29,16 @@ NMI_UNBLOCKING_LOST = "NMI_UNBLOCKING_LOST"
 
 
 def judge(run: FeatureRun, claim: OnProcessor | UnderKvm) -> Tally:
+    """All records of `run`."""
+    return shared_out(len(run.records), partial(_judge_all, run, claim))
+
+
+def _judge_all(run: FeatureRun, claim: OnProcessor | UnderKvm, numbers: Iterable[int]) -> Tally:
     """What KVM leaves behind is its own work, not its processor's."""
     tally = Tally()
     hardware = claim.hardware if isinstance(claim, OnProcessor) else SDM
-    for record in run.records:
+    for number in numbers:
+        record = run.records[number]
         case, group = run.cases[record.number], run.groups[record.number]
         tally.cases[group] += 1
         found = run.machine.predict(case, claim.model)

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from gdb_nept.address import L1Phys, L2Phys, L2Virt
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import EptEntry, Eptp, index
 from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.case import Deviation
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.guest_paging import Cr4, GuestPaging
 from tests.features import cases
-from tests.guests.scenarios import PATCH_WALK, USER
+from tests.guests.scenarios import AD, HOME, PATCH_WALK, USER
 from tests.proof.log import CaseLine, PatchLine
 from tests.proof.machine import ADDRESS, OPS, SIZES, Machine, Patched
 
@@ -25,15 +27,24 @@ EPTP_SSS = 1 << 7
 WRITES = (Op.WRITE, Op.RMW)
 
 
+def pml_index(features: int) -> int:
+    """features.c pml_index_of()."""
+    if features & cases.PML_FULL:
+        return PML_FULL
+    return 0 if features & cases.PML_ONE_LEFT else PML_LAST
+
+
 @dataclass
 class FeatureMachine:
-    """`usual` is what all cases have in common.  The EPT entries of the memory have all flags."""
+    """`usual` is what all cases have in common.  The EPT entries of the memory have all flags.
+    `still_blocked` are the cases of which NMI_BLOCKING_KEPT says that NMIs are blocked."""
 
     usual: Machine
     sppt: int
     pml5: int
     other_root: int
     first_switch: int  # the first case that was run with VMFUNC
+    still_blocked: frozenset[CaseLine] = field(default_factory=frozenset)
 
     @property
     def cpu(self) -> Capabilities:
@@ -53,7 +64,7 @@ class FeatureMachine:
         features = case.features
         return Controls(
             pml=bool(features & cases.PML),
-            pml_index=PML_FULL if features & cases.PML_FULL else PML_LAST,
+            pml_index=pml_index(features),
             ve=bool(features & cases.VE),
             ve_busy=bool(features & cases.VE_BUSY),
             nmi_exiting=bool(features & cases.NMI_EXITING),
@@ -100,18 +111,47 @@ class FeatureMachine:
         return table + 8 * index(gpa, level)
 
     def predict(self, case: CaseLine, model: Model) -> LinearPrediction:
-        """Reads the case and L1's tables, never the log."""
+        """Reads the case and L1's tables, never the log.  L2 fetches its code first, which nothing
+        but a full log can refuse."""
+        if case.features & cases.PML_FULL:
+            user = bool(case.flags & USER)
+            fetch = LinearAccess(L2Virt(HOME), 1, Op.FETCH, user)
+            fetched = self._predict(case, fetch, self.usual.eptp_of(case), model)
+            if fetched.outcome is Outcome.PML_FULL:
+                return fetched
+        blocked = bool(case.features & cases.NMI_BLOCKED)
+        if Deviation.NMI_BLOCKING_KEPT in model.hardware:
+            blocked |= case in self.still_blocked
         access = LinearAccess(
             L2Virt(case.linear),
             SIZES[case.op],
             OPS[case.op],
             bool(case.flags & USER),
             shadow_stack=bool(case.features & cases.SHADOW_STACK),
-            nmi_unblocking=bool(case.features & cases.NMI_BLOCKED),
+            nmi_unblocking=blocked,
         )
+        found = self._predict(case, access, self.eptp_of(case), model)
+        return self._one_left(case, found, model) if case.features & cases.PML_ONE_LEFT else found
+
+    def _one_left(self, case: CaseLine, found: LinearPrediction, model: Model) -> LinearPrediction:
+        """`found`, or that an access finds the log full, one before having taken the last entry."""
+        used = Used(self.during(case), self.eptp_of(case), self.cpu_of(case))
+        full = replace(self.controls_of(case), pml_index=PML_FULL)
+        last = (found.access,) if found.access else ()
+        for n, access in enumerate((*found.before, *last)):
+            if used.logged:
+                told = model.predict(used.memory, used.eptp, access, used.cpu, full)
+                if told.outcome is Outcome.PML_FULL:
+                    return replace(found, access=access, prediction=told, before=found.before[:n])
+            used.by(access)
+        return found
+
+    def _predict(
+        self, case: CaseLine, access: LinearAccess, eptp: Eptp, model: Model
+    ) -> LinearPrediction:
         return predict_linear(
             self.during(case),
-            self.eptp_of(case),
+            eptp,
             access,
             self.paging_of(case),
             self.cpu_of(case),
@@ -167,3 +207,22 @@ class Used:
         for step in walk_ept(self.memory, self.eptp, access.gpa, self.cpu).steps[:-1]:
             value = step.entry.value | EptEntry.accessed.mask
             self.memory.words[L1Phys(step.address)] = value.to_bytes(8, "little")
+
+
+def still_blocked(ran: Iterable[CaseLine]) -> frozenset[CaseLine]:
+    """Of the cases in the order in which they ran: those whose IRET finds NMIs blocked (virtual
+    ones if these are on) where VM entry blocks, and IRET alone unblocks: NMI_BLOCKING_KEPT, and
+    ctrl_xfer64.cc IRET64().  With a full log no L2 gets as far as that (PML_CHECKED_ALWAYS)."""
+    blocked = {True: False, False: False}  # virtual NMIs, and NMIs
+    found = set()
+    for case in ran:
+        virtual = bool(case.features & cases.VIRTUAL_NMIS)
+        blocked[virtual] |= bool(case.features & cases.NMI_BLOCKED)
+        full = case.features & cases.PML_FULL and case.flags & AD
+        if not case.features & cases.IRET or full:
+            continue
+        if blocked[virtual]:
+            found.add(case)
+        if virtual or not case.features & cases.NMI_EXITING:
+            blocked[virtual] = False
+    return frozenset(found)

@@ -20,7 +20,7 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.session import Session
 from gdb_nept.walk.guest_paging import Cr4
 from tests.features.cases import SWITCH, Cases
-from tests.features.machine import CR4_LA57, FeatureMachine
+from tests.features.machine import CR4_LA57, FeatureMachine, still_blocked
 from tests.proof.lab import built, fields_of, machine_of, under_kvm
 from tests.proof.log import RECORD_FORM, CaseLine, Record, case_lines, record_of
 from tests.proof.machine import Memory
@@ -138,6 +138,7 @@ def _read(taken: Path, folder: Guests, scenario: Cases, memory: Memory, kvm: boo
         pml5,
         other_root,
         first_switch=min(switches, default=len(lines)),
+        still_blocked=frozenset() if kvm else still_blocked(lines[one.number] for one in records),
     )
     groups = [case.group for case in scenario.chosen]
     return FeatureRun(machine, lines, groups, records, len(lines) - len(records))

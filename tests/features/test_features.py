@@ -13,10 +13,12 @@ from gdb_nept.predict.outcome import Outcome
 from tests.features import cases
 from tests.features.compare import differences
 from tests.features.judge import judge
+from tests.features.machine import still_blocked
 from tests.features.run import FeatureRecord, FeatureRun, run
-from tests.guests.scenarios import READ, WRITE
+from tests.guests.scenarios import AD, READ, WRITE
 from tests.proof.claims import OnProcessor
 from tests.proof.cli import LA57_CPU, SETS, TALLIES, failures, named
+from tests.proof.log import CaseLine
 
 COUNT = SETS["ci"]["features"]
 
@@ -38,6 +40,38 @@ def test_every_exit_is_as_predicted(emulator: Emulator) -> None:
     tally = TALLIES["features"](COUNT, emulator=emulator)
     wrong = failures(tally, named("features", emulator), "ci")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.bochs
+@pytest.mark.parametrize(
+    "emulator", [Emulator(), Emulator("3.0", "tigerlake")], ids=lambda emulator: emulator.version
+)
+def test_every_exit_of_an_iret_is_as_predicted(emulator: Emulator) -> None:
+    tally = TALLIES["iret"](None, emulator=emulator)
+    wrong = failures(tally, named("iret", emulator), "ci")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_blocked_nmis_stay_until_an_iret_of_their_kind() -> None:
+    """Physical ones through a guest with NMI exiting, whose IRETs unblock none; virtual ones
+    through every guest without them."""
+    iret, blocked, full = cases.IRET, cases.NMI_BLOCKED, cases.PML | cases.PML_FULL
+    virtual, exiting = cases.VIRTUAL_NMIS | cases.NMI_EXITING, cases.NMI_EXITING
+    ran = [
+        (iret, False),
+        (blocked, False),  # no IRET
+        (iret | exiting, True),  # unblocks nothing
+        (iret | virtual, False),
+        (iret, True),
+        (iret, False),
+        (iret | blocked | virtual | full, False),  # its code cannot be fetched
+        (iret, False),
+        (iret | virtual, True),
+        (iret | virtual, False),
+    ]
+    lines = [CaseLine(n, READ, AD, (), features) for n, (features, _) in enumerate(ran)]
+    found = still_blocked(lines)
+    assert [line in found for line in lines] == [kept for _, kept in ran]
 
 
 # -- that the proof would notice ----------------------------------------------------------------

@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.features.cases import (
+    IRET,
     MBEC,
+    NMI_BLOCKED,
     PATCH_OTHER,
     PML,
     PML_FULL,
@@ -132,6 +134,16 @@ FINDINGS = (
         "cpu/vmfunc.cc vmfunc_eptp_switching() alone sets vm->eptp_index, VM entry does not",
         one("EPTP_INDEX_KEPT", READ, SMALL_PAGE, [ept(PTE, RWX)], features=VE),
         before=(one("EPTP_INDEX_KEPT", READ, SMALL_PAGE, _ABSENT_THERE, features=SWITCH | VE),),
+    ),
+    Finding(
+        "NMI_BLOCKING_KEPT",
+        ("2.7",),
+        "NMIs that VM entry has blocked stay blocked in a guest entered without such blocking",
+        "SDM vol. 3, 29.7.1 and table 27-3: VM entry establishes the blocking by NMI that the "
+        "interruptibility state has, here none; so an IRET unblocks none (30.2.3, bit 12)",
+        "cpu/vmx.cc VMenterLoadCheckGuestState(): mask_event(), and no unmask_event() before it",
+        one("NMI_BLOCKING_KEPT", READ, SMALL_PAGE, [ept(PTE, RWX)], features=IRET),
+        before=(one("NMI_BLOCKING_KEPT", READ, SMALL_PAGE, [], features=NMI_BLOCKED),),
     ),
 )
 

@@ -19,7 +19,7 @@ from bochs_lab.progress import Progress, for_stream
 
 from gdb_nept.judge.features import kvm_model
 from gdb_nept.predict.case import BOCHSES
-from tests.features.cases import KVM_GROUPS, LA57_GROUPS
+from tests.features.cases import KVM_GROUPS, LA57_GROUPS, iret
 from tests.features.cases import build as build_features
 from tests.features.judge import judge as judge_features
 from tests.features.run import run as run_features
@@ -47,6 +47,7 @@ SETS: dict[str, dict[str, int | None]] = {
         "bare": None,
         "pairs": None,
         "features": None,
+        "iret": None,
         "modes": None,
         "kvm": 120_000,
         "modes-kvm": 107_000,  # of which some are skipped
@@ -55,6 +56,7 @@ SETS: dict[str, dict[str, int | None]] = {
         "bare": 20_000,
         "pairs": 10_000,
         "features": 5_000,
+        "iret": None,
         "modes": 5_000,
         "kvm": 10_000,
         "modes-kvm": 5_000,
@@ -91,6 +93,16 @@ def features_tally(
     else:
         scenario, words = build_features(count), ""
     found = run_features(scenario, progress, emulator, words)
+    tally = judge_features(found, OnProcessor(BOCHSES[emulator.version]))
+    tally.skipped = found.skipped
+    return tally
+
+
+def iret_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
+    """The processor, and IRETs with NMIs blocked and not, which other cases do without."""
+    found = run_features(build_features(count, (iret,)), progress, emulator)
     tally = judge_features(found, OnProcessor(BOCHSES[emulator.version]))
     tally.skipped = found.skipped
     return tally
@@ -151,12 +163,13 @@ def kvm_tally(
     return prove(found.run, UnderKvm(model.kvm))
 
 
-#: By oracle: the processor, with its features off and on, and each kernel's KVM, of which the
-#: default kernel's is called "kvm"; and each KVM with features.
+#: By oracle: the processor, with its features off and on, and its IRETs; each kernel's KVM, of
+#: which the default kernel's is called "kvm"; and each KVM with features.
 TALLIES: dict[str, Callable[..., Tally]] = {
     "bare": bare_tally,
     "pairs": pairs_tally,
     "features": features_tally,
+    "iret": iret_tally,
     "modes": modes_tally,
     "kvm": kvm_tally,
     "modes-kvm": modes_kvm_tally,
