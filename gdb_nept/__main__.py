@@ -28,7 +28,8 @@ commands (nept COMMAND --help is the manual of one):
 {commands}
 {shell_commands}
 
-Without a dump, decode works, and predictions on request: predict --json-lines < requests.
+Without a dump, decode works, and predictions on request:
+predict --json-lines < requests.
 
 exit status:
 {statuses}
