@@ -133,7 +133,15 @@ def layout_of(kernel: Kernel, sample: Callable[[], bytes]) -> Layout:
         found = from_type(kernel.types.struct("vmcs12", "kvm_intel"))
     except TypeMissing:
         return table or by_content(sample())
+    if not _within_a_page(found):  # the type is damaged
+        return table or by_content(sample())
     return replace(found, not_offered=_lacking(found, table)) if table else found
+
+
+def _within_a_page(layout: Layout) -> bool:
+    """Whether it is one of a page, VMCS12_SIZE, with every field within it."""
+    last = max((place.offset + place.size for place in layout.places), default=0)
+    return last <= layout.size <= MAX_OFFSET
 
 
 def _lacking(layout: Layout, table: Layout) -> frozenset[str]:

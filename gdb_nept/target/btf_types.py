@@ -16,6 +16,8 @@ LOOKED_THROUGH = frozenset(
 )
 DEEPEST = 64  # typedefs of typedefs, arrays of arrays
 MOST_ELEMENTS = 1 << 20  # of an array
+MOST_BYTES = 1 << 31  # of an array, arrays of arrays included
+WIDEST_NUMBER = 16  # bytes: __int128
 MOST_MEMBERS = 1 << 16  # of one structure, those of its anonymous members included
 POINTER_SIZE = 8
 VOID = CType("void", "void", 0)
@@ -79,6 +81,8 @@ class BtfReader:
         if record is None:
             return VOID
         kind, name, size = record.kind, record.name, record.size_or_type
+        if kind in (btf.INT, btf.ENUM, btf.ENUM64) and size > WIDEST_NUMBER:
+            raise BadInput(f"{self.btf.origin}: a number of {size} bytes", btf.ADVICE)
         if kind == btf.INT:
             signed = bool(self.btf.trailer(record, 1)[0] >> 24 & 1)
             return CType("int", name, size, signed)
@@ -114,6 +118,8 @@ class BtfReader:
         if count > MOST_ELEMENTS:
             raise BadInput(f"{self.btf.origin}: an array of {count} elements", btf.ADVICE)
         size = self.type(element).size * count
+        if size > MOST_BYTES:
+            raise BadInput(f"{self.btf.origin}: an array larger than a kernel", btf.ADVICE)
         return CType("array", "", size, count=count, target=lambda: self.type(element))
 
     def _structure(self, record: Record) -> CType:

@@ -29,6 +29,7 @@ MOST_SECTIONS = 256
 LONGEST_SECTION_NAME = 32  # of those that somebody asks for
 LONGEST_NAME = 512  # KSYM_NAME_LEN, since 6.1
 LARGEST_BTF = 1 << 28
+LARGEST_STRINGS = 1 << 24  # the names of one module's symbols
 ELF_SYMBOL = struct.Struct("<IBBHQQ")
 
 
@@ -138,7 +139,7 @@ def module_symbols(kernel: Kernel, loaded: LoadedModule) -> SymbolTable:
     place = table.member("symtab").pointer()
     charge(place, count * ELF_SYMBOL.size, count // SYMBOLS_A_FIELD)
     data = kernel.read(place, count * ELF_SYMBOL.size)
-    rows = [row for row in ELF_SYMBOL.iter_unpack(data) if row[0] and row[3]]
+    rows = [row for row in ELF_SYMBOL.iter_unpack(data) if 0 < row[0] < LARGEST_STRINGS and row[3]]
     last = max((row[0] for row in rows), default=0)
     strings = _strings(kernel, table.member("strtab").pointer(), last)
     names = [

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Callable, Protocol
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt
-from gdb_nept.errors import MemberMissing, NeptError
+from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError
 from gdb_nept.memory.budget import charge
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.target.pagetable import Translation
+
+LONGEST_FIELD = 1 << 16  # bytes, of those that are read as one
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,9 @@ def read_pointer(kernel: Kernel, address: KernelVirt) -> KernelVirt:
 
 
 def _read(kernel: Kernel, address: KernelVirt, size: int) -> bytes:
-    """A field of a structure, charged to the command that reads it."""
+    """A field of a structure, charged to the command that reads it; one that types make longer than
+    any is not read."""
+    if size > LONGEST_FIELD:
+        raise MemoryUnreadable(address, size, "no field is so long, the types are damaged")
     charge(address, size)
     return kernel.read(address, size)

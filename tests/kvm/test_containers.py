@@ -6,7 +6,9 @@ from __future__ import annotations
 import pytest
 
 from gdb_nept.address import KernelVirt
+from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.containers import Entry, list_nodes, tree_nodes, xarray_entries
+from gdb_nept.target.ports import CType, Value
 from tests.kvm.fake import FakeKernel, link
 from tests.kvm.offsets import debian
 
@@ -21,6 +23,15 @@ def test_list_in_order() -> None:
     link(fake, head, list(nodes))
     assert list_nodes(fake, head).addresses == tuple(nodes)
     assert not list_nodes(fake, head).problem
+
+
+def test_a_field_that_damaged_types_make_endless_is_not_read() -> None:
+    fake = kernel()
+    character = CType("int", "char", 1)
+    name = CType("array", "char", 1 << 60, count=1 << 60, target=lambda: character)
+    value = Value(fake, name, fake.allocate(16))
+    with pytest.raises(MemoryUnreadable, match="the types are damaged"):
+        value.string()
 
 
 def test_empty_list() -> None:

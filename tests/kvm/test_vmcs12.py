@@ -135,6 +135,19 @@ def test_layout_by_the_type() -> None:
     assert found == from_type(kernel.types.struct("vmcs12"))
 
 
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [(1 << 31, {"ept_pointer": (120, 8)}), (998, {"ept_pointer": (996, 8)})],
+)
+def test_a_type_that_no_vmcs12_can_have_is_not_believed(
+    size: int, fields: dict[str, tuple[int, int]]
+) -> None:
+    kernel = table_kernel("vmcs12_field_offsets", True, "v6.18")
+    kernel.types.structs["vmcs12"] = Struct(size, fields)
+    found = layout_of(kernel, lambda: b"")
+    assert found == from_table(kernel)
+
+
 def test_fields_controls_and_eptp() -> None:
     data = content(
         COMMON,

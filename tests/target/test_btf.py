@@ -164,6 +164,24 @@ def test_an_array_of_more_elements_than_memory_is_damaged() -> None:
         BtfReader(Btf(writer.blob())).type(array)
 
 
+def test_an_array_of_arrays_that_is_larger_than_memory_is_damaged() -> None:
+    """2**60 characters: what reads a name would not end."""
+    writer = BtfWriter()
+    last = writer.integer("char", 1)
+    for _ in range(3):
+        last = writer.add(btf.ARRAY, "", 0, last, 1, 1 << 20)
+    with pytest.raises(BadInput, match="larger than a kernel"):
+        BtfReader(Btf(writer.blob())).type(last)
+
+
+@pytest.mark.parametrize("kind", [btf.INT, btf.ENUM])
+def test_a_number_that_is_wider_than_any_is_damaged(kind: int) -> None:
+    writer = BtfWriter()
+    number = writer.add(kind, "huge", 1 << 30, *([64] if kind == btf.INT else []))
+    with pytest.raises(BadInput, match="a number of 1073741824 bytes"):
+        BtfReader(Btf(writer.blob())).type(number)
+
+
 def test_arrays_of_arrays_have_an_end() -> None:
     writer = BtfWriter()
     last = writer.integer("int", 4)

@@ -18,6 +18,7 @@ from gdb_nept.target.btf_types import BtfReader
 from gdb_nept.target.kernel import LinuxKernel
 from gdb_nept.target.linux import attach
 from gdb_nept.target.locate import Search
+from gdb_nept.target.modules import module_symbols
 from tests.target.test_linux import decoded
 
 
@@ -40,6 +41,29 @@ def test_a_damaged_module_list_gives_what_was_found(
         monkeypatch.setattr(kernel, "read", damage)
         assert kernel.modules() == all_of_them
         assert [note for note in kernel.notes if words in note.message]
+
+
+@pytest.mark.bochs
+def test_a_symbol_whose_name_lies_nowhere_costs_no_other_its_name(
+    kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The string table is read as far as the last name: 4 GB, by a word of the module's."""
+    loaded = next(each for each in kernel.loaded_modules() if each.module.name == "kvm")
+    sound = module_symbols(kernel, loaded)
+    table = loaded.value.member("kallsyms").deref()
+    last = table.member("symtab").pointer() + 24 * (table.member("num_symtab").number() - 1)
+    whole, sizes = kernel.read, []
+
+    def damaged(address: KernelVirt, size: int) -> bytes:
+        sizes.append(size)
+        data = bytearray(whole(address, size))
+        if address <= last < address + size:
+            data[last - address : last - address + 4] = (0xF0000000).to_bytes(4, "little")
+        return bytes(data)
+
+    monkeypatch.setattr(kernel, "read", damaged)
+    assert len(module_symbols(kernel, loaded).names) == len(sound.names) - 1
+    assert max(sizes) < 1 << 24
 
 
 @pytest.mark.bochs
