@@ -7,8 +7,8 @@ Begin with `reader`: what a memory is to all others.
   memslots), `ram` (all of a target's)
 * live: `stub` (what a debugger does for us), `transport` (the ways to read, and their choice), and
   the ways: `process`, `shared_file`, `qemu`, `direct`; under them `blocks`, `mapped`, `owner`
-* dumps: `dump` opens one; `dump_format`, `raw`, `elf_dump`, `segments`, `kdump`, `kdump_process`,
-  `kdump_child`, `kdump_table`, `flattened`, `holes` (of the file); `cpu_registers` and `taken` are
-  what it tells besides; `core_file` writes one
+* dumps: `dump` opens one; `dump_format`, `raw`, `elf_dump`, `segments`, `kcore`, `kdump`,
+  `kdump_process`, `kdump_child`, `kdump_table`, `flattened`, `holes` (of the file);
+  `cpu_registers` and `taken` are what it tells besides; `core_file` writes one
 * `budget`: how much of all that one command looks at
 """

@@ -20,10 +20,11 @@ from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump_format import Format, format_of
 from gdb_nept.memory.elf_dump import read_headers
 from gdb_nept.memory.flattened import Flattened, flattened_is_cut
+from gdb_nept.memory.kcore import kcore
 from gdb_nept.memory.kdump import KdumpMemory, NotOpened
 from gdb_nept.memory.kdump_table import kdump_is_cut, reader, without_zeros
 from gdb_nept.memory.raw import RawMemory
-from gdb_nept.memory.segments import SegmentMemory, kcore, lime_segments
+from gdb_nept.memory.segments import SegmentMemory, lime_segments
 from gdb_nept.memory.taken import Taken, Vmcss
 
 KCORE = Path("/proc/kcore")

@@ -2,8 +2,7 @@
 """Stretches of physical memory that lie in a file as they are.
 
 LiME's format is a header of 32 bytes before each range (LiME, doc/README.md); no library that we
-use reads it.  /proc/kcore is an ELF whose PT_LOADs of the direct map have physical addresses (the
-kernel's fs/proc/kcore.c, read_kcore_iter); it changes as it is read, so no library may map it.
+use reads it.  The other such file is /proc/kcore (`kcore.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from pathlib import Path
 
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
-from gdb_nept.memory.elf_dump import ElfDump, Segment, read_headers
+from gdb_nept.memory.elf_dump import Segment
 from gdb_nept.memory.ram import END
 
 LIME = struct.Struct("<4sIQQ8x")  # magic, version, first and last address
 LIME_MAGIC, LIME_VERSION = b"EMiL", 1
 MOST_RANGES = 1 << 16
-NOT_PHYSICAL = (1 << 64) - 1  # p_paddr of kcore's segments that are no direct map
 
 
 class SegmentMemory:
@@ -112,36 +110,3 @@ def lime_segments(path: Path) -> tuple[tuple[Segment, ...], bool]:
             found.append(Segment(first, size, place + LIME.size, size, 0))
             place += LIME.size + size
     return tuple(found), place > end
-
-
-def kcore(path: Path) -> tuple[SegmentMemory, ElfDump]:
-    """The memory of the computer that we run on.  Raises BadInput."""
-    if not path.exists():
-        raise BadInput(
-            f"there is no {path}",
-            "This computer's kernel is built without CONFIG_PROC_KCORE, or this is a container "
-            "that hides it.",
-        )
-    if not os.access(path, os.R_OK):
-        raise BadInput(f"{path} may not be read", "Only root may: sudo nept --live COMMAND")
-    headers = read_headers(path)
-    physical = tuple(one for one in headers.segments if one.start != NOT_PHYSICAL and one.virtual)
-    direct = _direct_map(physical)
-    if not direct:
-        raise BadInput(
-            f"{path} tells no physical addresses (before Linux 4.14, or locked down)",
-            "Boot without lockdown, or read the machine from outside.",
-        )
-    return SegmentMemory(path, direct, live=True), headers
-
-
-def _direct_map(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """The stretches that all lie at one distance from their physical address; most of memory does.
-    The kernel's text has another, and everything else none (kclist_add of vmalloc: 0)."""
-    sizes: dict[int, int] = {}
-    for one in segments:
-        distance = one.virtual - one.start
-        sizes[distance] = sizes.get(distance, 0) + one.in_file
-    usual = {d: size for d, size in sizes.items() if d and d & ((1 << 30) - 1) == 0}
-    best = max(usual, key=lambda d: usual[d], default=0)
-    return tuple(one for one in segments if best and one.virtual - one.start == best)

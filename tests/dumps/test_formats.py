@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gdb_nept.__main__ import main
 from gdb_nept.address import HostPhys
 from gdb_nept.errors import BadInput, MemoryUnreadable, TargetGone, UnreadKind
-from gdb_nept.memory import dump as dump_module
 from gdb_nept.memory import kdump, kdump_process
 from gdb_nept.memory.cpu_registers import Registers
-from gdb_nept.memory.dump import open_dump, open_live
+from gdb_nept.memory.dump import open_dump
 from gdb_nept.memory.elf_dump import EHDR, EM_X86_64, ET_CORE, OUR_NOTE, read_headers
 from gdb_nept.memory.flattened import flattened_is_cut
 from gdb_nept.memory.kdump_table import reader, table_of
@@ -39,9 +37,7 @@ from tests.dumps.files import (
     qemu_note,
 )
 
-Capture = pytest.CaptureFixture[str]
 FAR = 1 << 36
-DIRECT = 0xFFFF888000000000
 
 
 def unread(path: Path, address: int, size: int = 8) -> UnreadKind:
@@ -211,7 +207,9 @@ def test_registers_of_qemus_note(tmp_path: Path) -> None:
 
 
 def test_a_dump_with_paging_is_refused(tmp_path: Path) -> None:
-    path = elf(tmp_path / "vmcore", [(0, pages(1), 9 * PAGE)], qemu_note(), virtual=DIRECT)
+    path = elf(
+        tmp_path / "vmcore", [(0, pages(1), 9 * PAGE)], qemu_note(), virtual=0xFFFF888000000000
+    )
     with pytest.raises(BadInput, match=r"(?s)most of memory is not in it.*without -p"):
         open_dump(path)
 
@@ -271,31 +269,3 @@ def test_a_flattened_dump_ends_with_its_mark(tmp_path: Path) -> None:
     assert not flattened_is_cut(path)
     path.write_bytes(bytes(64) + b"\xff" * 15)
     assert flattened_is_cut(path)
-
-
-def test_kcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dump_module, "KCORE", tmp_path / "kcore")
-    with pytest.raises(BadInput, match=r"there is no .*kcore"):
-        open_live()
-    elf(tmp_path / "kcore", [(PAGE, pages(1, 2), 2 * PAGE), (FAR, pages(3), PAGE)], virtual=DIRECT)
-    with open_live() as live:
-        assert live.live
-        assert live.taken == Taken(live=True)
-        assert live.memory.read(HostPhys(FAR), 8) == bytes([3] * 8)
-        with pytest.raises(MemoryUnreadable):
-            live.memory.read(HostPhys(0), 8)
-        assert "ran while it was read" in live.notes[0]
-
-
-def test_live_on_the_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    monkeypatch.setattr(dump_module, "KCORE", tmp_path / "kcore")
-    assert main(["--live", "vms"]) == 1
-    assert "there is no" in capsys.readouterr().err
-    elf(tmp_path / "kcore", [(PAGE, pages(1, 2), 2 * PAGE)], virtual=DIRECT)
-    assert main(["--live", "target"]) == 1
-    shown = capsys.readouterr()
-    assert "this machine, which runs (/proc/kcore)" in shown.out
-    assert "from a running machine" in shown.err
-    assert main(["--live", "--dump", "x", "vms"]) == 2
