@@ -72,7 +72,7 @@ def predict(context: Context, args: Namespace) -> Page | Pages:
 
     Examples:
       (gdb) nept-predict 0x2004108 --write
-      (gdb) nept-predict 0xffffffff81000000 --linear --fetch --model sdm
+      (gdb) nept-predict 0xffffffff81000000 --linear --fetch
 
     See also: nept-check, nept-walk, nept-decode
     """

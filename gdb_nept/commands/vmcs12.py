@@ -57,7 +57,7 @@ def vmcs12(context: Context, args: Namespace) -> Page:
 
     Examples:
       (gdb) nept-vmcs12
-      (gdb) nept-vmcs12 ept_pointer secondary_vm_exec_control guest_cr
+      (gdb) nept-vmcs12 ept_pointer exit_qualification guest_cr
 
     See also: nept-vms, nept-ept, nept-decode
     """

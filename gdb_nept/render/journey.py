@@ -30,7 +30,7 @@ from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words, refused_in_words
 from gdb_nept.render.host import host_data, host_lines
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import Data, Page, Status
+from gdb_nept.render.page import WIDTH, Data, Page, Status
 from gdb_nept.render.spte import spte_in_words, spte_marks
 from gdb_nept.walk.result import Step, Walk
 
@@ -64,12 +64,15 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
 
 
 def headline(journey: Journey, found: Verdict) -> str:
-    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000   EPT12 RWX  EPT02 RWX   agree"""
+    """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000   EPT12 RWX  EPT02 RWX   agree; without the
+    rights, which stand below, where that is wider than a page."""
     ends = [f"EPT12 {text.rights(journey.ept12.rights)}"] if journey.ept12.stop is None else []
     shadow = journey.shadow
     if shadow is not None and shadow.address is not None:
         ends.append(f"EPT02 {text.rights(shadow.walk.rights)}")
-    return "   ".join(filter(None, (chain(journey, found), "  ".join(ends), found.agreement.value)))
+    way, outcome = chain(journey, found), found.agreement.value
+    line = "   ".join(filter(None, (way, "  ".join(ends), outcome)))
+    return line if len(line) <= WIDTH else f"{way}   {outcome}"
 
 
 def chain(journey: Journey, found: Verdict) -> str:

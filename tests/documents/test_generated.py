@@ -60,6 +60,7 @@ def test_the_man_page_is_one() -> None:
     assert "cannot" not in done.stderr
     assert "nept --dump FILE walk" in shown.replace("‐", "-").replace("−", "-")
     assert "EXIT STATUS" in shown
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
 
 
 def anchors(document: Path) -> set[str]:
