@@ -29,6 +29,7 @@ class FaultLog:
         self._context = context
         self._file = file
         self._plain = plain
+        self._told: Event | None = None  # last
 
     def follow(self, watching: Watch, count: int, until_mismatch: bool) -> str:
         """Take every fault; why that ended.  `count` is how many at most, or NO_LIMIT."""
@@ -37,6 +38,8 @@ class FaultLog:
             ended = self._take_all(watching, count, until_mismatch)
         except KeyboardInterrupt:  # while we read or predicted, and not the target ran
             ended = "interrupted"
+            if watching.last is not self._told and watching.last is not None:
+                self._take(watching.last)
         for event in watching.unfinished():
             self._take(event)
         return ended
@@ -58,6 +61,7 @@ class FaultLog:
                 self._file.write(json.dumps(self.tally.faults[-1]) + "\n")
             except OSError as error:
                 raise BadInput(f"cannot write {self._file.name}: {error}") from None
+        self._told = event
         self._tell(line)
 
     def _tell(self, line: str) -> None:

@@ -101,6 +101,8 @@ class Watch:
     area: tuple[int, int] | None = None
     passed: int = 0
     points: tuple[Point, ...] = ()
+    #: The event that events() gave last.
+    last: Event | None = None
     _begun: dict[tuple[KernelVirt, int], Pending | Following | Unread] = field(default_factory=dict)
     #: vCPUs in a page fault that L1 has not been told of yet, and where they faulted.
     _faulting: dict[KernelVirt, L2Phys] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class Watch:
                 continue
             end = (place, self.machine.register("rsp"))
             event = self._ends(self._begun[end]) if end in self._begun else None
+            self.last = event or self.last
             self._begun.pop(end, None)
             if event is not None:
                 yield event

@@ -67,11 +67,12 @@ class Tally:
 
     def take(self, event: Event) -> str:
         """Count it; its line, with what is new about it below."""
+        data = fault_data(self.number + 1, event)
+        outcome, names = outcome_of(event), causes_of(event)
         self.number += 1
         if not self.keep:
             self.faults.clear()
-        self.faults.append(fault_data(self.number, event))
-        outcome, names = outcome_of(event), causes_of(event)
+        self.faults.append(data)
         count = self.counts.setdefault(outcome, Count())
         count.faults += 1
         count.agree += event.agrees

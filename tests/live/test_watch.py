@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gdb_nept.address import KernelVirt
+from gdb_nept.commands.fault_log import NO_LIMIT, FaultLog
 from gdb_nept.errors import NeptError
 from gdb_nept.judge.candidates import Seen, seen_by
 from gdb_nept.judge.check import Finding
 from gdb_nept.judge.slips import Slip
 from gdb_nept.live.injection import injection_point
-from gdb_nept.live.watch import Reflected, Unread, Watch
+from gdb_nept.live.watch import Event, Reflected, Unread, Watch
 from gdb_nept.nested.epts import Which
 from gdb_nept.predict.access import Op, Stage
 from gdb_nept.render.fault import (
@@ -212,6 +215,27 @@ def test_ctrl_c_in_a_prediction_loses_no_fault(
     with pytest.raises(KeyboardInterrupt):
         list(watching.events())
     assert len(list(watching.unfinished())) == 1
+
+
+def test_ctrl_c_while_a_fault_is_told_loses_it_not(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presses = [KeyboardInterrupt]
+
+    def told(number: int, event: Event) -> Any:
+        if presses:
+            raise presses.pop()
+        return fault_data(number, event)
+
+    monkeypatch.setattr("gdb_nept.render.watch.fault_data", told)
+    begins = (scene.inject, scene.call(STACK), scene.poison)
+    watching = scene.watching(scene.debugger(begins, scene.left(STACK)))
+    with (tmp_path / "faults").open("w") as file:
+        log = FaultLog(None, file)
+        assert log.follow(watching, NO_LIMIT, until_mismatch=False) == "interrupted"
+    (line,) = (tmp_path / "faults").read_text().splitlines()
+    assert (json.loads(line)["kind"], json.loads(line)["agrees"]) == ("reflected", True)
+    assert (log.tally.number, presses) == (1, [])
 
 
 def test_another_vcpu_is_left_alone(scene: Scene) -> None:
