@@ -30,10 +30,12 @@ def map(context: Context, args: Namespace) -> Page:
     Usage: nept-map [--text | --output FILE [--force]] [--limit N] [--vm N] [--vcpu N] [--json]
                     [--no-color] [RANGE]
 
-    In the terminal (--text, which nothing also means) each region of the space is a strip a table,
-    a sign a stretch: its rights, what is misconfigured, and what is not there.  Where the holes
-    between regions are wide they are left out.  RANGE, of L2 physical addresses, is LOW..HIGH (HIGH
-    not included), LOW+SIZE, or one address for its page; without it all is drawn.
+    In the terminal (with --text, or no option) each region of the space is a strip for each table,
+    with a sign for each part: its rights, what is misconfigured, and what is not there.  Where the
+    holes between regions are wide they are left out.
+
+    RANGE, of L2 physical addresses, is LOW..HIGH (HIGH not included), LOW+SIZE, or one address for
+    its page; without it all is drawn.
 
     In a dump without L1's memory EPT12 is derived from KVM's shadow, as nept-ept does it; what KVM
     has not shadowed is not read, and what there is of it between regions is left out as holes are.

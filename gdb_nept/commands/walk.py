@@ -55,9 +55,10 @@ def walk(context: Context, args: Namespace) -> Page | Pages:
 
     The address goes three ways, with a line for each entry read: through EPT12 (L1's tables), the
     memslot and the page tables of the VMM; through EPT02, KVM's shadow of EPT12; and from L1's
-    physical address through EPT01.  "verdict", at the end, says whether they agree, and if not,
-    what that means; "at fault" says who made a mistake: L1 (and what it forgot), KVM (and which of
-    its functions should have caught it) or the VMM.  Without that line nobody did.
+    physical address through EPT01.  The first line ends with the verdict, whether they agree, and
+    the sentence below it tells what that means; "At fault" says who made a mistake: L1 (and what it
+    forgot), KVM (and which of its functions should have caught it) or the VMM.  Without that line
+    nobody did.
 
     EPT02 is the one of the EPTP that vmcs12 has now: if L1 has written another since it last
     entered L2, it is one that KVM keeps for it, or there is none yet.

@@ -41,7 +41,7 @@ MEANINGS = {
     Status.DONE: "found, and nothing contradicts",
     Status.NOT_FOUND: "not found, or not readable",
     Status.USAGE: "wrong arguments",
-    Status.DIFFERS: "differs from what must be (check), or is stale or broken (walk)",
+    Status.DIFFERS: "differs from what must be (check), or is stale or broken (walk, compare)",
     Status.INCOMPLETE: "not everything was looked at (--limit N for more)",
     Status.UNREAD: "answered, but a part of it could not be read",
     Status.INTERRUPTED: "ended by Ctrl-C",
