@@ -58,7 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cpu", default=SKYLAKE, metavar="MODEL", help=f"as which processor ({SKYLAKE})"
     )
     group.addoption(
-        "--whole", action="store_true", help="over kgdb: watch every fault, which takes 9 minutes"
+        "--whole",
+        action="store_true",
+        help="watch every fault: over kgdb 9 minutes, flags of EPT 4",
     )
     group.addoption(
         "--linux-l2", action="store_true", help="run the tests marked so, and no others"

@@ -29,6 +29,10 @@ class Facts:
     frozen: int | None  # mmu/spte.h, REMOVED_SPTE or FROZEN_SPTE, suppress #VE included
     not_offered: tuple[str, ...] = ()  # fields that L1 may not access on a Skylake-X
     withheld: frozenset[Feature] = OF_PROCESSOR  # by the processor
+    # mmu/spte.c, make_spte(): a page of EPT02 that stays writable for a fault of L2's is made dirty
+    dirty_anew: bool = True
+    # mmu/spte.c, kvm_mmu_set_ept_masks(): pages of EPT02 have flags with EPTP bit 6 clear, too
+    flags_always: bool = False
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -45,10 +49,12 @@ LACKING_ON_SKYLAKE = (
 )
 KNOWN = (
     Facts((5, 10), "kvm-5.10", guest_mode_counted=False, tdp_mmu=False, frozen=None),
-    Facts((6, 1), "kvm-6.1", guest_mode_counted=True, tdp_mmu=True, frozen=0x5A0),
-    Facts((6, 12), "kvm-6.10", True, True, SUPPRESS_VE | 0x5A0),
-    Facts((6, 12, 117), "kvm-6.12.117", True, True, SUPPRESS_VE | 0x5A0),
-    Facts((7, 2), "kvm-7.2", True, True, SUPPRESS_VE | 0x1A0, LACKING_ON_SKYLAKE),
+    Facts((6, 1), "kvm-6.1", True, tdp_mmu=True, frozen=0x5A0, dirty_anew=False),
+    Facts((6, 12), "kvm-6.10", True, True, SUPPRESS_VE | 0x5A0, dirty_anew=False),
+    Facts((6, 12, 117), "kvm-6.12.117", True, True, SUPPRESS_VE | 0x5A0, dirty_anew=False),
+    Facts(
+        (7, 2), "kvm-7.2", True, True, SUPPRESS_VE | 0x1A0, LACKING_ON_SKYLAKE, flags_always=True
+    ),
 )
 
 
