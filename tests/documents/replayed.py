@@ -6,9 +6,11 @@ A block of a document that shows answers stands behind a comment that says where
     <!-- lab: l2 -->        each line "(gdb) nept-..." is asked of the simplest machine's snapshot
                             at that park point (or in that of its states), and what follows
                             must be the answer
+    <!-- live: start -->    the same of a machine that runs, from that park point on, all blocks of
+                            a document in one gdb; "..." stands for lines left out of an answer
     <!-- by hand: WHY -->   it cannot be asked again in a test
 
-Addresses of the host and process numbers differ from boot to boot: numbers are not compared.
+Addresses of the host, process numbers and times differ from boot to boot: numbers are not compared.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from dataclasses import dataclass
 
 PROMPT = "(gdb) "
 FENCE = "```"
-_FROM = re.compile(r"<!-- (lab|by hand): (.*) -->")
-_NUMBER = re.compile(r"0x[0-9a-f]+|\b\d{2,}\b|(?<=\[)[ \d]{2}\d(?=\])")
+LEFT_OUT = "..."
+_FROM = re.compile(r"<!-- (lab|live|by hand): (.*) -->")
+_NUMBER = re.compile(r"\b\d+\.\d+(?= s\b)|0x[0-9a-f]+|\b\d{2,}\b|(?<=\[)[ \d]{2}\d(?=\])")
 
 Answer = Callable[[str, str], str]  # the park point, the line; what is answered
 
@@ -31,7 +34,7 @@ class Block:
 
     start: int
     end: int
-    source: str  # "lab", "by hand", or "" where no comment says it
+    source: str  # "lab", "live", "by hand", or "" where no comment says it
     place: str
     lines: tuple[str, ...]
 
@@ -62,11 +65,29 @@ def _shows_answers(lines: tuple[str, ...]) -> bool:
 def replayed(block: Block, answer: Answer) -> list[str]:
     """The block as it must be."""
     found: list[str] = []
-    for line in block.lines:
-        if line.startswith(PROMPT):
-            found += [""] if found else []
-            found += [line, *answer(block.place, line[len(PROMPT) :]).splitlines()]
+    for line, shown in asked(block):
+        if found and block.source == "lab":
+            found.append("")
+        found += [line, *shortened(answer(block.place, line[len(PROMPT) :]).splitlines(), shown)]
     return found
+
+
+def asked(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Each line at the prompt, and what the document shows as its answer."""
+    starts = [at for at, line in enumerate(block.lines) if line.startswith(PROMPT)]
+    for start, end in zip(starts, [*starts[1:], len(block.lines)]):
+        yield block.lines[start], list(block.lines[start + 1 : end])
+
+
+def shortened(answer: list[str], shown: list[str]) -> list[str]:
+    """`answer` without what `shown` leaves out of it: as many lines from its start, and from the
+    line on with which the rest of `shown` begins."""
+    if LEFT_OUT not in shown:
+        return answer
+    at = shown.index(LEFT_OUT)
+    rest = shown[at + 1 : at + 2]
+    places = [place for place, line in enumerate(answer) if place >= at and alike([line], rest)]
+    return [*answer[:at], LEFT_OUT, *(answer[places[0] :] if places else [])]
 
 
 def alike(one: list[str], other: list[str]) -> bool:
