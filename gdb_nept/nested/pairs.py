@@ -49,6 +49,7 @@ class Pairs:
         self._empty02 = 0
         self._backing = Backing(session, chosen)
         self._tables: set[int] | None = None
+        self._led: tuple[tuple[int, int], tuple[L1Phys, int] | None] = (0, 0), None
         self._pages: dict[int, ShadowPage | NotShadowPage] = {}
         self._ept02 = self._root(session, chosen)
         self.reach = self._eptp.reach
@@ -262,7 +263,11 @@ class Pairs:
             at, offset = ept02.at, base & (ept02.size - 1)
         if kind02 is not None and kind02.mmio is not None and not page.direct:
             return "mmio", kind02.mmio[0]
-        found = leads(page, at) if page.direct or shadow is not None else None
+        if shadow is None and not page.direct:
+            return None
+        if self._led[0] != (id(page), at):  # all pages of a large one have one note
+            self._led = (id(page), at), leads(page, at)
+        found = self._led[1]
         if found is None:
             return None
         l1 = found[0] + offset

@@ -53,11 +53,10 @@ def attach(
     """The kernel that `memory` holds; the debugger has stopped it, or it is a dump.
 
     `ram` is the size of RAM, or its physical ranges, or what tells these when a search needs them;
-    () if not known.  `btf_files` are raw BTF,
-    .ko and vmlinux files that the user named.  `cr3s`, of the machine's CPUs, and
-    `vmcoreinfo_text`, of a dump's note, spare most of the search.  `cache` is the cache's
-    directory: "" for the usual one, None for none.  With `near` memory is read at no cost, and what
-    the cache holds is held against all of it, not against a few pages.
+    () if not known.  `btf_files` are raw BTF, .ko and vmlinux files that the user named.  `cr3s`,
+    of the machine's CPUs, and `vmcoreinfo_text`, of a dump's note, spare most of the search.
+    `cache` is the cache's directory: "" for the usual one, None for none.  With `near` memory is
+    read at no cost, and what the cache holds is held against all of it, not against a few pages.
     Raises NoKernel, and BadInput for a file that is not of this kernel.
     """
     ranges = [range(ram)] if isinstance(ram, int) else ram
