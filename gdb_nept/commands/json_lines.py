@@ -21,16 +21,16 @@ DEFAULT_MODEL = "sdm"
 MANUAL = """\
 Usage: nept predict --json-lines [--model M] < requests > answers
 
-Reads one JSON object a line and writes one for each; doc/predictions.md has the format.
---model is who answers; by default the processor of the SDM ("sdm").  It can be:
+Reads one JSON object a line and writes one for each; doc/predictions.md has the
+format.  --model is who answers; by default the processor of the SDM ("sdm").
+It can be:
 """
 OTHERS = """\
-a release of KVM between two of these (kvm-6.8), or one of the hypervisors on another processor than
-the SDM's (kvm-6.1@bochs-2.7).
+a release of KVM between two of these (kvm-6.8), or one of the hypervisors on
+another processor than the SDM's (kvm-6.1@bochs-2.7).
 """
-WIDTH = 100
+WIDTH = 80
 LONGEST = 1 << 24  # bytes of a request; one of 4,096 words has 100,000
-TOO_LONG = f"a line of over {LONGEST} bytes".encode()  # which is no JSON either
 
 
 def wanted(command: str, words: Sequence[str]) -> bool:
@@ -64,15 +64,15 @@ def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
     answers.flush()
 
 
-def bounded(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a stream; of one that is too long to be a request, what tells that it is."""
+def bounded(stream: BinaryIO) -> Iterator[bytes | None]:
+    """The lines of a stream; None for one that is too long to be a request."""
     while line := stream.readline(LONGEST):
         if len(line) < LONGEST or line.endswith(b"\n"):
             yield line
             continue
+        yield None  # at once: it may have no end
         while (rest := stream.readline(LONGEST)) and not rest.endswith(b"\n"):
             pass
-        yield TOO_LONG
 
 
 def _is_file(stream: BinaryIO) -> bool:

@@ -61,14 +61,16 @@ CONTROLS = dict.fromkeys((
 MOST_RANGES = 1000  # without memory, in one request
 
 
-def answer_lines(lines: Iterable[Union[str, bytes]], model: Model) -> Iterator[str]:
-    """An answer for each line that is not blank; a bad request gets an `error` and costs no other
-    its answer."""
+def answer_lines(lines: Iterable[Union[str, bytes, None]], model: Model) -> Iterator[str]:
+    """An answer for each line that is not blank, and for None, one that is too long to be read; a
+    bad request gets an `error` and costs no other its answer."""
     decoder = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=each_key_once)
     decode = decoder.decode
     encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
     for line in lines:
-        if line.strip():
+        if line is None:
+            yield encode({"id": None, "error": "the line is too long for a request"})
+        elif line.strip():
             yield encode(_answer_line(line, decode, model))
 
 

@@ -79,6 +79,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "usage: nept " in shown
     assert re.search(r"^walk +Follow", shown, re.MULTILINE)
+    assert max(map(len, shown.splitlines())) <= 80
     assert all(f"{one.value:3}  {said}" in shown for one, said in MEANINGS.items())
 
 

@@ -274,6 +274,12 @@ def test_serve_takes_its_options() -> None:
         serve(["--json-lines", "0x1000"], io.BytesIO(), io.StringIO())
 
 
+def test_its_manual_fits_the_terminal() -> None:
+    out = io.StringIO()
+    serve(["--json-lines", "--help"], io.BytesIO(), out)
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
 def program(*words: str) -> list[str]:
     return [sys.executable, "-m", "gdb_nept", "predict", "--json-lines", *words]
 
