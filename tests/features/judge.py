@@ -52,9 +52,7 @@ def _judge_all(run: FeatureRun, claim: OnProcessor | UnderKvm, numbers: Iterable
                 tally.requests.append(json.dumps({**asked, "differs": wrong}))
         promised = run.machine.predict(case, claim.reference)
         if differences(run.machine, case, record, promised, SDM):
-            rule = UNEXPLAINED if wrong else _rule(run, claim, case, record, promised)
-            if rule == UNEXPLAINED and not wrong:
-                rule = _habit(found, promised)
+            rule = UNEXPLAINED if wrong else _rule(run, claim, case, record, found, promised)
             tally.count(rule, group)
     return tally
 
@@ -64,26 +62,37 @@ def _rule(
     claim: OnProcessor | UnderKvm,
     case: CaseLine,
     record: FeatureRecord,
+    found: LinearPrediction,
     promised: LinearPrediction,
 ) -> str:
+    """The name of what explains it; habits, which no model can be without, before several rules."""
     for rule in LEFT_BEHIND if isinstance(claim, OnProcessor) else ():
         alone = Hardware("alone", frozenset({rule}))
         if not differences(run.machine, case, record, promised, alone):
             return rule.name
-    return why(run.machine, claim, case, promised)
+    name = why(run.machine, claim, case, promised, most=1)
+    if name == UNEXPLAINED and isinstance(claim, UnderKvm):
+        name = _habit(run, claim, case, found, promised)
+    return name if name != UNEXPLAINED else why(run.machine, claim, case, promised)
 
 
-def _habit(found: LinearPrediction, promised: LinearPrediction) -> str:
-    """What the agreeing model does as every KVM does, which none can be without."""
-    one, other = found.prediction, promised.prediction
-    if one is not None and one.rules:
-        return " + ".join(one.rules)
+def _habit(
+    run: FeatureRun,
+    claim: UnderKvm,
+    case: CaseLine,
+    found: LinearPrediction,
+    promised: LinearPrediction,
+) -> str:
+    """What the agreeing model does as every KVM does."""
     if promised.outcome is Outcome.PML_FULL and found.outcome is not Outcome.PML_FULL:
-        return Habit.DIRTY_ALONE_IS_LOGGED.name  # of an access before the one that decides
+        return Habit.DIRTY_ALONE_IS_LOGGED.name  # of this access or of one before it
     if found.outcome is Outcome.PML_FULL:
         return FLAGS_AT_FULL_LOG
-    if one is not None and other is not None:
-        differing = (one.qualification ^ other.qualification) & one.mask & other.mask
-        if found.outcome is promised.outcome and differing == NMI_UNBLOCKING:
-            return NMI_UNBLOCKING_LOST
-    return UNEXPLAINED
+    rules = found.prediction.rules if found.prediction else ()
+    less = run.machine.predict(case, claim.without(frozenset(rules)))
+    one, other = less.prediction, promised.prediction
+    if one is None or other is None or less.outcome is not promised.outcome:
+        return UNEXPLAINED
+    if (one.qualification ^ other.qualification) & one.mask & other.mask != NMI_UNBLOCKING:
+        return UNEXPLAINED
+    return " + ".join((*rules, NMI_UNBLOCKING_LOST))

@@ -108,12 +108,16 @@ def _judge(run: Run, claim: Claim, record: Record, case: CaseLine, tally: Tally)
 
 
 def why(
-    machine: Predicting[AnyCase], claim: Claim, case: AnyCase, promised: LinearPrediction
+    machine: Predicting[AnyCase],
+    claim: Claim,
+    case: AnyCase,
+    promised: LinearPrediction,
+    most: int = MOST_RULES,
 ) -> str:
-    """The fewest rules without which the model keeps what the SDM promises."""
+    """The fewest rules, `most` at most, without which the model keeps what the SDM promises."""
     if promised.outcome is Outcome.UNKNOWN:
         return NO_MEMORY
-    for count in range(1, MOST_RULES + 1):
+    for count in range(1, most + 1):
         for names in combinations(claim.rules, count):
             found = machine.predict(case, claim.without(frozenset(names)))
             if keeps(promised, found):
