@@ -9,7 +9,7 @@ from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.kvm.spte import Mmio, SpteKind
 from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.nested.agreement import Agreement, Blame, Fault, Verdict, blamed
-from gdb_nept.nested.blame import leads_elsewhere, stale_at, stale_where_ept12_ends
+from gdb_nept.nested.blame import MISSED_ABOVE, leads_elsewhere, stale_at, stale_where_ept12_ends
 from gdb_nept.nested.identity import narrowed
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.nested.wording import allowed_by, either, l1_withholds, ways
@@ -101,6 +101,9 @@ def _rights(journey: Journey, host: HostPhys, shadow: ShadowWalk) -> Verdict:
             f"{ways(journey, host)}, but KVM's shadow allows {either(beyond)}, which EPT12 does not"
         )
         return blamed(Agreement.STALE, where, stale_at(journey, _refusing(journey, beyond)))
+    larger = _larger(journey, host, shadow)
+    if larger is not None:
+        return larger
     unflagged = _unflagged(journey, host, granted)
     if unflagged is not None:
         return unflagged
@@ -123,6 +126,19 @@ def _rights(journey: Journey, host: HostPhys, shadow: ShadowWalk) -> Verdict:
         f"{ways(journey, host)}; L1 allows {either(withheld)} and KVM's shadow does not: "
         f"{why}{tail}",
     )
+
+
+def _larger(journey: Journey, host: HostPhys, shadow: ShadowWalk) -> Verdict | None:
+    """KVM maps by no larger page than L1 (FNAME(page_fault)(): fault->max_level is walker.level,
+    `level` before 5.14): what L1 does to one of the small ones later, KVM would not see."""
+    own, leaf = shadow.walk.steps[-1], journey.ept12.leaf
+    if leaf is None or own.level <= leaf.level:
+        return None
+    where = (
+        f"{ways(journey, host)}, but by a {LEVEL_NAMES[own.level]} of KVM's shadow, where EPT12 "
+        f"has smaller pages ({LEVEL_NAMES[leaf.level]}s)"
+    )
+    return blamed(Agreement.STALE, where, MISSED_ABOVE)
 
 
 def _refusing(journey: Journey, beyond: set[str]) -> int:

@@ -11,11 +11,11 @@ import pytest
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
 from gdb_nept.arch.ept import EptEntry
-from gdb_nept.errors import BadInput, NoGuest
+from gdb_nept.errors import BadInput, MemoryUnreadable, NoGuest
 from gdb_nept.judge.oracle import oracle
 from gdb_nept.memory.raw import RawMemory
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.nested.agreement import Agreement
+from gdb_nept.nested.agreement import Agreement, Fault
 from gdb_nept.nested.journey import Journey
 from gdb_nept.nested.session import Session
 from gdb_nept.nested.verdict import verdict
@@ -162,6 +162,37 @@ def test_stale_where_the_shadow_allows_more(plain_snapshot: Path) -> None:
     agreement, sentence = judged(plain_snapshot, ept12=places(plain_snapshot).ept12[1] & ~W)
     assert agreement is Agreement.STALE
     assert "allows write, which EPT12 does not" in sentence
+
+
+def test_stale_where_the_shadow_has_a_larger_page(plain_snapshot: Path) -> None:
+    """EPT12 made to lead to a page of L1's that lies in its 2 MBytes of the host as L2's page does
+    in its own, and KVM's PDE to those 2 MBytes: as if L1 had just divided a large page."""
+    where = places(plain_snapshot)
+    within = where.address & 0x1FF000
+    session = Session(
+        attach(raw(plain_snapshot), ram=raw(plain_snapshot).size, cache=kernel_cache())
+    )
+    chosen = session.pick(None, None)
+    journey = session.journey(chosen, L2Phys(where.address))
+    assert journey.shadow is not None
+    pde = journey.shadow.walk.steps[-2]
+    l1 = session.l1_memory(chosen)
+    for page in range(within, 32 << 20, 2 << 20):
+        try:
+            host = l1.host_physical(L1Phys(page))
+        except MemoryUnreadable:
+            continue
+        if host & 0x1FF000 == within:
+            break
+    else:
+        pytest.fail("no page of L1's lies so")
+    words: dict[int, int] = {
+        where.ept12[0]: where.ept12[1] & ~ADDRESS | page,
+        pde.address: where.ept02[1] & ~ADDRESS | 0x80 | host & ~0x1FFFFF,
+    }
+    found = verdict(walked(plain_snapshot, where.address, words))
+    assert (found.agreement, found.fault) == (Agreement.STALE, Fault.KVM), found.sentence
+    assert "by a PDE of KVM's shadow, where EPT12 has smaller pages (PTEs)" in found.sentence
 
 
 def test_stale_where_the_page_left_all_memslots(plain_snapshot: Path) -> None:
