@@ -160,7 +160,8 @@ class EptEntry(Word):
 
 
 ADDRESS = EptEntry.address.mask
-RIGHTS = EptEntry.read.mask | EptEntry.write.mask | EptEntry.execute.mask
+READ, WRITE = EptEntry.read.mask, EptEntry.write.mask
+RIGHTS = READ | WRITE | EptEntry.execute.mask
 
 
 class Misconfiguration(Enum):
@@ -218,21 +219,22 @@ def misconfigured(
     entry: EptEntry, level: int, cpu: Capabilities
 ) -> tuple[Misconfiguration, int] | None:
     """Why this present entry is an EPT misconfiguration, and the bits at fault; or None."""
-    if not entry.read:
-        if entry.write:
-            return Misconfiguration.WRITE_WITHOUT_READ, EptEntry.write.mask
+    value = entry.value
+    if not value & READ:
+        if value & WRITE:
+            return Misconfiguration.WRITE_WITHOUT_READ, WRITE
         executes = EptEntry.execute.mask | (EptEntry.user_execute.mask if cpu.mbec else 0)
-        executes &= entry.value
+        executes &= value
         if executes and not cpu.ept_vpid_cap.execute_only:
             return Misconfiguration.EXECUTE_WITHOUT_READ, executes
     leaf = entry.leaf_at(level)
     maps = leaf and large_page_supported(level, cpu)
-    if reserved := entry.value & _reserved(level, maps, cpu.maxphyaddr):
+    if reserved := value & _reserved(level, maps, cpu.maxphyaddr):
         return Misconfiguration.RESERVED_BIT, reserved
     if not leaf:
         return None
     if entry.memory_type not in MEMORY_TYPES:
         return Misconfiguration.MEMORY_TYPE, EptEntry.memory_type.mask
-    if cpu.paging_write and entry.paging_write and not entry.read:
+    if cpu.paging_write and entry.paging_write and not value & READ:
         return Misconfiguration.PAGING_WRITE_WITHOUT_READ, EptEntry.paging_write.mask
     return None

@@ -52,21 +52,17 @@ class PageCache(Generic[Space]):
         self._grains.clear()
 
     def read(self, address: Space, size: int) -> bytes:
-        start = int(address)
-        first, last = start // self.grain, (start + max(size, 1) - 1) // self.grain
-        offset = start - first * self.grain
-        if first == last:
-            return self._one(first)[offset : offset + size]
+        first, offset = divmod(int(address), self.grain)
+        if offset + size <= self.grain:
+            found = self._grains.get(first)
+            if found is None:
+                start = cast(Space, first * self.grain)
+                found = self._grains[first] = self.memory.read(start, self.grain)
+            return found[offset : offset + size]
+        last = (int(address) + size - 1) // self.grain
         self._fetch(first, last)
         whole = b"".join(self._grains[number] for number in range(first, last + 1))
         return whole[offset : offset + size]
-
-    def _one(self, number: int) -> bytes:
-        found = self._grains.get(number)
-        if found is None:
-            start = cast(Space, number * self.grain)
-            found = self._grains[number] = self.memory.read(start, self.grain)
-        return found
 
     def _fetch(self, first: int, last: int) -> None:
         """Read what is missing, neighbours with one request."""

@@ -12,7 +12,14 @@ from gdb_nept.arch.cpu import Capabilities
 MBEC, PML = "mode-based execute control", "page-modification logging"
 
 
-class Op(Enum):
+class Plain(Enum):
+    """Members hash by what they are: Enum's own hash asks for the name, in Python, each time that a
+    rule is looked up."""
+
+    __hash__ = object.__hash__
+
+
+class Op(Plain):
     """What the access does; the value is the name in requests and output."""
 
     READ = "read"
@@ -21,7 +28,7 @@ class Op(Enum):
     RMW = "rmw"  # a read-modify-write instruction
 
 
-class Stage(Enum):
+class Stage(Plain):
     """What the guest-physical address is to the processor."""
 
     FINAL = "final"  # the translation of a linear address

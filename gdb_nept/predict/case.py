@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic
 
 from gdb_nept.address import L2Phys, Out
@@ -12,14 +11,14 @@ from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
 from gdb_nept.arch.ept import SDM_EPTP, EptEntry, Eptp, EptpRule
 from gdb_nept.arch.exits import EptViolation
-from gdb_nept.predict.access import Access, Controls, Op, Stage
+from gdb_nept.predict.access import Access, Controls, Op, Plain, Stage
 from gdb_nept.walk.result import Walk
 
 READ, WRITE, FETCH = EptViolation.read.mask, EptViolation.write.mask, EptViolation.fetch.mask
 KIND = READ | WRITE | FETCH
 
 
-class Deviation(Enum):
+class Deviation(Plain):
     """Where Bochs departs from the SDM; the function is in bochs/cpu/paging.cc if not said."""
 
     WALK_WRITE_ONLY = "page-walk accesses with EPT A/D report bit 1 alone (nested walk: BX_WRITE)"

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import lru_cache
 
 from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp, EptpRule
-from gdb_nept.predict.access import MBEC, PML, Controls, switched_on
+from gdb_nept.predict.access import MBEC, PML, Controls, Plain, switched_on
 from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import Hardware
 
 
-class Feature(Enum):
+class Feature(Plain):
     """What a KVM does since some commit."""
 
     EMULATED_TOLD = (
@@ -105,7 +104,7 @@ class Feature(Enum):
     )
 
 
-class Habit(Enum):
+class Habit(Plain):
     """What no KVM up to 7.2 does as the SDM has it."""
 
     UPPER_BITS_IGNORED = (

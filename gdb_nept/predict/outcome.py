@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic
 
 from gdb_nept.address import L2Phys, L2Virt, Out
@@ -16,10 +15,11 @@ from gdb_nept.arch.exits import (
     SPP_EVENT,
     TRIPLE_FAULT,
 )
+from gdb_nept.predict.access import Plain
 from gdb_nept.walk.result import Walk
 
 
-class Outcome(Enum):
+class Outcome(Plain):
     """What comes of an access; the value is the name in output and JSON."""
 
     TRANSLATED = "translated"

@@ -244,7 +244,7 @@ def _memory(given: Object, unmapped: object) -> SparseMemory[L1Phys]:
     for place in words:
         if place & 7:
             raise BadInput(f"memory: {place:#x} is not a multiple of 8")
-        if any(low <= place < high for low, high in missing):
+        if missing and any(low <= place < high for low, high in missing):
             raise BadInput(f"memory: {place:#x} is unmapped")
     if len(words) != len(given):
         raise BadInput("memory: one address is given twice")

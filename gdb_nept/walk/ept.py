@@ -12,6 +12,7 @@ from typing import cast
 from gdb_nept.address import In, Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import (
+    ADDRESS,
     ENTRY_SIZE,
     LEVEL_NAMES,
     WALK_LENGTHS,
@@ -37,7 +38,7 @@ def walk_ept(
     root = cast(Out, eptp.address)
     steps: list[Step[Out]] = []
     stop = unwalkable(eptp) or _beyond_width(asked, eptp)
-    table = root
+    table: int = root
     level = levels = eptp.levels
     while stop is None:
         place = cast(Out, table + index(asked, level) * ENTRY_SIZE)
@@ -55,7 +56,7 @@ def walk_ept(
         if stop is None and entry.leaf_at(level):
             there = cast(Out, entry.page(level) | (asked & (page_size(level) - 1)))
             return Walk(asked, root, levels, tuple(steps), None, there)
-        table = cast(Out, entry.address)
+        table = entry.value & ADDRESS
         level -= 1
     return Walk(asked, root, levels, tuple(steps), stop, None)
 
