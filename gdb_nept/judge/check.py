@@ -20,13 +20,12 @@ from gdb_nept.judge.comparison import Case, Comparison, Told
 from gdb_nept.judge.features import KvmModel, kvm_model
 from gdb_nept.judge.foresight import Foresight, foresee
 from gdb_nept.judge.ground import Ground, ground
-from gdb_nept.judge.suspects import Suspect, suspects_for
+from gdb_nept.judge.suspects import Suspect, models_for, suspects_for
 from gdb_nept.kvm.vmcs12 import Vmcs12
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.session import Session
-from gdb_nept.predict.case import SDM
-from gdb_nept.predict.model import Model, Processor
+from gdb_nept.predict.model import Model
 
 EPT_EXITS = (EPT_VIOLATION, EPT_MISCONFIGURATION, PML_FULL)
 
@@ -104,17 +103,16 @@ def foretell(
     model: Model | None = None,
     seen: Seen | None = None,
 ) -> Foretold:
-    """By the model asked, by the SDM's processor, and by all that is known to go wrong."""
+    """By the model asked.  What the SDM's processor makes of the access that was made, and what is
+    known to go wrong, is asked later of the tables as they stand now."""
     kvm = kvm_model(session, chosen)
     asked = model or kvm.model
-    suspects = suspects_for(asked)
-    models = (asked, Processor(SDM), *(each.model for each in suspects))
-    foresight, elsewhere = foresee(base, place, link, models, seen), None
+    foresight, elsewhere = foresee(base, place, link, models_for(asked), seen), None
     alone = foresight.made_by_emulator(False)
     if seen and any(each.prediction.reason is not None for each in alone[asked.name]):
         foresight, elsewhere = alone, foresight.made_by_emulator(True)
-    foresight.predict(asked.name, SDM.name)
-    return Foretold(base, kvm, asked, suspects, foresight, elsewhere)
+    foresight.predict(asked.name)
+    return Foretold(base, kvm, asked, suspects_for(asked), foresight, elsewhere)
 
 
 def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:

@@ -138,15 +138,15 @@ class Case:
     def departures(self, agreeing: Comparison) -> Iterator[str]:
         """The single rules that this KVM has not, and that would have made it report what the SDM's
         processor does."""
-        access = agreeing.foreseen.access
-        wanted = self.foresight.of(SDM.name, access)
+        number = agreeing.foreseen.number
+        wanted = self.foresight.of(SDM.name, number)
         for suspect in self.suspects:
-            if suspect.later and _same(wanted, self.foresight.of(suspect.model.name, access)):
+            if suspect.later and _same(wanted, self.foresight.of(suspect.model.name, number)):
                 yield suspect.says
 
     def by_processor(self, nearest: Comparison) -> Comparison:
         """The same access as the SDM's processor would have it."""
-        return self.compare(self.foresight.of(SDM.name, nearest.foreseen.access))
+        return self.compare(self.foresight.of(SDM.name, nearest.foreseen.number))
 
 
 def _same(wanted: Foreseen, other: Foreseen) -> bool:

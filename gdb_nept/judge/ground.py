@@ -8,6 +8,7 @@ prediction must not know its answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from gdb_nept.address import L1Phys, L2Phys
 from gdb_nept.arch.cpu import Capabilities
@@ -15,7 +16,7 @@ from gdb_nept.arch.ept import ENTRY_SIZE, WALK_LENGTHS, EptEntry, Eptp, index
 from gdb_nept.errors import MemoryUnreadable
 from gdb_nept.kvm.authority import Authority
 from gdb_nept.kvm.vmcs12 import Vmcs12
-from gdb_nept.memory.reader import PageCache, PhysicalMemory, read_u64
+from gdb_nept.memory.reader import PageCache, PhysicalMemory
 from gdb_nept.memory.standing import Standing
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
@@ -46,16 +47,15 @@ class Ground:
         older KVM walks 4 levels whatever the EPTP says."""
         memory = Standing(self.memory)
         for levels in {self.eptp.levels, FOUR}.intersection(WALK_LENGTHS):
-            _read_path(memory, L1Phys(self.eptp.address), levels, gpa)
-        memory.close()
+            _keep_path(memory, L1Phys(self.eptp.address), levels, gpa)
         return replace(self, memory=memory)
 
 
-def _read_path(memory: PhysicalMemory[L1Phys], table: L1Phys, levels: int, gpa: L2Phys) -> None:
+def _keep_path(memory: Standing[L1Phys], table: L1Phys, levels: int, gpa: L2Phys) -> None:
     """Each entry that some model may come to: they differ in where they stop."""
     for level in range(levels, 0, -1):
         try:
-            entry = EptEntry(read_u64(memory, L1Phys(table + index(gpa, level) * ENTRY_SIZE)))
+            entry = EptEntry(memory.keep(L1Phys(table + index(gpa, level) * ENTRY_SIZE)))
         except MemoryUnreadable:
             return
         if entry.leaf_at(level):
@@ -66,7 +66,7 @@ def _read_path(memory: PhysicalMemory[L1Phys], table: L1Phys, levels: int, gpa: 
 def ground(session: Session, chosen: Chosen) -> Ground:
     """Raises NoGuest where L1 runs no L2 with EPT."""
     ept12 = session.ept(chosen, Which.L1)
-    memory: PageCache[L1Phys] = PageCache(session.l1_memory(chosen))
+    memory: PageCache[L1Phys] = PageCache(cast("PhysicalMemory[L1Phys]", ept12.memory))
     vmcs12 = session.vmcs12(chosen)
     caveats = (*ept12.caveats, *_log_in_doubt(vmcs12))
     return Ground(memory, ept12.eptp, ept12.cpu, controls_of(vmcs12), vmcs12.pae, caveats)

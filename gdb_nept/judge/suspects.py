@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -38,6 +38,13 @@ def suspects_for(asked: Model) -> tuple[Suspect, ...]:
     """Models that stand for what kernels are known to have got wrong: `asked` with one rule taken
     away or added, the KVM of each release, the series of 2012, and each single mistake."""
     return tuple(_suspects(asked))
+
+
+@lru_cache(maxsize=8)
+def models_for(asked: Model) -> Mapping[str, Model]:
+    """`asked`, the SDM's processor, and the suspects, by name."""
+    models = (asked, Processor(SDM), *(each.model for each in suspects_for(asked)))
+    return {model.name: model for model in models}
 
 
 def _suspects(asked: Model) -> Iterator[Suspect]:

@@ -3,33 +3,35 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
 from gdb_nept.address import Space
 from gdb_nept.errors import MemoryUnreadable
-from gdb_nept.memory.reader import PageCache, PhysicalMemory
+from gdb_nept.memory.reader import QWORD, PhysicalMemory
 
 
-class Standing(PageCache[Space]):
-    """What was read of a memory before `close()`, and what could not be read; nothing else."""
+class Standing(Generic[Space]):
+    """The words that were kept of a memory, and those that could not be read; nothing else."""
 
     def __init__(self, memory: PhysicalMemory[Space]) -> None:
-        super().__init__(memory)
-        self._refused: dict[tuple[int, int], MemoryUnreadable] = {}
-        self._closed = False
+        self._memory = memory
+        self._words: dict[Space, bytes] = {}
+        self._refused: dict[Space, MemoryUnreadable] = {}
 
-    def close(self) -> None:
-        self._closed = True
+    def keep(self, address: Space) -> int:
+        """The 64-bit word at `address`, as it is now; raises MemoryUnreadable."""
+        try:
+            self._words[address] = self._memory.read(address, QWORD.size)
+        except MemoryUnreadable as error:
+            self._refused[address] = error
+            raise
+        word: int = QWORD.unpack(self._words[address])[0]
+        return word
 
     def read(self, address: Space, size: int) -> bytes:
-        refused = self._refused.get((address, size))
-        if refused is not None:
-            raise refused
-        try:
-            return super().read(address, size)
-        except MemoryUnreadable as error:
-            self._refused[address, size] = error
-            raise
-
-    def _one(self, number: int) -> bytes:
-        if self._closed and number not in self._grains:
-            raise MemoryUnreadable(number * self.grain, self.grain, "not read while it stood still")
-        return super()._one(number)
+        """A word that was kept; raises MemoryUnreadable for anything else."""
+        word = self._words.get(address)
+        if word is not None and size == QWORD.size:
+            return word
+        refused = self._refused.get(address)
+        raise refused or MemoryUnreadable(address, size, "not read while it stood still")

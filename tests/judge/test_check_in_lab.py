@@ -169,7 +169,8 @@ def test_what_is_foreseen_does_not_depend_on_reason_and_qualification(exit_snaps
         session, chosen = opened
         base, place = ground(session, chosen), place_of(session.vmcs12(chosen))
         link = link_of(base, place, guest_registers(session, chosen).paging)
-        return foresee(base, place, link, [kvm_model(session, chosen).model, model("sdm")])
+        models = {"kvm": kvm_model(session, chosen).model, "sdm": model("sdm")}
+        return foresee(base, place, link, models)
 
     poisoned = opened(exit_snapshot, {REASON: 0x31, QUALIFICATION: 0x3})
     assert foreseen(plain(exit_snapshot)) == foreseen(poisoned)
@@ -345,7 +346,7 @@ def test_what_is_asked_later_is_asked_of_the_tables_as_they_stood(exit_snapshot:
     session, chosen = opened(exit_snapshot)
     base, place = ground(session, chosen), place_of(session.vmcs12(chosen))
     link = link_of(base, place, guest_registers(session, chosen).paging)
-    memory, models = Going(base.memory), [model("sdm"), model("kvm-4.8")]
+    memory, models = Going(base.memory), {name: model(name) for name in ("sdm", "kvm-4.8")}
     foreseen = foresee(replace(base, memory=memory), place, link, models)
     memory.gone = True
     assert foreseen == foresee(base, place, link, models)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Memory as it stood: what was read stays, and nothing is read later."""
+"""Memory as it stood: what was kept stays, and nothing is read later."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Changing:
         return bytes([self.reads]) * size
 
 
-def test_what_was_read_stays_and_nothing_is_read_later() -> None:
+def test_what_was_kept_stays_and_nothing_is_read_later() -> None:
     below = Changing()
     memory = Standing(below)
-    assert memory.read(L1Phys(0x1008), 8) == b"\1" * 8
+    assert memory.keep(L1Phys(0x1008)) == 0x0101010101010101
     with pytest.raises(NoMemory):
-        memory.read(L1Phys(0x9000), 8)
-    memory.close()
-    assert memory.read(L1Phys(0x1010), 8) == b"\1" * 8
+        memory.keep(L1Phys(0x9000))
+    assert memory.read(L1Phys(0x1008), 8) == b"\1" * 8
     with pytest.raises(NoMemory, match="not yet"):
         memory.read(L1Phys(0x9000), 8)
-    with pytest.raises(MemoryUnreadable, match="while it stood still"):
-        memory.read(L1Phys(0x2000), 8)
+    for address, size in ((0x1010, 8), (0x1008, 4), (0x1008, 16)):
+        with pytest.raises(MemoryUnreadable, match="while it stood still"):
+            memory.read(L1Phys(address), size)
     assert below.reads == 2
