@@ -8,8 +8,9 @@ moment: kvm/authority.py.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 
 from gdb_nept.address import KernelVirt, L1Phys
 from gdb_nept.arch.controls import (
@@ -22,10 +23,10 @@ from gdb_nept.arch.controls import (
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.arch.vmcs import field_name
 from gdb_nept.errors import NoGuest
-from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Judgement, Situation, judge
+from gdb_nept.kvm.authority import CURRENT, NOT_OFFERED, Authority, Situation, judge
 from gdb_nept.kvm.guest_state import InForce, is_pae
 from gdb_nept.kvm.nested_vmx import Nested
-from gdb_nept.kvm.vmcs12_layout import Layout, built_in, layout_of, number_at
+from gdb_nept.kvm.vmcs12_layout import Layout, Place, built_in, layout_of, number_at
 from gdb_nept.target.ports import Kernel
 
 VMCS12_SIZE = 4096
@@ -56,7 +57,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Vmcs12:
-    """A decoded vmcs12; `problems` tell what makes it doubtful."""
+    """A decoded vmcs12: a field is taken from `data`, and judged, when it is asked for.
+    `problems` tell what makes it doubtful."""
 
     address: KernelVirt | None
     pointer: L1Phys | None
@@ -64,19 +66,37 @@ class Vmcs12:
     situation: Situation
     revision: int
     launched: bool
-    fields: tuple[Field, ...]
+    data: bytes = dataclasses.field(repr=False)
     problems: tuple[str, ...]
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """All, in the order of memory."""
+        return tuple(map(self._field, self.layout.places))
+
+    def _field(self, place: Place) -> Field:
+        offered = not self.situation.loaded or place.name not in self.layout.not_offered
+        found = judge(place.name, self.situation) if offered else NOT_OFFERED
+        return Field(
+            name=place.name,
+            encoding=place.encoding,
+            offset=place.offset,
+            size=place.size,
+            value=place.value_in(self.data),
+            authority=found.authority,
+            why=found.why,
+        )
 
     def find(self, name: str) -> Field | None:
         """By KVM's name ('ept_pointer'), the SDM's ('EPT pointer'), or the encoding ('0x201a')."""
         wanted = name.strip().lower()
-        for field in self.fields:
-            if wanted == field.name:
-                return field
-        for field in self.fields:
-            encoding = "" if field.encoding is None else hex(field.encoding)
-            if wanted in (field.sdm_name.lower(), encoding):
-                return field
+        place = self.layout.place(wanted)
+        if place is not None:
+            return self._field(place)
+        for each in self.fields:
+            encoding = "" if each.encoding is None else hex(each.encoding)
+            if wanted in (each.sdm_name.lower(), encoding):
+                return each
         return None
 
     def field(self, name: str) -> Field:
@@ -89,8 +109,10 @@ class Vmcs12:
         return found
 
     def number(self, name: str) -> int:
-        """The value of a field; raises NoGuest if this kernel's vmcs12 has no such field."""
-        return self.field(name).value
+        """The value of a field, by KVM's name.  Raises NoGuest if this kernel's vmcs12 has no such
+        field."""
+        place = self.layout.place(name)
+        return place.value_in(self.data) if place else self.field(name).value
 
     @property
     def pin(self) -> PinControls:
@@ -112,10 +134,10 @@ class Vmcs12:
         """That the secondary controls are taken as activated, and why; '' if the primary controls
         decide.  Primary controls are in the hardware shadow VMCS that L1 writes, and secondary
         ones are not (vmx/vmcs_shadow_fields.h)."""
-        primary = self.find("cpu_based_vm_exec_control")
-        if primary is None or primary.authority is not Authority.MAYBE_STALE:
-            return ""
         if self.primary.secondary_controls:
+            return ""
+        primary = self.field("cpu_based_vm_exec_control")
+        if primary.authority is not Authority.MAYBE_STALE:
             return ""
         return (
             f"the primary controls in KVM's cache, {primary.value:#x}, do not activate the "
@@ -214,34 +236,8 @@ def decode(
         situation=situation,
         revision=revision,
         launched=bool(int.from_bytes(data[8:12], "little")),
-        fields=_fields(data, layout, situation),
+        data=data,
         problems=tuple(problems),
-    )
-
-
-def _fields(data: bytes, layout: Layout, situation: Situation) -> tuple[Field, ...]:
-    return tuple(
-        Field(
-            name=place.name,
-            encoding=place.encoding,
-            offset=place.offset,
-            size=place.size,
-            value=int.from_bytes(data[place.offset : place.offset + place.size], "little"),
-            authority=found.authority,
-            why=found.why,
-        )
-        for place, found in zip(layout.places, _judgements(layout, situation))
-    )
-
-
-@lru_cache(maxsize=8)
-def _judgements(layout: Layout, situation: Situation) -> tuple[Judgement, ...]:
-    """Of each field: a watch comes by the same few situations at each fault."""
-    return tuple(
-        NOT_OFFERED
-        if situation.loaded and place.name in layout.not_offered
-        else judge(place.name, situation)
-        for place in layout.places
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Callable
 
@@ -37,6 +37,10 @@ class Place:
     offset: int
     size: int
 
+    def value_in(self, data: bytes) -> int:
+        """Of the field, in the bytes of a vmcs12."""
+        return int.from_bytes(data[self.offset : self.offset + self.size], "little")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -49,11 +53,12 @@ class Layout:
     places: tuple[Place, ...]
     not_offered: frozenset[str] = frozenset()
 
-    def __hash__(self) -> int:
-        return hash((self.origin, self.size))  # not of 140 places each time
+    @cached_property
+    def _named(self) -> dict[str, Place]:
+        return {place.name: place for place in self.places}
 
     def place(self, name: str) -> Place | None:
-        return next((place for place in self.places if place.name == name), None)
+        return self._named.get(name)
 
 
 @dataclass(frozen=True)
@@ -260,9 +265,7 @@ def _fits(layout: Layout, data: bytes) -> bool:
 def number_at(layout: Layout, data: bytes, name: str) -> int:
     """Field `name` of a vmcs12 whose bytes are `data`; 0 if the layout has no such field."""
     place = layout.place(name)
-    if place is None:
-        return 0
-    return int.from_bytes(data[place.offset : place.offset + place.size], "little")
+    return place.value_in(data) if place else 0
 
 
 def _in_order(places: list[Place]) -> tuple[Place, ...]:

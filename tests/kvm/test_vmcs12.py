@@ -159,7 +159,7 @@ def test_fields_controls_and_eptp() -> None:
     vmcs12 = decode(data, COMMON, L2_RUNS)
     assert vmcs12.ept_enabled
     assert (vmcs12.eptp.address, vmcs12.eptp.levels) == (0x12345000, 4)
-    assert vmcs12.field("EPT pointer") is vmcs12.field("0x201a") is vmcs12.field("ept_pointer")
+    assert vmcs12.field("EPT pointer") == vmcs12.field("0x201a") == vmcs12.field("ept_pointer")
     assert vmcs12.field("VPID").value == 7
     assert vmcs12.entry.ia32e_guest
     assert not vmcs12.problems
