@@ -85,10 +85,16 @@ class Vcpu:
 
 
 def read_vcpu(
-    kernel: Kernel, address: KernelVirt, place: int, vmx: bool = True, unknown: str = ""
+    kernel: Kernel,
+    address: KernelVirt,
+    place: int,
+    vmx: bool = True,
+    unknown: str = "",
+    with_thread: bool = True,
 ) -> Vcpu:
     """The struct kvm_vcpu at `address`; with `vmx`, the struct vcpu_vmx around it.  Without,
-    `unknown` is why its nested state cannot be told ('' if it has none).
+    `unknown` is why its nested state cannot be told ('' if it has none).  The thread lies
+    elsewhere, and is left None where it is not asked for.
 
     Raises TypeMissing, MemoryUnreadable; what concerns the nested state or the thread alone, and
     what this kernel has no member for, is told in the result.
@@ -101,7 +107,8 @@ def read_vcpu(
         nested = read_nested(whole) if whole is not None else None
     except (MemoryUnreadable, MemberMissing) as error:
         whole, unknown, kind = None, error.message, kind_of(error)
-    thread, thread_unknown, thread_kind = _thread(vcpu)
+    thread, thread_unknown, thread_kind = _thread(vcpu) if with_thread else (None, "", None)
+    available = lost.or_else(0, lambda: regs_avail(vcpu))
     cpu = lost.or_else(NOT_LOADED, lambda: vcpu.member("cpu").number())
     mode = lost.or_else(UNKNOWN_MODE, lambda: vcpu.member("mode").number())
     in_guest = mode in (IN_GUEST_MODE, UNKNOWN_MODE) and cpu != NOT_LOADED
@@ -116,10 +123,10 @@ def read_vcpu(
         nested=nested,
         capabilities=offered,
         registers=(
-            *(lost.or_else(None, lambda: registers(vcpu, in_guest)) or ()),
-            *control_registers(vcpu, whole, in_guest, lost),
+            *(lost.or_else(None, lambda: registers(vcpu, available, in_guest)) or ()),
+            *control_registers(vcpu, whole, available, in_guest, lost),
         ),
-        last_exit=lost.or_else(None, lambda: last_exit(vcpu, whole)),
+        last_exit=lost.or_else(None, lambda: last_exit(whole, available)),
         value=vcpu,
         vmx=whole,
         nested_unknown=unknown,

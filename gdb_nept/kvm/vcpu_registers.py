@@ -42,20 +42,20 @@ class LastExit:
     qualification: int | None
 
 
-def registers(vcpu: Value, in_guest: bool) -> tuple[Register, ...]:
+def registers(vcpu: Value, available: int, in_guest: bool) -> tuple[Register, ...]:
     """RSP and RIP are in memory only if regs_avail says so; the others since the last exit."""
     arch = vcpu.member("arch")
-    available = regs_avail(vcpu)
+    data = arch.member("regs").raw()
+    # 7.2: "Add dedicated storage for guest RIP", which was the last of regs[] before
+    own = arch.member("rip").number() if arch.has("rip") else None
     found = []
     for place, name in enumerate((*GENERAL, "rip")):
         cached = place not in (RSP, RIP) or bool(available >> place & 1)
         why = "" if cached else "in the loaded VMCS"
         if in_guest:
             why = "in the processor: the vCPU is in guest mode"
-        # 7.2: "Add dedicated storage for guest RIP", which was the last of regs[] before
-        own = name == "rip" and arch.has("rip")
-        value = arch.member("rip") if own else arch.member("regs").index(place)
-        found.append(Register(name, value.number(), not why, why))
+        number = int.from_bytes(data[8 * place : 8 * place + 8], "little")
+        found.append(Register(name, number if place != RIP or own is None else own, not why, why))
     return tuple(found)
 
 
@@ -71,14 +71,13 @@ def regs_avail(vcpu: Value) -> int:
 
 
 def control_registers(
-    vcpu: Value, vmx: Value | None, in_guest: bool, lost: Lost
+    vcpu: Value, vmx: Value | None, available: int, in_guest: bool, lost: Lost
 ) -> tuple[Register, ...]:
     """CR0, CR3, CR4, EFER of whoever runs.
 
     Their places in regs_avail follow RIP: PDPTR, CR3 up to 5.7; PDPTR, CR0, CR3, CR4 from 5.8,
     which also brought vcpu_vmx.exit_qualification (in struct vcpu_vt since 6.16).
     """
-    available = lost.or_else(0, lambda: regs_avail(vcpu))
     newer = vmx is None or vmx.has("exit_qualification") or vmx.has("vt")
     places = {"cr0": 18, "cr3": 19, "cr4": 20} if newer else {"cr3": 18}
     found = []
@@ -93,7 +92,7 @@ def control_registers(
     return tuple(found)
 
 
-def last_exit(vcpu: Value, vmx: Value | None) -> LastExit | None:
+def last_exit(vmx: Value | None, available: int) -> LastExit | None:
     """6.16+: vmx->vt; 5.11+: union vmx_exit_reason; before: a u32."""
     if vmx is None:
         return None
@@ -101,6 +100,6 @@ def last_exit(vcpu: Value, vmx: Value | None) -> LastExit | None:
     reason = owner.member("exit_reason")
     word = reason.member("full") if reason.has("full") else reason
     qualification = None
-    if owner.has("exit_qualification") and regs_avail(vcpu) >> EXIT_INFO_1 & 1:
+    if owner.has("exit_qualification") and available >> EXIT_INFO_1 & 1:
         qualification = owner.member("exit_qualification").number()
     return LastExit(ExitReason(word.number() & 0xFFFFFFFF), qualification)

@@ -90,13 +90,16 @@ class Session:
 
     def at(self, address: KernelVirt) -> Chosen:
         """The vCPU whose struct kvm_vcpu lies at `address`, as a register of KVM's has it.  Its VM
-        alone is read.  Raises NoGuest if no VM has it, TypeMissing, MemoryUnreadable."""
+        alone is read, and not its thread.  Raises NoGuest if no VM has it, TypeMissing,
+        MemoryUnreadable."""
         kvm = object_at(self.kernel, address, "kvm_vcpu", "kvm").member("kvm").pointer()
         for owner in self._owners(kvm):
             for vcpu in owner.vcpus:
                 if vcpu.address == address:
                     vmx, unknown = vcpu.vmx is not None, vcpu.nested_unknown
-                    now = read_vcpu(self.kernel, address, vcpu.place, vmx, unknown)
+                    now = read_vcpu(
+                        self.kernel, address, vcpu.place, vmx, unknown, with_thread=False
+                    )
                     return Chosen(owner, now)
         raise NoGuest(f"no VM has a vCPU at {address:#x}", "List them with nept-vms.")
 

@@ -123,15 +123,11 @@ class BtfReader:
         return CType("array", "", size, count=count, target=lambda: self.type(element))
 
     def _structure(self, record: Record) -> CType:
-        known: dict[str, Member] = {}
-
         def lookup(name: str) -> Member:
-            if name not in known:
-                found = self._members_of(record).get(name)
-                if found is None:
-                    raise MemberMissing(record.name or "(anonymous)", name)
-                known[name] = self._member(found)
-            return known[name]
+            found = self._members_of(record).get(name)
+            if found is None:
+                raise MemberMissing(record.name or "(anonymous)", name)
+            return self._member(found)
 
         kind = "struct" if record.kind == btf.STRUCT else "union"
         return CType(

@@ -54,9 +54,24 @@ class CType:
     lookup: Callable[[str], Member] | None = field(default=None, compare=False, repr=False)
     names: Callable[[], tuple[str, ...]] | None = field(default=None, compare=False, repr=False)
     enumerators: tuple[tuple[str, int], ...] = ()
+    _members: dict[str, Member | None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def member(self, name: str) -> Member:
         """The member called `name`; a dotted path descends.  Raises MemberMissing."""
+        return self._find(name) or self._look_up(name)
+
+    def _find(self, name: str) -> Member | None:
+        """None if there is none.  A build's types stay as they are: each is looked up once."""
+        if name not in self._members:
+            try:
+                self._members[name] = self._look_up(name)
+            except MemberMissing:
+                self._members[name] = None
+        return self._members[name]
+
+    def _look_up(self, name: str) -> Member:
         first, _, rest = name.partition(".")
         if self.lookup is None:
             raise MemberMissing(self.name or self.kind, first)
@@ -67,11 +82,7 @@ class CType:
         return Member(name, found.bit_offset + inner.bit_offset, inner.bit_size, inner.type)
 
     def has(self, name: str) -> bool:
-        try:
-            self.member(name)
-        except MemberMissing:
-            return False
-        return True
+        return self._find(name) is not None
 
     def element(self) -> CType:
         """What a pointer points to, or an array is made of."""
