@@ -60,7 +60,13 @@ class KvmModel:
 
 def kvm_model(session: Session, chosen: Chosen, hardware: Hardware = SDM) -> KvmModel:
     """The KVM that runs `chosen`, on `hardware`: the kernel does not tell what it runs on."""
-    probes = tuple(probe(session.kernel, chosen.vcpu.nested))
+    nested = chosen.vcpu.nested
+    offered = nested and (nested.secondary_allowed, nested.ept_vpid_cap, nested.lost)
+    return session.by_types((hardware, offered), lambda: _probed(session.kernel, nested, hardware))
+
+
+def _probed(kernel: Kernel, nested: Nested | None, hardware: Hardware) -> KvmModel:
+    probes = tuple(probe(kernel, nested))
     features = frozenset(each.feature for each in probes if each.taken)
     return KvmModel(Reflecting(Kvm(_name(hardware), features, hardware)), probes)
 

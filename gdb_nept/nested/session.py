@@ -9,10 +9,10 @@ print(found.sentence, found.fault.value)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
 from gdb_nept.arch.cpu import HOST
@@ -35,16 +35,20 @@ from gdb_nept.target.pagetable import Translation
 from gdb_nept.target.ports import Kernel, Value, object_at
 from gdb_nept.walk.scan import Scan
 
+Thing = TypeVar("Thing")
+
 
 @dataclass
 class Known:
     """What holds while KVM stays loaded, and a VM's memslots are not changed; `vms` are by their
     struct kvm, with kvm.vm.mark_of() it.  Over a slow link it is most of what a stop would read.
-    A VM keeps its index, so that it is the same from line to line."""
+    A VM keeps its index, so that it is the same from line to line.  `derived` follows from KVM's
+    types and from what it is kept by."""
 
     vm_list: KernelVirt | None = None
     layout: Layout | None = None
     vms: dict[KernelVirt, tuple[tuple[int, int], Vm]] = field(default_factory=dict)
+    derived: dict[Hashable, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -71,6 +75,14 @@ class Session:
             yield
         finally:
             self._watched = False
+
+    def by_types(self, key: Hashable, make: Callable[[], Thing]) -> Thing:
+        """What `make` derives from KVM's types and from what is in `key`, and nothing else."""
+        derived = self._known.derived
+        if key not in derived:
+            derived[key] = make()
+        found: Thing = derived[key]
+        return found
 
     def vms(self) -> VmList:
         """Raises NoGuest where there is no KVM.  A list with problems is read anew each time: the

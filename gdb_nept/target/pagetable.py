@@ -22,6 +22,7 @@ SWAPPED_OUT = "swapped out"
 
 Virtual = Union[KernelVirt, HostVirt]
 
+PRESENT = Entry.present.mask
 PROT_NONE = Entry.global_.mask  # _PAGE_PROTNONE: G in an entry that is not present
 FLIPPED = 0x3F << 46  # page frame bits that are all set only if the entry is inverted
 SWAP_TYPE_SHIFT = 59  # of the 64-bit swap entry, since 4.19 (L1TF)
@@ -83,18 +84,16 @@ class PageTables:
         for level in range(self.mode.levels, 0, -1):
             index = self.mode.index(address, level)
             try:
-                entry = self._entry(HostPhys(table + 8 * index))
+                word = read_u64(self.memory, HostPhys(table + 8 * index))
             except MemoryUnreadable as error:
                 why = f"the {LEVEL_NAMES[level]} cannot be read: {error}"
                 return Translation(address, tuple(steps), None, 0, why, error.kind)
+            entry = Entry(word & ~self.sme_mask)
             steps.append(TableStep(level, table, index, entry))
-            if not entry.present or entry.leaf_at(level):
+            if not word & PRESENT or entry.leaf_at(level):
                 return self._end(address, tuple(steps))
             table = HostPhys(entry.address)
         raise AssertionError("a PTE is always a leaf")
-
-    def _entry(self, place: HostPhys) -> Entry:
-        return Entry(read_u64(self.memory, place) & ~self.sme_mask)
 
     def _end(self, address: int, steps: tuple[TableStep, ...]) -> Translation:
         """The last step is a leaf, or not present."""
