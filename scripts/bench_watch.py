@@ -76,9 +76,9 @@ class Faults:
         chosen = self.session.at(self.vcpu)
         vmcs12 = self.session.vmcs12(chosen)
         registers = guest_registers(self.session, chosen)
-        doubt = registers.translation_doubt
-        link = link_of(base, place_of(vmcs12), registers.paging, doubt)
-        return bool(compare(foretold, vmcs12, link, registers).agreeing)
+        place, doubt = place_of(vmcs12), registers.translation_doubt
+        link = link_of(base, place, registers.paging, doubt)
+        return bool(compare(foretold, vmcs12, place, link, registers).agreeing)
 
 
 def seconds_a_fault(place: Path, faults: int = FAULTS) -> float:

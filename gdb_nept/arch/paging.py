@@ -83,7 +83,7 @@ class Mode:
     def index(self, address: int, level: int) -> int:
         """Which entry of its table at `level` translates `address`."""
         width = self.top_index_bits if level == self.levels else self.index_bits
-        return (address // self.page_size(level)) & ((1 << width) - 1)
+        return address >> (PAGE_SHIFT + self.index_bits * (level - 1)) & ((1 << width) - 1)
 
     def canonical(self, address: int) -> bool:
         """Whether the bits above the linear address repeat its top bit (vol. 1, 3.3.7.1)."""

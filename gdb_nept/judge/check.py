@@ -91,7 +91,7 @@ def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check
     registers = guest_registers(session, chosen)
     link = link_of(base, place, registers.paging, registers.translation_doubt)
     foretold = foretell(session, chosen, base, place, link, model)
-    return compare(foretold, session.vmcs12(chosen), link, registers)
+    return compare(foretold, session.vmcs12(chosen), place, link, registers)
 
 
 def foretell(
@@ -115,9 +115,10 @@ def foretell(
     return Foretold(base, kvm, asked, suspects_for(asked), foresight, elsewhere)
 
 
-def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegisters) -> Check:
-    """What KVM told L1, in `vmcs12`, against what was foretold."""
-    place = place_of(vmcs12)
+def compare(
+    foretold: Foretold, vmcs12: Vmcs12, place: Place, link: Link, registers: GuestRegisters
+) -> Check:
+    """What KVM told L1, in `vmcs12`, of an access to `place`, against what was foretold."""
     case = Case(
         place=place,
         link=link,
@@ -125,7 +126,7 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
         told=told_by(vmcs12),
         suspects=foretold.suspects,
         asked=foretold.asked.name,
-        elsewhere=foretold.elsewhere and foretold.elsewhere.told(place.gla),
+        elsewhere=foretold.elsewhere,
     )
     notes = (
         *foretold.base.caveats,
@@ -136,8 +137,8 @@ def compare(foretold: Foretold, vmcs12: Vmcs12, link: Link, registers: GuestRegi
 
 
 def told_by(vmcs12: Vmcs12) -> Told:
-    reason = vmcs12.field("vm_exit_reason").value
-    return Told(ExitReason(reason), vmcs12.field("exit_qualification").value)
+    reason = ExitReason(vmcs12.number("vm_exit_reason"))
+    return Told(reason, vmcs12.number("exit_qualification"))
 
 
 def _judge(case: Case, name: str, kvm: KvmModel, notes: tuple[str, ...]) -> Check:

@@ -9,7 +9,7 @@ is read after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gdb_nept.address import L1Phys, L2Virt
@@ -30,21 +30,18 @@ class Foreseen:
 
 
 class Foresight(Mapping[str, "tuple[Foreseen, ...]"]):
-    """By the name of the model, one for each of the `accesses` in question, which are all of them
-    at first."""
+    """By the name of the model, one for each of the accesses in question."""
 
     def __init__(
-        self, base: Ground, accesses: Iterable[Access], models: Mapping[str, Model]
+        self, base: Ground, accesses: Mapping[int, Access], models: Mapping[str, Model]
     ) -> None:
         self._base = base
         self._models = models
-        self._accesses = tuple(accesses)
-        self._numbers = tuple(range(len(self._accesses)))
+        self._accesses = accesses  # by their numbers
         self._known: dict[tuple[str, int], Prediction[L1Phys]] = {}
-        self._gla: L2Virt | None = None
 
     def __getitem__(self, name: str) -> tuple[Foreseen, ...]:
-        return tuple(self.of(name, number) for number in self._numbers)
+        return tuple(self.of(name, number) for number in self._accesses)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._models)
@@ -58,33 +55,30 @@ class Foresight(Mapping[str, "tuple[Foreseen, ...]"]):
         found = self._known.get((name, number))
         if found is None:
             found = self._known[name, number] = self._base.predict(access, self._models[name])
-        if self._gla in (None, access.gla):
-            return Foreseen(access, found, number)
-        if found.gla is not None:
-            found = replace(found, gla=self._gla)
-        return Foreseen(replace(access, gla=self._gla), found, number)
+        if found.gla not in (None, access.gla):
+            found = replace(found, gla=access.gla)
+        return Foreseen(access, found, number)
 
     def predict(self, name: str) -> None:
         """Now, and not only when they are looked at."""
-        for number in self._numbers:
+        for number in self._accesses:
             self.of(name, number)
 
     def told(self, gla: L2Virt | None) -> Foresight:
-        """With the guest-linear address, if that is known now, where the field is defined."""
-        other = self._with(self._numbers)
-        other._gla = gla
-        return other
+        """With the guest-linear address that is known now, where the field is defined."""
+        return self._with(
+            {number: replace(access, gla=gla) for number, access in self._accesses.items()}
+        )
 
     def made_by_emulator(self, emulated: bool) -> Foresight:
         """Of the accesses of L0's emulator, or of the processor, alone."""
-        return self._with(
-            tuple(number for number in self._numbers if self._accesses[number].emulated is emulated)
-        )
+        kept = {n: each for n, each in self._accesses.items() if each.emulated is emulated}
+        return self._with(kept)
 
-    def _with(self, numbers: tuple[int, ...]) -> Foresight:
-        """Of these accesses; what is known already is shared."""
-        other = Foresight(self._base, (), self._models)
-        other._accesses, other._numbers, other._known = self._accesses, numbers, self._known
+    def _with(self, accesses: Mapping[int, Access]) -> Foresight:
+        """With these; what is known already is shared."""
+        other = Foresight(self._base, accesses, self._models)
+        other._known = self._known
         return other
 
 
@@ -92,5 +86,5 @@ def foresee(
     base: Ground, place: Place, link: Link, models: Mapping[str, Model], seen: Seen | None = None
 ) -> Foresight:
     """What each candidate access leads to, by each model, over the tables as they stand now."""
-    accesses = candidates(place, link, seen, base.pae)
+    accesses = dict(enumerate(candidates(place, link, seen, base.pae)))
     return Foresight(base.standing(place.gpa), accesses, models)

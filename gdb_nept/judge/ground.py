@@ -74,10 +74,8 @@ def ground(session: Session, chosen: Chosen) -> Ground:
 
 def _log_in_doubt(vmcs12: Vmcs12) -> tuple[str, ...]:
     """The PML index decides between a full log and none; L1 may write it without an exit."""
-    index = vmcs12.find("guest_pml_index")
-    if not vmcs12.secondary.pml or index is None:
-        return ()
-    if index.authority is not Authority.MAYBE_STALE:
+    index = vmcs12.find("guest_pml_index") if vmcs12.secondary.pml else None
+    if index is None or index.authority is not Authority.MAYBE_STALE:
         return ()
     return (f"{index.name}: {index.authority.value}: {index.why}",)
 

@@ -241,6 +241,10 @@ def decode(
     )
 
 
+def _maybe_stale(name: str, situation: Situation) -> bool:
+    return judge(name, situation).authority is Authority.MAYBE_STALE
+
+
 def controls_in(
     data: bytes, layout: Layout, situation: Situation, pae: bool | None = None
 ) -> InForce:
@@ -251,8 +255,7 @@ def controls_in(
         return number_at(layout, data, name)
 
     primary = PrimaryControls(number("cpu_based_vm_exec_control"))
-    doubtful = judge("cpu_based_vm_exec_control", situation).authority is Authority.MAYBE_STALE
-    active = primary.secondary_controls or doubtful
+    active = primary.secondary_controls or _maybe_stale("cpu_based_vm_exec_control", situation)
     entry = EntryControls(number("vm_entry_controls"))
     if not situation.l2_active:
         pae = is_pae(number("guest_cr0"), number("guest_cr4"), bool(entry.ia32e_guest))

@@ -228,9 +228,9 @@ def _reflected(session: Session, begun: Pending) -> Reflected:
     chosen = session.at(begun.call.vcpu)
     vmcs12 = session.vmcs12(chosen)
     registers = guest_registers(session, chosen)
-    doubt = registers.translation_doubt
-    link = link_of(begun.foretold.base, place_of(vmcs12), registers.paging, doubt)
-    found = compare(begun.foretold, vmcs12, link, registers)
+    place, doubt = place_of(vmcs12), registers.translation_doubt
+    link = link_of(begun.foretold.base, place, registers.paging, doubt)
+    found = compare(begun.foretold, vmcs12, place, link, registers)
     return Reflected(chosen.vm, chosen.place, begun.gpa, begun.seen, found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from gdb_nept.address import Space
 
@@ -56,7 +56,7 @@ class PageCache(Generic[Space]):
         if offset + size <= self.grain:
             found = self._grains.get(first)
             if found is None:
-                start = cast(Space, first * self.grain)
+                start: Any = first * self.grain
                 found = self._grains[first] = self.memory.read(start, self.grain)
             return found[offset : offset + size]
         last = (int(address) + size - 1) // self.grain
@@ -74,7 +74,7 @@ class PageCache(Generic[Space]):
             end = number
             while end < last and end + 1 not in self._grains:
                 end += 1
-            start = cast(Space, number * self.grain)
+            start: Any = number * self.grain
             data = self.memory.read(start, (end - number + 1) * self.grain)
             for place in range(0, len(data), self.grain):
                 self._grains[number + place // self.grain] = data[place : place + self.grain]

@@ -165,10 +165,13 @@ class Kvm:
 
     def offers(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> Offered:
         """What of it all is in force under this KVM."""
+        pml = controls.pml and Feature.PML in self
+        if controls.ve or controls.pml is not pml:
+            controls = replace(controls, pml=pml, ve=False)
         return Offered(
             _eptp_in_force(eptp, Feature.ACCESSED_DIRTY in self, Feature.FIVE_LEVELS in self),
             _cpu_in_force(cpu, Feature.MBEC in self, Feature.LARGE_PAGES_CHECKED in self),
-            replace(controls, pml=controls.pml and Feature.PML in self, ve=False),
+            controls,
         )
 
 

@@ -61,7 +61,7 @@ class LinuxKernel:
         self.phys_base = located.phys_base
         self.levels = located.info.levels
         self.found_by = located.how
-        self._tables = PageCache(memory)
+        self._tables = memory if isinstance(memory, PageCache) else PageCache(memory)
         self._sme_mask = located.page_tables.sme_mask
         self.page_tables = self._tree(located.page_tables.root)
         self._image = _image(symbols)

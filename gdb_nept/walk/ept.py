@@ -7,7 +7,7 @@ SDM vol. 3, June 2026 (325384-092), section 31.3.2 "EPT Translation Mechanism".
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from gdb_nept.address import In, Out
 from gdb_nept.arch.cpu import Capabilities
@@ -35,13 +35,13 @@ def walk_ept(
     Never raises for what a guest did, nor for what cannot be read: the walk then ends in a Stop
     and keeps the steps made so far.
     """
-    root = cast(Out, eptp.address)
     steps: list[Step[Out]] = []
     stop = unwalkable(eptp) or _beyond_width(asked, eptp)
-    table: int = root
+    root: Any = eptp.address  # and all places: of the tables' space
+    table = root
     level = levels = eptp.levels
     while stop is None:
-        place = cast(Out, table + index(asked, level) * ENTRY_SIZE)
+        place = table + index(asked, level) * ENTRY_SIZE
         try:
             entry = EptEntry(read_u64(memory, place))
         except NoMemory as error:
