@@ -31,13 +31,13 @@ from gdb_nept.target.ports import Kernel
 
 #: In NESTED L1 enters L2; SYNC makes EPT02 as EPT12 is, after L1's INVEPT (also called for others).
 NESTED, ENTRY, FAULT, EXIT, SYNC = "nested", "entry", "fault", "exit", "sync"
-#: Of each place its symbol, or the later names of it, and the module.
+#: Of each place its symbol, or an older one behind it, and the module.
 PLACES = {
     NESTED: (("nested_vmx_enter_non_root_mode",), "kvm_intel"),
     ENTRY: (("vmx_prepare_switch_to_guest",), "kvm_intel"),
     FAULT: ((PAGE_FAULT,), "kvm"),
-    EXIT: (("nested_vmx_vmexit", "__nested_vmx_vmexit"), "kvm_intel"),
-    SYNC: (("ept_sync_page", "ept_sync_spte"), "kvm"),
+    EXIT: (("__nested_vmx_vmexit", "nested_vmx_vmexit"), "kvm_intel"),
+    SYNC: (("ept_sync_spte", "ept_sync_page"), "kvm"),
 }
 #: Where to stop next, after each.
 NEXT = {

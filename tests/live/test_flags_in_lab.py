@@ -190,7 +190,9 @@ def test_the_processor_sets_flags_of_pages_in_ept02_and_nothing_else(recorded: R
             assert new.value == old | A | (new.value & D)
             assert new.value & W or not (new.value & ~old & D)
             found[new.value & ~old] += 1
-    assert min(found[A], found[A | D]) > 0
+    # 6.1's sync writes each entry anew without a dirty flag, 6.12's where rights have changed
+    assert found[A]
+    assert found[A | D] or recorded.kernel.since >= (6, 12)
 
 
 def test_an_access_that_ept02_refuses_leaves_no_flag(recorded: Recorded) -> None:
