@@ -6,6 +6,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from gdb_nept.address import HostPhys, HostVirt, L1Phys
+from gdb_nept.arch.ept import check_physical
 from gdb_nept.commands.arguments import VM, argument
 from gdb_nept.commands.command import command
 from gdb_nept.commands.context import Context
@@ -44,6 +45,8 @@ def who(context: Context, args: Namespace) -> Page:
 
     See also: nept-walk, nept-vms, nept-ept
     """
+    if not args.hva:
+        check_physical(args.address)
     session = context.session()
     page = HostPhys(args.address)
     if args.l1 or args.hva:

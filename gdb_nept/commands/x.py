@@ -10,6 +10,7 @@ from gdb_nept.commands.command import command
 from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.written import check_registers
+from gdb_nept.errors import BadInput
 from gdb_nept.nested.examine import Space, examine
 from gdb_nept.nested.guest_registers import code_bits
 from gdb_nept.render.examined import examined_page
@@ -62,7 +63,7 @@ def x(context: Context, args: Namespace) -> Page:
     See also: nept-walk, nept-regs, nept-export
     """
     first, *rest = args.words
-    made = units(first) if first.startswith("/") else Units()
+    made = _units(first) if first.startswith("/") else Units()
     written = " ".join(rest if first.startswith("/") else args.words)
     if not written:
         raise Usage("nept-x: an address is missing", "Write nept-x/8xg ADDRESS.")
@@ -74,3 +75,10 @@ def x(context: Context, args: Namespace) -> Page:
         check_registers(context, session, chosen, written)
     found = examine(session, chosen, space, context.number(written), made.bytes)
     return examined_page(chosen, found, made, code_bits(session, chosen, of_l1))
+
+
+def _units(written: str) -> Units:
+    try:
+        return units(written)
+    except BadInput as error:
+        raise Usage(error.message, error.advice) from None

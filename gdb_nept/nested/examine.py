@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Callable
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys, L2Virt
+from gdb_nept.arch.ept import check_physical
 from gdb_nept.errors import MemoryUnreadable, UnreadKind
 from gdb_nept.memory.budget import charge
 from gdb_nept.memory.reader import PAGE_SIZE
@@ -52,7 +53,10 @@ class Bytes:
 
 
 def examine(session: Session, chosen: Chosen, space: Space, start: int, size: int) -> Bytes:
-    """`size` bytes, or those before the first that cannot be read."""
+    """`size` bytes, or those before the first that cannot be read.  Raises BadInput for what is no
+    physical address."""
+    if space is not Space.L2_LINEAR:
+        check_physical(start)
     data = b""
     for piece in pieces(session, chosen, space, start, size):
         if isinstance(piece, Break):

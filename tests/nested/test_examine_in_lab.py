@@ -11,8 +11,9 @@ import pytest
 
 from gdb_nept.commands.catalogue import command_named
 from gdb_nept.commands.dump_context import DumpContext
+from gdb_nept.commands.numbers import Usage
 from gdb_nept.commands.output import Sink
-from gdb_nept.errors import NeptError
+from gdb_nept.errors import BadInput
 from gdb_nept.nested.guest_registers import code_bits
 from gdb_nept.render.page import Status
 from tests.overlay import opened
@@ -78,7 +79,19 @@ def test_where_it_breaks_it_says_so(plain_snapshot: Path) -> None:
     assert command.write_answer(context, nothing, silent) is Status.NOT_FOUND
 
 
-@pytest.mark.parametrize("words", [("/8xg",), ("/8q", "0x1000"), ("0x1000", "0x2000")])
+@pytest.mark.parametrize(
+    "words", [("/8xg",), ("/8q", "0x1000"), ("/0x", "0x1000"), ("0x1000", "0x2000")]
+)
 def test_bad_words(plain_snapshot: Path, words: tuple[str, ...]) -> None:
-    with pytest.raises(NeptError):
+    with pytest.raises(Usage):
         asked(plain_snapshot, *words)
+
+
+@pytest.mark.parametrize("space", ["--l2-physical", "--l1", "--host"])
+def test_what_is_no_physical_address(plain_snapshot: Path, space: str) -> None:
+    with pytest.raises(BadInput, match="no physical address"):
+        asked(plain_snapshot, space, hex(1 << 52))
+    who = command_named("who")
+    assert who is not None
+    with pytest.raises(BadInput, match="no physical address"):
+        who.answer(DumpContext(plain_snapshot / "memory.raw", ()), [hex(1 << 52)], False)
