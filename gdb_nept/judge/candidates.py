@@ -93,21 +93,26 @@ def place_of(vmcs12: Vmcs12) -> Place:
 
 
 def candidates(
-    place: Place, link: Link, seen: Seen | None = None, pae: bool | None = None
+    place: Place,
+    link: Link,
+    seen: Seen | None = None,
+    pae: bool | None = None,
+    by_emulator: tuple[bool, ...] = (False, True),
 ) -> Iterator[Access]:
     """Every kind of access to `place`, the likeliest first: made by the processor, and at the
     stage that L2's page tables tell.  If the processor's access was seen, it alone is the
-    processor's; L0's emulator may still have made another for it.  PDPTE registers are loaded for
+    processor's; L0's emulator may still have made another for it.  `by_emulator`: those of the
+    processor, of the emulator, or of both.  PDPTE registers are loaded for
     an L2 with PAE paging alone (SDM vol. 3, June 2026, 5.4.1)."""
     stages = sorted((Stage.FINAL, Stage.WALK), key=lambda stage: stage is not link.stage)
     users = (False, True) if link.user is None else (link.user,)
     kinds = [(op, stage) for stage in stages for op in OPS[stage]]
-    for emulated in (False, True):
+    for emulated in by_emulator:
         for op, stage in [(seen.op, seen.stage)] if seen and not emulated else kinds:
             for user in users:
                 found = _candidate(place, link, op, stage, user, emulated)
                 yield replace(found, raw=seen.raw) if seen and not emulated else found
-    if not seen and pae is not False:
+    if not seen and pae is not False and False in by_emulator:
         yield _candidate(place, link, Op.READ, Stage.PDPTE, False, False)
 
 

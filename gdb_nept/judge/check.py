@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, EPT_VIOLATION, PML_FULL, ExitReason
 from gdb_nept.judge.candidates import (
@@ -68,16 +69,16 @@ class Foretold:
     """What was predicted for the accesses to a place, before what KVM wrote was read.  `suspects`
     are put to the test only where they are asked for, over the tables that stood then.
 
-    `elsewhere` is what L0's emulator would lead to by the model asked, where it is not in question:
-    the processor's access was seen, and must exit by itself (kvm_mmu_page_fault() walks EPT12 for
-    that first, and emulates nothing then)."""
+    `elsewhere` makes what L0's emulator would lead to, where that is not in question: the
+    processor's access was seen, and must exit by itself (kvm_mmu_page_fault() walks EPT12 for that
+    first, and emulates nothing then)."""
 
     base: Ground
     kvm: KvmModel
     asked: Model
     suspects: tuple[Suspect, ...]
     foresight: Foresight
-    elsewhere: Foresight | None = None
+    elsewhere: Callable[[], Foresight] | None = None
 
 
 def check(session: Session, chosen: Chosen, model: Model | None = None) -> Check:
@@ -107,10 +108,12 @@ def foretell(
     known to go wrong, is asked later of the tables as they stand now."""
     kvm = kvm_model(session, chosen)
     asked = model or kvm.model
-    foresight, elsewhere = foresee(base, place, link, models_for(asked), seen), None
-    alone = foresight.made_by_emulator(False)
-    if seen and any(each.prediction.reason is not None for each in alone[asked.name]):
-        foresight, elsewhere = alone, foresight.made_by_emulator(True)
+    by = partial(foresee, base.standing(place.gpa), place, link, models_for(asked), seen)
+    foresight, elsewhere = by((False,)) if seen else by(), None
+    if seen and any(each.prediction.reason is not None for each in foresight[asked.name]):
+        elsewhere = partial(by, (True,))
+    elif seen:
+        foresight = by()
     foresight.predict(asked.name)
     return Foretold(base, kvm, asked, suspects_for(asked), foresight, elsewhere)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, ExitReason
@@ -56,8 +56,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Case:
-    """All that is compared: what was foreseen, and what was told; `elsewhere`, what L0's emulator
-    would lead to by the model `asked`, where it is not in question."""
+    """All that is compared: what was foreseen, and what was told; `elsewhere` makes what L0's
+    emulator would lead to by the model `asked`, where it is not in question."""
 
     place: Place
     link: Link
@@ -65,7 +65,7 @@ class Case:
     told: Told
     suspects: tuple[Suspect, ...]
     asked: str = ""
-    elsewhere: Foresight | None = None
+    elsewhere: Callable[[], Foresight] | None = None
 
     def comparisons(self, model: str, page_alone: bool = False) -> tuple[Comparison, ...]:
         """Those of the candidates that exit at all."""
@@ -107,7 +107,7 @@ class Case:
         if releases and not any(each.says for each in fitting):
             yield f"the rules of KVM in Linux {releases}, together"
         if self.elsewhere and any(
-            each.agrees for each in self._compared(self.elsewhere[self.asked])
+            each.agrees for each in self._compared(self.elsewhere()[self.asked])
         ):
             yield EMULATOR_ELSEWHERE
 

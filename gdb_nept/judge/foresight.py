@@ -30,18 +30,18 @@ class Foreseen:
 
 
 class Foresight(Mapping[str, "tuple[Foreseen, ...]"]):
-    """By the name of the model, one for each of the accesses in question."""
+    """By the name of the model, one for each of `accesses`."""
 
     def __init__(
-        self, base: Ground, accesses: Mapping[int, Access], models: Mapping[str, Model]
+        self, base: Ground, accesses: tuple[Access, ...], models: Mapping[str, Model]
     ) -> None:
         self._base = base
         self._models = models
-        self._accesses = accesses  # by their numbers
+        self._accesses = accesses
         self._known: dict[tuple[str, int], Prediction[L1Phys]] = {}
 
     def __getitem__(self, name: str) -> tuple[Foreseen, ...]:
-        return tuple(self.of(name, number) for number in self._accesses)
+        return tuple(self.of(name, number) for number in range(len(self._accesses)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._models)
@@ -61,30 +61,25 @@ class Foresight(Mapping[str, "tuple[Foreseen, ...]"]):
 
     def predict(self, name: str) -> None:
         """Now, and not only when they are looked at."""
-        for number in self._accesses:
+        for number in range(len(self._accesses)):
             self.of(name, number)
 
     def told(self, gla: L2Virt | None) -> Foresight:
         """With the guest-linear address that is known now, where the field is defined."""
-        return self._with(
-            {number: replace(access, gla=gla) for number, access in self._accesses.items()}
-        )
-
-    def made_by_emulator(self, emulated: bool) -> Foresight:
-        """Of the accesses of L0's emulator, or of the processor, alone."""
-        kept = {n: each for n, each in self._accesses.items() if each.emulated is emulated}
-        return self._with(kept)
-
-    def _with(self, accesses: Mapping[int, Access]) -> Foresight:
-        """With these; what is known already is shared."""
-        other = Foresight(self._base, accesses, self._models)
-        other._known = self._known
+        told = tuple(replace(access, gla=gla) for access in self._accesses)
+        other = Foresight(self._base, told, self._models)
+        other._known = self._known  # which is shared
         return other
 
 
 def foresee(
-    base: Ground, place: Place, link: Link, models: Mapping[str, Model], seen: Seen | None = None
+    base: Ground,
+    place: Place,
+    link: Link,
+    models: Mapping[str, Model],
+    seen: Seen | None = None,
+    by_emulator: tuple[bool, ...] = (False, True),
 ) -> Foresight:
-    """What each candidate access leads to, by each model, over the tables as they stand now."""
-    accesses = dict(enumerate(candidates(place, link, seen, base.pae)))
-    return Foresight(base.standing(place.gpa), accesses, models)
+    """What each candidate access leads to, by each model, over a `base` that stands (Ground)."""
+    accesses = tuple(candidates(place, link, seen, base.pae, by_emulator))
+    return Foresight(base, accesses, models)
