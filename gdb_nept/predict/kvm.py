@@ -131,6 +131,14 @@ class Habit(Plain):
         "the emulator translates page by page: bits 11:0 of its address are 0 "
         "(mmu/paging_tmpl.h walk_addr_generic(), gfn_to_gpa())"
     )
+    EMULATED_ADVANCED_LOST = (
+        "bits 11:9 of a violation that the emulator meets are 0, though L1 is offered them "
+        "(vmx/nested.c nested_ept_inject_page_fault(): walk_addr_generic() sets bits 8:7 alone)"
+    )
+    EMULATED_LINEAR_STALE = (
+        "the guest-linear address of a violation that the emulator meets is that of the exit for "
+        "which it runs (vmx/nested.c sync_vmcs02_to_vmcs12() copies the field of vmcs02)"
+    )
     EMULATED_PDPTES = (
         "PDPTEs that the emulator cannot load are a #GP in L2, and it needs W to load them "
         "(x86.c load_pdptrs(), which keeps no exception)"

@@ -200,8 +200,8 @@ def guest_linear(met: Met[Out]) -> L2Virt | None:
     return None if unknown or Feature.LINEAR_COPIED not in met.kvm else met.case.access.gla
 
 
-def rules(met: Met[Out]) -> tuple[str, ...]:
-    """Names of the deviations that took part in an exit."""
+def rules(met: Met[Out], violation: bool) -> tuple[str, ...]:
+    """Names of the deviations that took part in an exit; no other has all these fields."""
     if not met.emulated:
         return kind_of(met.processor).rules
     lost = _offset_lost(met) and met.case.access.gpa & PAGE_MASK
@@ -210,4 +210,8 @@ def rules(met: Met[Out]) -> tuple[str, ...]:
         found.append(Habit.EMULATED_WALK_WRITES)
     elif Feature.ONE_KIND not in met.kvm:
         found.append(Habit.EMULATED_READS_TOO)
+    if violation and met.case.access.stage is Stage.FINAL and _advanced(met):
+        found.append(Habit.EMULATED_ADVANCED_LOST)
+    if violation and Feature.LINEAR_COPIED in met.kvm:
+        found.append(Habit.EMULATED_LINEAR_STALE)
     return tuple(each.name for each in found)

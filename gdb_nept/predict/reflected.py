@@ -169,7 +169,7 @@ def _exit(met: Met[Out], outcome: Outcome, told: Known, why: str, change: str) -
         gpa=passed_on.guest_physical(met),
         gla=passed_on.guest_linear(met),
         change=change,
-        rules=passed_on.rules(met),
+        rules=passed_on.rules(met, outcome is Outcome.VIOLATION),
     )
 
 
