@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from tests.guests.generate import (
+    DATA_TREE,
     LOW_12,
     RANK_AND_FILE,
     SMALL_PAGE,
@@ -40,6 +41,7 @@ from tests.guests.scenarios import (
     READ,
     RMW,
     RWX,
+    SMALL_GPA,
     SUPPRESS_VE,
     USER,
     WRITE,
@@ -54,8 +56,10 @@ from tests.guests.scenarios import (
 )
 
 PML, PML_FULL, VE, VE_BUSY, MBEC, SPP, SSS, SWITCH, LA57, SHADOW_STACK = (1 << n for n in range(10))
-IRET, NMI_BLOCKED, NMI_EXITING, VIRTUAL_NMIS, PML_ONE_LEFT = (1 << n for n in range(10, 15))
+IRET, NMI_BLOCKED, NMI_EXITING, VIRTUAL_NMIS, PML_ONE_LEFT, MOVS = (1 << n for n in range(10, 16))
 PATCH_SPPT, PATCH_OTHER = 4, 5
+#: What MOVS reads: a page that the scenario must have, if it has such a case.
+MMIO_LINEAR, MMIO_GPA = DATA_TREE + 16 * PAGE, SMALL_GPA + 64 * PAGE
 PML5E = 5  # as the level of L2's entry whose EPT path a patch is on
 
 A, D = 0x100, 0x200  # flags of EPT entries, which are all set if a case clears none

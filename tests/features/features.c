@@ -6,7 +6,7 @@
  * of user execution outside of a case, so what a case finds is what its patches say.
  *
  * Words of the command line: la57=1 (L1, and so every L2, has five levels of paging), unlike=1 (an
- * L2 may have them where L1 has not).
+ * L2 may have them where L1 has not), tell=1 (say each case that has a text, and what it got).
  */
 #define l1_run run_usual_cases
 #include "cases.c"
@@ -51,7 +51,7 @@ enum more_fields {
 
 extern const char f_code[], f_code_end[];
 extern const char f_switch_read[], f_switch_write[], f_switch_fetch[];
-extern const char f_shadow_write[], f_shadow_read[], f_iret[];
+extern const char f_shadow_write[], f_shadow_read[], f_iret[], f_movs[];
 void l1_la57(void);
 
 static u64 *pml, *ve_area, *sppt, *eptp_list, *other_root;
@@ -59,6 +59,7 @@ static u32 in_force = ~0u;
 static u64 pml5;
 static struct feature_record *kept;
 static u64 kept_count;
+static bool telling;
 
 /* ---- what lies in memory before the first case ---- */
 
@@ -240,6 +241,8 @@ static const char *stub_of(const struct scenario_case *c, u32 features)
 {
 	if (features & FEATURE_IRET)
 		return f_iret;
+	if (features & FEATURE_MOVS)
+		return f_movs;
 	if (features & FEATURE_SHADOW_STACK)
 		return c->op == OP_WRITE ? f_shadow_write : f_shadow_read;
 	if (!(features & FEATURE_SWITCH))
@@ -255,6 +258,7 @@ static void access_by(const char *stub, u64 linear, bool user)
 	registers.rcx = 1;
 	registers.rbx = VALUE_WRITTEN;
 	registers.rdi = linear;
+	registers.rsi = MMIO_LINEAR;
 	is_user = user;
 	vmcs_user(user);
 	vmwrite(GUEST_RIP, file->home + (l2_code_end - l2_code) + (stub - f_code));
@@ -290,6 +294,26 @@ static void keep(const struct feature_record *record)
 	kept_count++;
 }
 
+/* Of a case that has a text, for whoever reads the serial line. */
+static void tell(const struct scenario_case *c, const struct feature_record *record)
+{
+	const struct log_record *usual = &record->usual;
+
+	if (c->name == NO_NAME)
+		return;
+	say("\n%s\n  got:      ", name_of(c));
+	if (usual->outcome == OUTCOME_SKIPPED)
+		say("nothing, L1 is not offered what this needs\n");
+	else if (usual->outcome == OUTCOME_TRANSLATED)
+		say("no exit");
+	else
+		say("exit %u, qualification %x, GPA %x, GLA %x", (u64)usual->reason,
+		    usual->qualification, usual->gpa, usual->gla);
+	if (usual->outcome != OUTCOME_SKIPPED)
+		say("\n            EPT12 on the way to the data: %x %x %x %x\n", record->path[0],
+		    record->path[1], record->path[2], record->path[3]);
+}
+
 static void run_feature_case(u32 number)
 {
 	const struct scenario_case *c = (const struct scenario_case *)table(file->cases) + number;
@@ -301,6 +325,9 @@ static void run_feature_case(u32 number)
 
 	if (c->needs & missing || !offered(features)) {
 		outcomes[OUTCOME_SKIPPED]++;
+		record.usual.outcome = OUTCOME_SKIPPED;
+		if (telling)
+			tell(c, &record);
 		return;
 	}
 	if (features != in_force)
@@ -332,6 +359,8 @@ static void run_feature_case(u32 number)
 	memcpy(record.ve, ve_area, sizeof(record.ve));
 	undo_patches(c, changes);
 	keep(&record);
+	if (telling)
+		tell(c, &record);
 }
 
 void l1_run(bool vmm)
@@ -346,6 +375,7 @@ void l1_run(bool vmm)
 		vmwrite(GUEST_CR3, pml5);
 	pages_sign();
 	features_build();
+	telling = word_on_command_line("tell=1");
 	say("{'features': {'sppt': '%x', 'pml5': '%x', 'other_root': '%x', 'pml4': '%x'}}\n",
 	    (u64)sppt, pml5, (u64)other_root, guest_cr3());
 	say_vmcs("features");

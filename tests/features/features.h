@@ -23,6 +23,9 @@
 #define FEATURE_NMI_EXITING	0x1000
 #define FEATURE_VIRTUAL_NMIS	0x2000
 #define FEATURE_PML_ONE_LEFT	0x4000	/* the index is that of the last entry: then it is full */
+#define FEATURE_MOVS		0x8000	/* MOVSB for the write, from the page at MMIO_LINEAR */
+
+#define MMIO_LINEAR		0x500000010000ull
 
 /* Patches of these cases only: an entry of the SPP table for the data's L2 GPA. */
 #define PATCH_SPPT		4

@@ -17,7 +17,7 @@ from gdb_nept.predict.outcome import Outcome
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.guest_paging import Cr4, GuestPaging
 from tests.features import cases
-from tests.guests.scenarios import AD, HOME, PATCH_WALK, USER
+from tests.guests.scenarios import AD, HOME, INS, OUTS, PATCH_WALK, USER
 from tests.proof.log import CaseLine, PatchLine
 from tests.proof.machine import ADDRESS, OPS, SIZES, Machine, Patched
 
@@ -127,6 +127,7 @@ class FeatureMachine:
             SIZES[case.op],
             OPS[case.op],
             bool(case.flags & USER),
+            emulated=self.usual.kvm and bool(case.op in (OUTS, INS) or case.features & cases.MOVS),
             shadow_stack=bool(case.features & cases.SHADOW_STACK),
             nmi_unblocking=blocked,
         )

@@ -6,7 +6,7 @@
 	.section .rodata
 	.code64
 	.global	f_code, f_code_end
-	.global	f_iret
+	.global	f_iret, f_movs
 	.global	f_switch_read, f_switch_write, f_switch_fetch, f_shadow_write, f_shadow_read
 f_code:
 f_switch_read:				/* RAX 0, RCX the index: EPTP switching */
@@ -30,4 +30,7 @@ f_shadow_read:				/* SSP is the address: the entry there is read */
 f_iret:					/* Bochs takes RFLAGS, at offset 16, from the stack first */
 	lea	-16(%rdi), %rsp
 	iretq
+f_movs:					/* RSI is a page of MMIO: an emulator makes the write */
+	movsb
+	vmcall
 f_code_end:

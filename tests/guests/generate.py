@@ -148,6 +148,7 @@ class Case:
     flags: int
     patches: tuple[Patch, ...]
     features: int = 0  # tests/features/features.h; none in the cases of this file
+    said: str = ""  # by L1, if it is to tell of the case
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -221,7 +222,15 @@ class Generated(Scenario):
             self.patches += [patch.pack() for patch in case.patches]
         first = self.known_patches.get(case.patches, 0)
         numbers = (len(case.patches), case.op, flags, 0, case.features)
-        self.cases.append(struct.pack("<QIIBBBBI", case.linear, NO_NAME, first, *numbers))
+        self.cases.append(struct.pack("<QIIBBBBI", case.linear, self._name(case), first, *numbers))
+
+    def _name(self, case: Case) -> int:
+        """The place of its text among the strings."""
+        if not case.said:
+            return NO_NAME
+        place = len(self.strings)
+        self.strings += case.said.encode() + b"\0"
+        return place
 
 
 class Grouped(Protocol):
