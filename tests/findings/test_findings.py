@@ -14,7 +14,7 @@ from gdb_nept.predict.kvm import Habit
 from tests.features.cases import LA57, Cases
 from tests.features.judge import FLAGS_AT_FULL_LOG
 from tests.features.run import run
-from tests.findings import bochs, kvm
+from tests.findings import bochs, kvm, qemu
 from tests.findings.__main__ import write_iso
 from tests.findings.finding import one
 from tests.findings.told import of_bochs, shown, shown_by_kvm
@@ -75,6 +75,15 @@ def test_the_cd_has_every_text(tmp_path: Path) -> None:
     for each in kvm.FINDINGS:
         assert each.title.encode() in written
         assert each.expected.encode() in written
+
+
+@pytest.mark.bochs  # whose tools make the CD
+@pytest.mark.qemu
+def test_qemu_dumps_by_other_addresses_and_in_part(tmp_path: Path) -> None:
+    write_iso(list(kvm.FINDINGS), tmp_path / "cd")
+    first = min(qemu.dumped(tmp_path / "cd", tmp_path), key=lambda each: each.start)
+    assert (first.start, first.size) == (0, qemu.MEMORY)
+    assert (first.virtual, first.in_file) == (0xFFFF << 48, 640 << 10)
 
 
 @pytest.mark.bochs
