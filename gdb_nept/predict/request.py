@@ -42,7 +42,7 @@ from gdb_nept.predict.guest_request import (
 )
 from gdb_nept.predict.hardware import NO_CONTROLS
 from gdb_nept.predict.linear import predict_linear
-from gdb_nept.predict.model import Model
+from gdb_nept.predict.model import Model, Processor
 from gdb_nept.predict.outcome import Prediction
 
 Decoder = Callable[[str], Any]
@@ -58,6 +58,7 @@ CONTROLS = dict.fromkeys((
     "nmi_exiting", "virtual_nmis", "apic_access_address", "tpr_shadow",
     "apic_register_virtualization", "virtual_interrupt_delivery",
 ))  # fmt: skip
+OF_APIC = ("tpr_shadow", "apic_register_virtualization", "virtual_interrupt_delivery")
 MOST_RANGES = 1000  # without memory, in one request
 
 
@@ -104,6 +105,10 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     linear = is_linear(request, access)
     known = LINEAR if linear else ACCESS
     ignored = [*others(access, known, "access"), *others(controls, CONTROLS, "controls")]
+    if isinstance(model, Processor) and access.get("emulated"):
+        ignored.append("access.emulated")
+    if controls.get("apic_access_address") is None:
+        ignored += [f"controls.{key}" for key in OF_APIC if controls.get(key)]
     eptp, cpu = _machine(
         number_in(request, "eptp"),
         number_in(request, "ept_caps"),

@@ -194,6 +194,19 @@ def test_keys_that_nobody_knows_are_told() -> None:
     assert answered()["ignored"] == []
 
 
+def test_keys_without_a_say_are_told() -> None:
+    emulated, without_apic = access(emulated=True), {"tpr_shadow": True}
+    with_apic = {**without_apic, "apic_access_address": "0x5000"}
+    assert answered(access=emulated)["ignored"] == ["access.emulated"]
+    assert answered("kvm-6.1", access=emulated)["ignored"] == []
+    assert answered(access=access(emulated=False))["ignored"] == []
+    assert answered(controls=without_apic)["ignored"] == ["controls.tpr_shadow"]
+    assert answered(controls=with_apic)["ignored"] == []
+    linear = {"gla": hex(GPA), "op": "read", "emulated": True}
+    guest = {"cr0": 1, "cr3": 0, "cr4": 0}
+    assert answered(guest=guest, access=linear)["ignored"] == ["access.emulated"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
