@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from tests.proof.machine import Memory
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = Timeouts(park=3600)
+_WARNING = re.compile(rb"WARNING: [\w/.]+:\d+ at \w+\+[\w/]+ \[kvm\w*\]")
 _MORE = struct.Struct("<4QQQ4Q5Q")
 SIZE = RECORD_FORM.size + _MORE.size
 USUAL_NUMBERS = 10  # of a struct log_record, before its `entry`
@@ -83,6 +85,7 @@ class FeatureKvmRun:
     run: FeatureRun
     session: Session
     chosen: Chosen
+    warnings: tuple[str, ...]  # in the log of L0's kernel, of kvm.ko and kvm-intel.ko
 
 
 def run_kvm(
@@ -102,7 +105,8 @@ def run_kvm(
     taken = snapshot.ensure(options, teller)
     session, chosen, memory = under_kvm(taken)
     found = _read(taken, folder, scenario, memory, kvm=True)
-    return FeatureKvmRun(found, session, chosen)
+    log = _WARNING.findall((taken / snapshot.MEMORY).read_bytes())
+    return FeatureKvmRun(found, session, chosen, tuple(one.decode() for one in log))
 
 
 def _with_vmm(features: Guests, progress: Progress) -> Guests:

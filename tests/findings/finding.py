@@ -17,7 +17,8 @@ MMIO = 0xD000_0000
 @dataclass(frozen=True)
 class Finding:
     """`before` are accesses that must come first, `rule` is its name among our rules, `expected`
-    what the processor of the SDM does.  `versions` are of Bochs, or lines of kernels."""
+    what the processor of the SDM does.  `versions` are of Bochs, or lines of kernels;
+    `warns` is the function that L0's kernel warns of besides."""
 
     rule: str
     versions: tuple[str, ...]
@@ -27,6 +28,7 @@ class Finding:
     expected: str
     case: Case
     before: tuple[Case, ...] = ()
+    warns: str = ""
 
 
 def one(

@@ -40,6 +40,18 @@ FINDINGS = (
         one("FLAGS_AT_FULL_LOG", WRITE, SMALL_PAGE, [ept(PDE, A), ept(PTE, D)], features=FULL),
     ),
     Finding(
+        "EMULATED_FULL_LOG_WARNS",
+        RUN_ON,
+        "a guest can raise a WARN_ON_ONCE() of the host: a full log that the emulator meets",
+        "SDM vol. 3, 31.3.6: a full log is an exit for L1, and no fault of the host",
+        "vmx/nested.c nested_ept_inject_page_fault(): takes an EPT violation for the only exit of "
+        "L2's that leads there; here it is 30, I/O instruction: OUTSB reads its operand in the "
+        "emulator, whose page walk must set a dirty flag of EPT12",
+        "exit 62, and no warning in the host's log (dmesg)",
+        one("EMULATED_FULL_LOG_WARNS", OUTS, WALKED, [walk(PTE, PTE, D)], features=FULL),
+        warns="nested_ept_inject_page_fault",
+    ),
+    Finding(
         "EMULATED_WALK_WRITES",
         RUN_ON,
         "the emulator's page walks need write access in EPT12, with its A/D flags off too",

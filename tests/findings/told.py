@@ -52,7 +52,7 @@ def shown_by_kvm(line: str, emulator: Emulator) -> list[Shown]:
     found = run_kvm(scenario(findings), line, emulator=emulator)
     known = kvm_model(found.session, found.chosen, BOCHSES[emulator.version]).model
     model = Reflecting(known.kvm)
-    return [_shown(found.run, one, model, SDM) for one in findings]
+    return [_with_warnings(_shown(found.run, one, model, SDM), found.warnings) for one in findings]
 
 
 def _shown(taken: FeatureRun, finding: Finding, model: Model, hardware: Hardware) -> Shown:
@@ -67,6 +67,15 @@ def _shown(taken: FeatureRun, finding: Finding, model: Model, hardware: Hardware
         differences(promised, case, record, promised.predict(case, Processor(SDM)), SDM),
         differences(machine, case, record, machine.predict(case, model), hardware),
     )
+
+
+def _with_warnings(one: Shown, warnings: tuple[str, ...]) -> Shown:
+    """Those of the function that the finding names, if it names one."""
+    warns = one.finding.warns
+    own = tuple(line for line in warnings if f" {warns}+" in line) if warns else ()
+    if not own:
+        return one
+    return replace(one, got=f"{one.got}, and in L0's log: {own[0]}", differs=(*one.differs, *own))
 
 
 def _got(record: FeatureRecord, flags: bool) -> str:
