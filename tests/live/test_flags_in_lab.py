@@ -202,7 +202,8 @@ def test_an_access_that_ept02_refuses_leaves_no_flag(recorded: Recorded) -> None
         assert way == before.ept02.way(after.second)
         if after.flags_on and way and way[-1].leaf and way[-1].used:
             clear[way[-1].flags] += 1
-    assert min(clear[0], clear[A]) > 0
+    assert clear[A]
+    assert clear[0] or recorded.kernel.since >= (7, 2)  # whose sync leaves pages accessed
 
 
 def test_a_fault_that_l1_is_told_of_leaves_no_flag(recorded: Recorded) -> None:
