@@ -110,8 +110,8 @@ def candidates(
     for emulated in by_emulator:
         for op, stage in [(seen.op, seen.stage)] if seen and not emulated else kinds:
             for user in users:
-                found = _candidate(place, link, op, stage, user, emulated)
-                yield replace(found, raw=seen.raw) if seen and not emulated else found
+                raw = seen.raw if seen and not emulated else None
+                yield _candidate(place, link, op, stage, user, emulated, raw)
     if not seen and pae is not False and False in by_emulator:
         yield _candidate(place, link, Op.READ, Stage.PDPTE, False, False)
 
@@ -139,7 +139,13 @@ def _reported(told: EptViolation) -> tuple[Op, Stage]:
 
 
 def _candidate(
-    place: Place, link: Link, op: Op, stage: Stage, user: bool, emulated: bool
+    place: Place,
+    link: Link,
+    op: Op,
+    stage: Stage,
+    user: bool,
+    emulated: bool,
+    raw: int | None = None,
 ) -> Access:
     final = stage is Stage.FINAL
     return Access(
@@ -151,6 +157,7 @@ def _candidate(
         linear_writable=link.writable if final else None,
         linear_execute_disable=link.execute_disable if final else None,
         emulated=emulated,
+        raw=raw,
     )
 
 

@@ -22,7 +22,7 @@ SWAPPED_OUT = "swapped out"
 
 Virtual = Union[KernelVirt, HostVirt]
 
-PRESENT = Entry.present.mask
+PRESENT, ADDRESS = Entry.present.mask, Entry.address.mask
 PROT_NONE = Entry.global_.mask  # _PAGE_PROTNONE: G in an entry that is not present
 FLIPPED = 0x3F << 46  # page frame bits that are all set only if the entry is inverted
 SWAP_TYPE_SHIFT = 59  # of the 64-bit swap entry, since 4.19 (L1TF)
@@ -88,11 +88,12 @@ class PageTables:
             except MemoryUnreadable as error:
                 why = f"the {LEVEL_NAMES[level]} cannot be read: {error}"
                 return Translation(address, tuple(steps), None, 0, why, error.kind)
-            entry = Entry(word & ~self.sme_mask)
+            word &= ~self.sme_mask
+            entry = Entry(word)
             steps.append(TableStep(level, table, index, entry))
             if not word & PRESENT or entry.leaf_at(level):
                 return self._end(address, tuple(steps))
-            table = HostPhys(entry.address)
+            table = HostPhys(word & ADDRESS)
         raise AssertionError("a PTE is always a leaf")
 
     def _end(self, address: int, steps: tuple[TableStep, ...]) -> Translation:
