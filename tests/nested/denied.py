@@ -46,6 +46,16 @@ class Denying:
             self.denied = None
 
 
+class Unkept(CType):
+    """One whose members are looked up each time they are asked for, since they come and go."""
+
+    def _find(self, name: str) -> Member | None:
+        try:
+            return self._look_up(name)
+        except MemberMissing:
+            return None
+
+
 class DenyingTypes:
     def __init__(self, below: Any, rule: Denying) -> None:
         self._below, self._rule = below, rule
@@ -64,8 +74,13 @@ class DenyingTypes:
         known = self._made.get(id(found))
         if known is not None and known[0] is found:
             return known[1]
-        made = replace(
-            found,
+        made = Unkept(
+            found.kind,
+            found.name,
+            found.size,
+            found.signed,
+            found.count,
+            enumerators=found.enumerators,
             target=found.target and (lambda: self._wrapped(found.element())),
             lookup=found.lookup and (lambda name: self._member(found, name)),
             names=found.names and (lambda: self._names(found)),
