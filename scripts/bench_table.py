@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main() -> int:
     rows = chain(_listings(), _address(), _many(), _requests(), _start(), _lab())
     for what, *figures in rows:
         print(f"{what:34} " + " ".join(f"{figure:>10}" for figure in figures), flush=True)
+    if find_spec("drgn") is None:
+        print("this Python has no drgn: $(scripts/setup | tail -n 1)/bin/python scripts/bench")
     return 0
 
 
