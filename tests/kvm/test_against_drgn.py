@@ -171,6 +171,25 @@ def test_translations(host: Host, program: Any) -> None:
     assert found > ADDRESSES * 0.8
 
 
+def ran_by_crash(host: Host, script: Path) -> subprocess.CompletedProcess[str]:
+    """crash 8.0.2 overruns a buffer of its own on such a dump: x86_64_init() reads into malloc(0),
+    by valgrind.  Now and then its heap does not bear that, and it ends by SIGABRT before it
+    answers: then it is asked again."""
+    words = ["crash", "--no_modules", "--no_panic", "--kaslr=auto", "-s", "-i", str(script)]
+    for _ in range(5):
+        done = subprocess.run(
+            [*words, str(host.vmlinux), str(host.dump)],
+            capture_output=True,
+            text=True,
+            timeout=400,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode >= 0:
+            break
+    return done
+
+
 def test_crash_says_the_same_of_symbols_and_translations(host: Host, tmp_path: Path) -> None:
     """Where it is installed.  Debian 12's, 8.0.2, knows no modules of Linux 6.4 and later
     ("invalid structure member offset: module_core_size"), hence nothing of KVM's here."""
@@ -180,16 +199,9 @@ def test_crash_says_the_same_of_symbols_and_translations(host: Host, tmp_path: P
     script = tmp_path / "commands"
     lines = [f"sym {name}" for name in SYMBOLS] + [f"vtop -k {place:x}" for place in asked]
     script.write_text("\n".join([*lines, "quit", ""]))
-    done = subprocess.run(
-        ["crash", "--no_modules", "--kaslr=auto", "-s", "-i", script, host.vmlinux, host.dump],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    done = ran_by_crash(host, script)
     symbols = dict(re.findall(r"^([0-9a-f]{16}) \(\w\) (\w+)", done.stdout, re.MULTILINE))
-    assert symbols, done.stdout[-500:] + done.stderr[-500:]
+    assert symbols, (done.returncode, done.stdout[-500:], done.stderr[-500:])
     for name in SYMBOLS:
         address = int(host.kernel.symbols.address(name))
         assert symbols[f"{address:016x}"] == name
