@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What tests on real targets share: the tools they need, and the lab's snapshots.
+"""What tests on real targets share: the tools they need (`tools.py`), and the lab's snapshots.
 
-A tool that is missing skips the test with its reason; named in NEPT_REQUIRE it fails instead.
 Snapshots are of the kernels that --kernels names; --matrix makes a table of them (`matrix.py`).
 """
 
@@ -10,11 +9,9 @@ from __future__ import annotations
 import argparse
 import atexit
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from ctypes.util import find_library
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,16 +24,8 @@ from bochs_lab.emulator import INSTALLED, SKYLAKE, VERSIONS, Emulator
 from bochs_lab.options import STATES, LabOptions
 from bochs_lab.replay import Replay
 
+from tests import tools
 from tests.matrix import Matrix
-
-TOOLS = {
-    "browser": ("chromium",),
-    "gdb": ("gdb",),
-    "makedumpfile": ("makedumpfile",),
-    "qemu": ("qemu-system-x86_64",),
-    "bochs": ("bochs", "grub-mkrescue", "xorriso", "mformat", "busybox", "gcc", "make", "dpkg"),
-    "kgdb": ("bc", "bison", "flex", "make", "nice", "xz"),
-}
 
 #: How the lab's machines are booted: as simply as can be, and as a distribution does it.
 MACHINES: dict[str, dict[str, Any]] = {"plain": {}, "kaslr-pti": {"kaslr": True, "pti": True}}
@@ -99,16 +88,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    required = os.environ.get("NEPT_REQUIRE", "").split(",")
     for marker in item.iter_markers():
-        missing = [tool for tool in TOOLS.get(marker.name, ()) if shutil.which(tool) is None]
-        if marker.name == "kdumpfile" and not find_library("kdumpfile"):
-            missing.append("libkdumpfile")
-        if missing:
-            reason = f"needs {', '.join(missing)}: scripts/setup installs it"
-            if marker.name in required:
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
+        tools.need(marker.name)
 
 
 @pytest.fixture(scope="session")

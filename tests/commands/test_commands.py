@@ -18,6 +18,7 @@ from gdb_nept.commands.spoken import shell_manual
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import Page
+from tests import tools
 from tests.context import NoTarget
 
 HERE = NoTarget()
@@ -128,7 +129,7 @@ def test_text_json_and_colour() -> None:
         "range": [1, 16],
         "incomplete": None,
     }
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     assert "\x1b[" in sample.answer(HERE, [], coloured=True)
     assert "\x1b[" not in sample.answer(HERE, ["--no-color"], coloured=True)
 

@@ -18,6 +18,7 @@ from gdb_nept.__main__ import main
 from gdb_nept.commands import many
 from gdb_nept.commands.bar import Bar
 from gdb_nept.commands.many import Job
+from tests import tools
 from tests.overlay import Overlay, opened
 from tests.schemas import hold
 
@@ -103,7 +104,7 @@ def test_the_bar() -> None:
 
 
 def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("distributed")
+    tools.module("distributed")
     many.CONNECT = 1.0
     assert main(["triage", "--dask", "tcp://127.0.0.1:1", "x"]) == 1
     assert "no Dask cluster at tcp://127.0.0.1:1" in capsys.readouterr().err
@@ -118,7 +119,7 @@ def test_without_dask_it_says_what_to_install(
 
 
 def test_a_cluster_of_two_workers_says_the_same_in_order(bad: list[str]) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed = tools.module("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
     ) as cluster:

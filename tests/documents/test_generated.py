@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from gdb_nept.commands.catalogue import NAMES
 from gdb_nept.predict.model import NAMES as MODELS
 from gdb_nept.render import schemas
+from tests import tools
 from tests.documents.generated import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,10 +47,9 @@ def test_nothing_is_left_out() -> None:
     assert [name for name in schemas.names() if f"[`{name}`]" not in answers] == []
 
 
-@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
 def test_the_man_page_is_one() -> None:
     done = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-ww", "-b", str(DOC / "nept.1")],
+        [tools.program("groff"), "-man", "-Tutf8", "-ww", "-b", str(DOC / "nept.1")],
         capture_output=True,
         text=True,
         check=False,

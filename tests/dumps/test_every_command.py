@@ -26,6 +26,7 @@ from gdb_nept.commands.triage import triage
 from gdb_nept.errors import BadInput, NeptError
 from gdb_nept.memory.dump import open_dump
 from gdb_nept.render.page import Status
+from tests import tools
 from tests.dumps.written import FILTERED, WHOLE, every_format
 from tests.questions import QUESTIONS
 from tests.schemas import hold
@@ -118,12 +119,12 @@ def answers(dump: Path, folder: Path) -> dict[tuple[str, ...], Answer]:
 def compared(files: Files, name: str) -> dict[str, str]:
     """Of each command whether all its answers are the same; what is less must say so."""
     if name not in files:
-        pytest.skip("there is no makedumpfile that writes this")
+        tools.missing("makedumpfile", "there is no makedumpfile that writes this")
     try:
         open_dump(files[name]).close()
     except BadInput as error:
         if "is flattened" in str(error):
-            pytest.skip("no libkdumpfile here reads flattened files")
+            tools.missing("kdumpfile", "no libkdumpfile here reads flattened files")
         raise
     folder = files["elf"].parent
     raw, found = answers(files["raw"], folder), answers(files[name], folder)

@@ -21,6 +21,7 @@ from gdb_nept.errors import BadInput, MemoryUnreadable, UnreadKind
 from gdb_nept.memory.cpu_registers import Registers
 from gdb_nept.memory.dump import open_dump
 from gdb_nept.render.page import Status
+from tests import tools
 from tests.dumps.files import PAGE
 from tests.dumps.written import BIOS, every_format
 from tests.fuzz.dumps import Dumps, damage
@@ -68,7 +69,7 @@ def of_taking(words: tuple[str, ...], answer: tuple[int, str, str]) -> tuple[int
 @pytest.mark.parametrize("name", ["elf", "qemu-zlib", "c-d1", "z-d1", "p-d1", "E-d31"])
 def test_every_page_is_that_of_the_raw_image(files: Files, name: str) -> None:
     if name not in files:
-        pytest.skip("there is no makedumpfile that writes this")
+        tools.missing("makedumpfile", "there is no makedumpfile that writes this")
     raw = files["raw"].read_bytes()
     with open_dump(files[name]) as dump:
         for stretch in dump.memory.data_ranges():
@@ -229,7 +230,7 @@ def test_what_cannot_be_used_says_so(files: Files, capsys: pytest.CaptureFixture
 def test_damaged_headers_are_read_or_refused(files: Files, tmp_path: Path, name: str) -> None:
     """Without a crash of ours, whatever becomes of the library."""
     if name not in files:
-        pytest.skip("there is no makedumpfile that writes this")
+        tools.missing("makedumpfile", "there is no makedumpfile that writes this")
     shutil.copyfile(files[name], tmp_path / name)
     dumps = Dumps([tmp_path / name])
     ends = Counter(dumps.case(random.Random(seed)) for seed in range(60))

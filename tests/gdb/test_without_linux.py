@@ -16,6 +16,7 @@ from typing import Callable
 import pexpect
 import pytest
 
+from tests import tools
 from tests.gdb.batch import INIT, ROOT
 from tests.gdb.machine import stopped_machine
 from tests.gdb.relay import Relay
@@ -154,7 +155,7 @@ def test_without_tabulate_and_pygments_output_is_the_same(gdb: Gdb) -> None:
 @pytest.mark.parametrize("kind", ["xterm", "dumb"])
 def test_colour_is_for_a_terminals_own_prompt(kind: str) -> None:
     """What a script takes is text, and a dumb terminal gets nothing else."""
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     variables = {**os.environ, "TERM": kind}
     variables.pop("NO_COLOR", None)
     child = pexpect.spawn(

@@ -24,6 +24,7 @@ from bochs_lab.progress import Silent
 import gdb_nept
 from gdb_nept.address import KernelVirt
 from gdb_nept.errors import MemoryUnreadable
+from tests import tools
 from tests.conftest import MACHINES
 from tests.dumps.machine import DumpingMachine
 
@@ -65,7 +66,7 @@ def host(
     try:
         vmlinux, modules = debug_symbols.files(release, Silent())
     except LabError as error:
-        pytest.skip(str(error))
+        tools.missing("debug-symbols", str(error))
     folder = tmp_path_factory.mktemp("dump")
     with DumpingMachine(snapshot, folder) as machine:
         dump = machine.dump("vmcore")
@@ -76,7 +77,7 @@ def host(
 
 @pytest.fixture(scope="module")
 def program(host: Host) -> Any:
-    drgn = pytest.importorskip("drgn")
+    drgn = tools.module("drgn")
     found = drgn.Program()
     found.set_core_dump(str(host.dump))
     found.load_debug_info([str(host.vmlinux), *map(str, host.modules)])
@@ -84,14 +85,14 @@ def program(host: Host) -> Any:
 
 
 def vms_of(program: Any) -> Iterator[Any]:
-    helpers = pytest.importorskip("drgn.helpers.linux")
+    helpers = tools.module("drgn.helpers.linux")
     yield from helpers.list_for_each_entry(
         "struct kvm", program["vm_list"].address_of_(), "vm_list"
     )
 
 
 def test_vms_and_vcpus(host: Host, program: Any) -> None:
-    helpers = pytest.importorskip("drgn.helpers.linux")
+    helpers = tools.module("drgn.helpers.linux")
     ours = {
         (int(vm.address), vm.pid, tuple(int(one.address) for one in vm.vcpus))
         for vm in host.target.session.vms().vms
@@ -109,7 +110,7 @@ def test_vms_and_vcpus(host: Host, program: Any) -> None:
 
 
 def test_memslots(host: Host, program: Any) -> None:
-    helpers = pytest.importorskip("drgn.helpers.linux")
+    helpers = tools.module("drgn.helpers.linux")
     theirs = set()
     for vm in vms_of(program):
         slots = vm.memslots[0]
@@ -158,8 +159,8 @@ def translated(host: Host, place: int) -> int | None:
 
 
 def test_translations(host: Host, program: Any) -> None:
-    drgn = pytest.importorskip("drgn")
-    helpers = pytest.importorskip("drgn.helpers.linux")
+    drgn = tools.module("drgn")
+    helpers = tools.module("drgn.helpers.linux")
     space, found = program["init_mm"].address_of_(), 0
     for place in places(host):
         try:
@@ -193,8 +194,7 @@ def ran_by_crash(host: Host, script: Path) -> subprocess.CompletedProcess[str]:
 def test_crash_says_the_same_of_symbols_and_translations(host: Host, tmp_path: Path) -> None:
     """Where it is installed.  Debian 12's, 8.0.2, knows no modules of Linux 6.4 and later
     ("invalid structure member offset: module_core_size"), hence nothing of KVM's here."""
-    if shutil.which("crash") is None:
-        pytest.skip("needs crash")
+    tools.program("crash")
     asked = places(host)
     script = tmp_path / "commands"
     lines = [f"sym {name}" for name in SYMBOLS] + [f"vtop -k {place:x}" for place in asked]

@@ -23,6 +23,8 @@ from bochs_lab.options import LabOptions
 from bochs_lab.progress import Silent
 from bochs_lab.replay import Replay
 
+from tests import tools
+
 LAB = Path(__file__).resolve().parents[2] / "scripts" / "lab"
 
 
@@ -83,7 +85,7 @@ def test_in_a_virtual_environment_it_takes_the_systems_python(tmp_path: Path) ->
     """Where pexpect is; README's `pip install .` is told to be done in such an environment."""
     has = ["/usr/bin/python3", "-c", "import pexpect"]
     if subprocess.run(has, capture_output=True, check=False).returncode:
-        pytest.skip("the system's Python has no pexpect")
+        tools.missing("pexpect", "the system's Python has no pexpect: scripts/setup installs it")
     venv.create(tmp_path / "venv", with_pip=False)
     bare = str(tmp_path / "venv" / "bin" / "python")
     assert subprocess.run([bare, *has[1:]], capture_output=True, check=False).returncode

@@ -16,6 +16,7 @@ from gdb_nept.commands.output import Sink
 from gdb_nept.errors import BadInput
 from gdb_nept.nested.guest_registers import code_bits
 from gdb_nept.render.page import Status
+from tests import tools
 from tests.overlay import opened
 
 pytestmark = pytest.mark.bochs
@@ -49,7 +50,7 @@ def test_each_space_leads_to_the_same_bytes(plain_snapshot: Path) -> None:
 
 
 def test_l2_stands_at_the_instruction_that_the_processor_left_it_for(plain_snapshot: Path) -> None:
-    pytest.importorskip("capstone")
+    tools.module("capstone")
     session, chosen = opened(plain_snapshot)
     assert code_bits(session, chosen) == 64
     rip, last = chosen.vcpu.register("rip"), chosen.vcpu.last_exit

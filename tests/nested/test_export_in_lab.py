@@ -5,15 +5,12 @@ snapshot says page by page."""
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,6 +25,7 @@ from gdb_nept.memory.raw import RawMemory
 from gdb_nept.nested.export import Exported, export
 from gdb_nept.nested.pieces import Part, Piece
 from gdb_nept.render.page import Status
+from tests import tools
 from tests.schemas import hold
 
 pytestmark = [pytest.mark.bochs, pytest.mark.kdumpfile]
@@ -196,10 +194,7 @@ def test_where_the_guest_is_a_host_the_tool_answers_as_on_the_host_itself(
 
 def test_drgn_opens_it_and_reads_the_same(plain_snapshot: Path, tmp_path: Path) -> None:
     """A thousand kernel addresses, which drgn translates by the tables that the note names."""
-    if "drgn" in os.environ.get("NEPT_REQUIRE", "").split(","):
-        drgn: Any = import_module("drgn")
-    else:
-        drgn = pytest.importorskip("drgn")
+    drgn = tools.module("drgn")
     exported(plain_snapshot / "memory.raw", tmp_path / "host", set())
     program = drgn.Program()
     program.set_core_dump(str(tmp_path / "host"))

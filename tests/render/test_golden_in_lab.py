@@ -25,6 +25,7 @@ from gdb_nept.commands.output import Sink
 from gdb_nept.live.injection import injection_point
 from gdb_nept.render import colour, text
 from gdb_nept.render.watch import Tally, heading, watch_page
+from tests import tools
 from tests.live.scene import Scene
 from tests.live.test_watch_lines import differing
 from tests.overlay import Overlay, opened
@@ -201,7 +202,7 @@ RED, GREEN, YELLOW, GRAY, BOLD, PLAIN = "31", "32", "33", "90", "01", ("39", "39
 @pytest.mark.parametrize("name", NAMES)
 def test_colours_say_what_the_page_says(name: str) -> None:
     """Red where something is broken or differs alone, and nothing but the colours is added."""
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     found = answer(name, 80)
     painted = colour.paint(found)
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == found

@@ -14,6 +14,7 @@ from gdb_nept.arch.ept import EptEntry, Eptp
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import WIDTH, Page, Table
 from gdb_nept.render.table import FIRST, draw_rows, draw_table
+from tests import tools
 
 TABLE = Table(
     ("level", "entry", "meaning"),
@@ -194,7 +195,7 @@ verdict: agree: all ways lead to host physical 0x6022123
 
 
 def test_colour_changes_nothing_but_colour() -> None:
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     painted = colour.paint(SAMPLE)
     assert painted != SAMPLE
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == SAMPLE
@@ -206,7 +207,7 @@ def test_colour_changes_nothing_but_colour() -> None:
 )
 def test_colour_says_what_the_word_says(word: str, code: int) -> None:
     """Red what is wrong, green what agrees, yellow what makes an exit (ECMA-48, SGR)."""
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     painted = colour.paint(f"L2 0x1000: {word}, R-X\n")
     assert f"\x1b[{code}m{word}\x1b[" in painted
     assert painted.count("\x1b[") == 2
@@ -227,7 +228,7 @@ def test_colour_says_what_the_word_says(word: str, code: int) -> None:
 )
 def test_what_is_neither_broken_nor_an_exit_has_no_colour(line: str) -> None:
     """But for the rule below the names of columns, which is dim."""
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     codes = set(re.findall(r"\x1b\[(\d+)m", colour.paint(line + "\n"))) - {"39"}
     assert codes <= {"90"}
 
@@ -245,7 +246,7 @@ def test_what_is_neither_broken_nor_an_exit_has_no_colour(line: str) -> None:
     ],
 )
 def test_a_whole_line_has_the_colours_of_its_words(line: str, codes: set[str]) -> None:
-    pytest.importorskip("pygments")
+    tools.module("pygments")
     assert set(re.findall(r"\x1b\[(\d+)m", colour.paint(line + "\n"))) - {"39"} == codes
 
 
