@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bochs_lab.emulator import Emulator
+from bochs_lab.emulator import SKYLAKE, Emulator
 
 from gdb_nept.predict.case import BOCHS, Deviation, Hardware
 from gdb_nept.predict.outcome import Outcome
@@ -49,6 +49,21 @@ def test_every_exit_is_as_predicted(emulator: Emulator) -> None:
 def test_every_exit_of_an_iret_is_as_predicted(emulator: Emulator) -> None:
     tally = TALLIES["iret"](None, emulator=emulator)
     wrong = failures(tally, named("iret", emulator), "ci")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.bochs
+@pytest.mark.parametrize(
+    ("line", "cpu"),
+    # 6.1 does not get through its boot on the newer processor
+    [("6.1", SKYLAKE), ("7.2", "tigerlake")],
+    ids=["6.1", "7.2"],
+)
+def test_every_exit_that_a_kvm_passes_on_is_as_predicted(line: str, cpu: str) -> None:
+    """With the features that it offers to L1."""
+    oracle, emulator = f"features-{line}", Emulator("3.0", cpu)
+    tally = TALLIES[oracle](COUNT, emulator=emulator)
+    wrong = failures(tally, named(oracle, emulator), "ci")
     assert not wrong, "\n".join(wrong)
 
 
