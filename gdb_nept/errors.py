@@ -104,3 +104,7 @@ class NoGuest(NeptError):
 
 class BadInput(NeptError):
     """An argument or a file that we cannot take as it is."""
+
+
+class BadArgument(BadInput):
+    """An argument that is wrong in itself: a number or a name that there is not."""

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 
 from gdb_nept.arch.bits import Word, bit, bits
 from gdb_nept.arch.cpu import Capabilities, EptVpidCap
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadArgument
 
 INDEX_BITS = 9
 PAGE_SHIFT = 12
@@ -30,9 +30,10 @@ MEMORY_TYPES = {UC: "UC", WC: "WC", WT: "WT", WP: "WP", WB: "WB"}
 
 
 def check_physical(address: int) -> None:
-    """Raises BadInput for a number that no physical address can be."""
+    """Raises BadArgument for a number that no physical address can be."""
     if address >> WIDEST:
-        raise BadInput(f"{address:#x} is no physical address", f"They have {WIDEST} bits at most.")
+        advice = f"They have {WIDEST} bits at most."
+        raise BadArgument(f"{address:#x} is no physical address", advice)
 
 
 class Eptp(Word):

@@ -39,7 +39,7 @@ def wanted(command: str, words: Sequence[str]) -> bool:
 
 
 def serve(words: Sequence[str], requests: BinaryIO, answers: TextIO) -> None:
-    """Answer until `requests` ends.  Raises Usage, and BadInput for a model that there is not.
+    """Answer until `requests` ends.  Raises Usage, and BadArgument for a model that there is not.
 
     Answers leave at once unless the requests come from a file: the program at the other end of a
     pipe may wait for one before it asks again.

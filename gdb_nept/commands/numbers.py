@@ -7,10 +7,10 @@ import re
 from typing import Callable
 
 from gdb_nept.arch.ept import WIDEST
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadArgument
 
 
-class Usage(BadInput):
+class Usage(BadArgument):
     """The arguments do not fit the command."""
 
 

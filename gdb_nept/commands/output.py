@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 from gdb_nept.commands.progress import Meter
-from gdb_nept.errors import NeptError
+from gdb_nept.errors import BadArgument, Incomplete, NeptError
 from gdb_nept.memory.budget import Budget, renew
 from gdb_nept.render import colour, json, text
 from gdb_nept.render.page import WIDEST, WIDTH, Data, Page, Pages, Status, gravest
@@ -23,6 +24,13 @@ class NotWritten(NeptError):
     def __init__(self, error: OSError | ValueError, left: bool = False) -> None:
         super().__init__(f"the answer cannot be written: {error}")
         self.left = left
+
+
+def ended_by(error: NeptError) -> Status:
+    """How a question ends that has this error for an answer."""
+    if isinstance(error, Incomplete):
+        return Status.INCOMPLETE
+    return Status.USAGE if isinstance(error, BadArgument) else Status.NOT_FOUND
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def _each(found: Pages) -> Iterator[Page]:
             return
         except NeptError as error:
             data: dict[str, Data] = {"error": error.message, "advice": error.advice or None}
-            page = Page((f"error: {error}",), data, lambda: Status.NOT_FOUND)
+            page = Page((f"error: {error}",), data, partial(ended_by, error))
         yield page
         renew()  # each question has the whole budget
 

@@ -16,10 +16,10 @@ from gdb_nept.commands.catalogue import NAMES, command_named, listing
 from gdb_nept.commands.command import Command
 from gdb_nept.commands.context import Context
 from gdb_nept.commands.numbers import Usage
-from gdb_nept.commands.output import ROWS, Sink, usable
+from gdb_nept.commands.output import ROWS, Sink, ended_by, usable
 from gdb_nept.commands.progress import Meter
 from gdb_nept.commands.spoken import on_the_shell, shell_manual
-from gdb_nept.errors import Incomplete, NeptError
+from gdb_nept.errors import NeptError
 from gdb_nept.near import near
 from gdb_nept.render import text
 from gdb_nept.render.manual import fitted
@@ -55,9 +55,7 @@ def failed(error: NeptError) -> Status:
     """Tells of the error."""
     said = on_the_shell(f"gdb_nept: {error}")
     print(text.escaped(text.paragraph(said)), file=sys.stderr, flush=True)
-    if isinstance(error, Incomplete):
-        return Status.INCOMPLETE
-    return Status.USAGE if isinstance(error, Usage) else Status.NOT_FOUND
+    return ended_by(error)
 
 
 def meter() -> Meter | None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from gdb_nept.address import Out
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadArgument
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import advised
 from gdb_nept.predict import nept_v2
@@ -179,7 +179,7 @@ NAMES = (*PROCESSORS, *KERNELS, XEN, NeptV2.name)
 def model(name: str) -> Model:
     """A model by its name: one of NAMES, a KVM of a release between those, or 'L0@PROCESSOR' for a
     KVM or Xen that does not run on a processor as the SDM has it ('kvm-6.1@bochs-2.7').  Raises
-    BadInput."""
+    BadArgument."""
     hypervisor, _, processor = name.partition("@")
     if name in PROCESSORS:
         return Processor(PROCESSORS[name])
@@ -191,7 +191,7 @@ def model(name: str) -> Model:
         return Reflecting(Kvm(name, features, hardware))
     if hardware is not None and hypervisor == XEN:
         return ReflectingXen(Xen(name, hardware))
-    raise BadInput(
+    raise BadArgument(
         f"there is no model '{name}'",
         advised(name, NAMES, f"Models: {', '.join(NAMES)}, {OTHERS}."),
     )

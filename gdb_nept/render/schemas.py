@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gdb_nept.errors import BadInput
+from gdb_nept.errors import BadArgument
 from gdb_nept.memory.budget import Budget
 from gdb_nept.render.page import LateData, Page
 
@@ -26,9 +26,9 @@ def names() -> list[str]:
 
 
 def schema(name: str) -> str:
-    """The text of a schema; raises BadInput where there is none."""
+    """The text of a schema; raises BadArgument where there is none."""
     if name not in names():
-        raise BadInput(f"there is no schema '{name}'", f"There are: {', '.join(names())}.")
+        raise BadArgument(f"there is no schema '{name}'", f"There are: {', '.join(names())}.")
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 

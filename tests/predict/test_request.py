@@ -327,7 +327,7 @@ def test_a_model_that_there_is_not_is_a_message() -> None:
     done = subprocess.run(
         program("--model", "z80"), input=b"", capture_output=True, cwd=ROOT, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(b"gdb_nept: there is no model 'z80'")
 
 
