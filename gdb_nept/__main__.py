@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from gdb_nept import __version__
 from gdb_nept.commands import json_lines, terminal
-from gdb_nept.commands.catalogue import NAMES, listing
+from gdb_nept.commands.catalogue import listing
 from gdb_nept.commands.dump_context import DumpContext
 from gdb_nept.commands.first_steps import in_shell
-from gdb_nept.commands.numbers import Usage
+from gdb_nept.commands.numbers import Usage, file_named
 from gdb_nept.commands.output import NotWritten
-from gdb_nept.commands.shell_only import shell_command_named, shell_listing
+from gdb_nept.commands.shell_only import shell_command_named, shell_commands
 from gdb_nept.errors import NeptError
 from gdb_nept.render.page import MEANINGS, Status
 
@@ -36,7 +36,8 @@ exit status:
 """
 
 
-LONGEST = max(map(len, NAMES))
+#: What stands before the command's name, and its value.
+LEADING = {"--dump": " FILE", "--live": "", "--libkdumpfile": " FILE", "--btf": " FILE"}
 LIVE = "gdb_nept: from a running machine: what was read at different times may not fit together"
 
 
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ran(arguments: Sequence[str] | None) -> Status:
     args = command_line().parse_args(arguments)
     words = [*args.arguments, *(["--no-color"] if args.no_color else [])]
+    _check_order(args.command, args.arguments)
     context = DumpContext(args.dump, args.btf, args.libkdumpfile, args.live)
     if args.live:
         if args.dump is not None:
@@ -65,11 +67,20 @@ def _ran(arguments: Sequence[str] | None) -> Status:
     return _answered(args.command, words, context)
 
 
+def _check_order(name: str | None, words: list[str]) -> None:
+    """Raises Usage for what is of nept itself and stands behind the command's name."""
+    for option, value in LEADING.items():
+        if any(word.partition("=")[0] == option for word in words):
+            raise Usage(f"{option} stands before the command", f"nept {option}{value} {name} ...")
+
+
 def _answered(name: str | None, words: list[str], context: DumpContext) -> Status:
+    if name == "help":  # as gdb has it
+        name, words = (words[0], ["--help"]) if words else (None, [])
     with _written() as stream:
         if name is None:
             init = Path(__file__).with_name("init.py")
-            stream.write(in_shell(str(init), shell_listing(LONGEST)) + "\n")
+            stream.write(in_shell(str(init), terminal.listed(shell_commands())) + "\n")
             return Status.DONE
         if json_lines.wanted(name, words):
             json_lines.serve(words, requests(), stream)
@@ -77,7 +88,7 @@ def _answered(name: str | None, words: list[str], context: DumpContext) -> Statu
         own = shell_command_named(name)
         if own is not None:
             return own.answer(context, words, stream)
-        return terminal.answer(name, words, context, stream)
+        return terminal.answer(name, words, context, stream, shell_commands)
 
 
 class _Answers:
@@ -134,7 +145,7 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         statuses = "\n".join(f"{one.value:3}  {said}" for one, said in MEANINGS.items())
-        others = shell_listing(LONGEST)
+        others = terminal.listed(shell_commands())
         self.epilog = EPILOG.format(commands=listing(""), shell_commands=others, statuses=statuses)
         return super().format_help()
 
@@ -148,16 +159,19 @@ def command_line() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nept {__version__}")
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="dump of physical memory")
+    parser.add_argument("--dump", type=file_named, metavar="FILE", help="dump of physical memory")
     parser.add_argument(
         "--live", action="store_true", help="this computer's own memory (/proc/kcore), as it runs"
     )
     parser.add_argument(
-        "--libkdumpfile", type=Path, metavar="FILE", help="the library that reads ELF and kdump"
+        "--libkdumpfile",
+        type=file_named,
+        metavar="FILE",
+        help="the library that reads ELF and kdump",
     )
     parser.add_argument(
         "--btf",
-        type=Path,
+        type=file_named,
         action="append",
         default=[],
         metavar="FILE",

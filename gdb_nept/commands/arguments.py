@@ -12,6 +12,7 @@ from gdb_nept.commands.numbers import (
     Usage,
     Written,
     address_range,
+    file_named,
     logical,
     physical_width,
     positive,
@@ -27,7 +28,7 @@ class Argument:
 
     type="address" and type="range" stand for a number and a (low, high), type="expression" for a
     Written, type="logical" for one with a segment, type="width" for bits of a physical address,
-    type="count" for a number from 1 on.
+    type="count" for a number from 1 on, type="file" for a Path.
     Of the arguments with the same `instead`, one alone can be given.
     """
 
@@ -62,6 +63,7 @@ def parsed(
     parser.register("type", "logical", lambda word: logical(word, number))
     parser.register("type", "count", lambda written: positive(number(written)))
     parser.register("type", "width", lambda written: physical_width(number(written)))
+    parser.register("type", "file", file_named)
     parser.register("type", "range", lambda written: address_range(written, number))
     parser.take(arguments)
     if HELP & set(words):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from gdb_nept.commands.arguments import VCPU, VM, argument
 from gdb_nept.commands.command import command
@@ -21,7 +20,7 @@ from gdb_nept.render.page import Page
     "nept-export",
     argument("--l1", action="store_true", instead="whose"),
     argument("--l2", action="store_true", instead="whose"),
-    argument("--output", type=Path, required=True, metavar="FILE"),
+    argument("--output", type="file", required=True, metavar="FILE"),
     argument("--force", action="store_true"),
     VM,
     VCPU,

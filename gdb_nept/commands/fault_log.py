@@ -70,13 +70,13 @@ class FaultLog:
 
 
 @contextmanager
-def written(name: str | None) -> Iterator[TextIO | None]:
+def written(name: Path | None) -> Iterator[TextIO | None]:
     """The file, line by line; None without a name.  Raises BadInput where it cannot be written."""
     if name is None:
         yield None
         return
     try:
-        file = Path(name).expanduser().open("w", encoding="utf-8", buffering=1)
+        file = name.expanduser().open("w", encoding="utf-8", buffering=1)
     except OSError as error:
         raise BadInput(f"cannot write {name}: {error}", "Name a file: --json-lines FILE") from None
     with file:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from gdb_nept.commands.arguments import VCPU, VM, argument
 from gdb_nept.commands.command import command
@@ -18,7 +17,7 @@ from gdb_nept.render.page import Page
 @command(
     "nept-map",
     argument("--text", action="store_true", instead="a picture"),
-    argument("--output", type=Path, metavar="FILE", instead="a picture"),
+    argument("--output", type="file", metavar="FILE", instead="a picture"),
     argument("--force", action="store_true"),
     VM,
     VCPU,

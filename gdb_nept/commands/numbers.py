@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Numbers as users write them: addresses, ranges, sizes, and addresses in a segment."""
+"""Words as users write them: addresses, ranges, sizes, addresses in a segment, names of files."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Callable
 
 from gdb_nept.arch.ept import WIDEST
@@ -70,6 +71,13 @@ def positive(number: int) -> int:
     if not 1 <= number < 1 << 63:
         raise Usage(f"{number} is no number of things", "Give a number from 1 on.")
     return number
+
+
+def file_named(written: str) -> Path:
+    """Raises Usage for '', which Path takes for the folder that we are in."""
+    if not written:
+        raise Usage("the name of a file is empty", "Is it that of a variable which is not set?")
+    return Path(written)
 
 
 def physical_width(bits: int) -> int:

@@ -13,15 +13,21 @@ from typing import Callable, TextIO
 
 from gdb_nept.commands import catalogue, terminal
 from gdb_nept.commands.dump_context import DumpContext
-from gdb_nept.commands.numbers import Usage
+from gdb_nept.commands.numbers import Usage, file_named
 from gdb_nept.commands.output import NotWritten
+from gdb_nept.commands.shell_only import NAMES as SHELL_ONLY
+from gdb_nept.commands.shell_only import shell_command_named
 from gdb_nept.errors import NeptError
 from gdb_nept.render.page import Status, gravest
 
 PROMPT = "nept> "
 KEPT_LINES = 1000
 QUIT = ("quit", "exit")
-OWN = ("dump", "help", *QUIT)
+OWN = {
+    "dump": "Go on with another dump: dump FILE",
+    "help": "List the commands, or show the manual of one: help NAME",
+    **dict.fromkeys(QUIT, "End, as Ctrl-D does"),
+}
 
 #: What a word can become after others.
 Completer = Callable[[Sequence[str], str], "list[str]"]
@@ -75,18 +81,28 @@ class Prompt:
 
     def _answer(self, name: str, words: Sequence[str]) -> Status:
         if name == "help":
-            if words:
-                return terminal.answer(words[0], ["--help"], self.context, self._stream)
-            self._stream.write(f"{catalogue.listing('')}\n\n'help NAME' is the manual of one.\n")
-            return Status.DONE
+            return self._help(words)
         if name == "dump":
             return self._open(words)
-        return terminal.answer(name, [*words, *self._options], self.context, self._stream)
+        if name in SHELL_ONLY:
+            raise Usage(f"{name} is asked on the shell", f"nept {name} --help")
+        options = [*words, *self._options]
+        return terminal.answer(name, options, self.context, self._stream, lambda: OWN)
+
+    def _help(self, words: Sequence[str]) -> Status:
+        if not words:
+            commands, own = catalogue.listing(""), terminal.listed(OWN)
+            self._stream.write(f"{commands}\n{own}\n\n'help NAME' is the manual of one.\n")
+            return Status.DONE
+        own_or_shells = shell_command_named("shell" if words[0] in OWN else words[0])
+        if own_or_shells is not None:
+            return own_or_shells.answer(self.context, ["--help"], self._stream)
+        return terminal.answer(words[0], ["--help"], self.context, self._stream, lambda: OWN)
 
     def _open(self, words: Sequence[str]) -> Status:
         if len(words) != 1:
             raise Usage("dump takes the name of one file")
-        other = self.context.another(Path(words[0]).expanduser())
+        other = self.context.another(file_named(words[0]).expanduser())
         other.kernel()
         self.context = other
         self._stream.write(self._greeting() + "\n")

@@ -48,7 +48,7 @@ def shell_command_named(name: str) -> ShellCommand | None:
     return found
 
 
-def shell_listing(longest: int) -> str:
-    """Each with its summary, a line each; names are `longest` wide."""
+def shell_commands() -> dict[str, str]:
+    """Each with its summary."""
     found = (shell_command_named(name) for name in NAMES)
-    return "\n".join(f"{one.name:{longest}}  {one.summary}" for one in found if one)
+    return {one.name: one.summary for one in found if one}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from typing import Callable, TextIO
 
 from gdb_nept.commands.arguments import HELP
 from gdb_nept.commands.catalogue import NAMES, command_named, listing
@@ -25,12 +25,23 @@ from gdb_nept.render import text
 from gdb_nept.render.manual import fitted
 from gdb_nept.render.page import WIDTH, Status
 
+#: What a place has beside the commands: names, and what each does.
+Beside = Callable[[], Mapping[str, str]]
+LONGEST = max(map(len, NAMES))
 
-def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) -> Status:
-    """One command's whole answer; raises NeptError alone.  "x/8xg" is "x /8xg", as in gdb."""
+
+def answer(
+    name: str,
+    words: Sequence[str],
+    context: Context,
+    stream: TextIO,
+    beside: Beside = dict,
+) -> Status:
+    """One command's whole answer; raises NeptError alone.  "x/8xg" is "x /8xg", as in gdb.  Who
+    writes a name that is none hears of those `beside` as well."""
     name, slash, form = name.partition("/")
     words = [slash + form, *words] if slash else words
-    asked = _named(name)
+    asked = _named(name, beside)
     rows = ROWS if stream.isatty() else None
     sink = Sink(stream.write, coloured(stream), rows, meter(), width(stream))
     if HELP & set(words):
@@ -43,12 +54,18 @@ def answer(name: str, words: Sequence[str], context: Context, stream: TextIO) ->
     return status
 
 
-def _named(name: str) -> Command:
+def _named(name: str, beside: Beside) -> Command:
     found = command_named(name)
     if found is None:
-        meant = near(name, NAMES)
-        raise Usage(f"there is no command '{name}'", f"{meant}\nCommands:\n{listing('')}".lstrip())
+        others = beside()
+        told = [near(name, (*NAMES, *others)), "Commands:", listing(""), listed(others)]
+        raise Usage(f"there is no command '{name}'", "\n".join(filter(None, told)))
     return found
+
+
+def listed(others: Mapping[str, str]) -> str:
+    """A line for each, in the columns of the commands' own."""
+    return "\n".join(f"{name:{LONGEST}}  {what}" for name, what in others.items())
 
 
 def failed(error: NeptError) -> Status:

@@ -28,7 +28,7 @@ from gdb_nept.render.triage import failed_data, triage_data
     argument("--jobs", type="count", default=os.cpu_count() or 1, metavar="N"),
     argument("--timeout", type="count", default=300, metavar="SECONDS"),
     argument("--dask", metavar="ADDRESS"),
-    argument("files", nargs="*", metavar="FILE"),
+    argument("files", nargs="*", type="file", metavar="FILE"),
 )
 def triage(context: DumpContext, args: Namespace, stream: TextIO) -> Status:
     """Tell of each of many dumps, in a line of JSON, what is wrong in it.
@@ -59,14 +59,11 @@ def triage(context: DumpContext, args: Namespace, stream: TextIO) -> Status:
             raise Usage("there is no dump to look at", "Name them: nept triage FILE...")
         found = data_of(context)
         return _put([json.dumps(found)], stream)
-    bar = Bar(len(args.files))
+    files = [str(file) for file in args.files]
+    bar = Bar(len(files))
     library = str(context.library or "")
     job = Job(tuple(map(str, context.btf)), args.timeout, library)
-    lines = (
-        on_dask(args.dask, job, args.files, bar)
-        if args.dask
-        else here(job, args.files, args.jobs, bar)
-    )
+    lines = on_dask(args.dask, job, files, bar) if args.dask else here(job, files, args.jobs, bar)
     try:
         return _put(lines, stream)
     finally:

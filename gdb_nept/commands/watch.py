@@ -23,7 +23,7 @@ from gdb_nept.render.watch import watch_page
     argument("--follow", action="store_true"),
     argument("--gpa", type="range", metavar="RANGE"),
     argument("--model", default=ATTACHED, metavar="M", complete=model_names),
-    argument("--json-lines", metavar="FILE"),
+    argument("--json-lines", type="file", metavar="FILE"),
     VM,
     VCPU,
 )

@@ -27,8 +27,18 @@ def _block(block: str, width: int) -> str:
 
 
 def _usage(block: str, width: int) -> str:
+    """Each way to call it; one begins where the first does, and goes on further in."""
+    calls: list[list[str]] = []
+    for line in block.splitlines():
+        if line[len(USAGE)].isspace():
+            calls[-1].append(line)
+        else:
+            calls.append([line])
+    return "\n".join(_call(first, others, width) for first, *others in calls)
+
+
+def _call(first: str, others: list[str], width: int) -> str:
     """Broken between options, which go on below the first."""
-    first, *others = block.splitlines()
     if others:
         place = len(others[0]) - len(others[0].lstrip())
     else:

@@ -61,6 +61,60 @@ def test_errors_and_exit_statuses(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("trage", "triage"), ("shel", "shell"), ("shema", "schema"), ("wlak", "walk")],
+)
+def test_a_misspelt_command_is_told_what_it_may_mean(
+    written: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that gdb does not have; all are listed."""
+    assert main([written]) == 2
+    said, offered, *rest = capsys.readouterr().err.splitlines()
+    assert said == f"gdb_nept: there is no command '{written}'"
+    assert offered.startswith(f"Did you mean {meant}")
+    assert {"walk", "triage", "shell", "schema"} <= {line.split()[0] for line in rest}
+
+
+@pytest.mark.parametrize("name", ["walk", "triage"])
+def test_help_is_asked_as_in_gdb(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", name]) == main([name, "--help"]) == 0
+    twice = capsys.readouterr().out
+    assert twice == twice[: len(twice) // 2] * 2
+    assert main(["help"]) == 0
+    assert "Where to begin" in capsys.readouterr().out
+    assert main(["help", "nonsense"]) == 2
+
+
+@pytest.mark.parametrize("option", ["--dump", "--live", "--btf", "--libkdumpfile"])
+def test_what_stands_before_the_command_is_told_to(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([option, "x", "0x1000"], [f"{option}=x"]):
+        assert main(["walk", *words]) == 2
+        said, how = capsys.readouterr().err.splitlines()
+        assert said == f"gdb_nept: {option} stands before the command"
+        assert how.startswith(f"nept {option}")
+        assert how.endswith("walk ...")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([option, "", "vms"] for option in ("--dump", "--btf", "--libkdumpfile")),
+        *(["triage", "a", ""], ["map", "--output", ""], ["export", "--l1", "--output", ""]),
+        ["watch", "--json-lines", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_of_a_file_is_told(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not that the folder we are in is no dump."""
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("gdb_nept: the name of a file is empty\n")
+
+
 def test_a_dump_without_linux(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dump = tmp_path / "memory.raw"
     dump.write_bytes(bytes(1 << 20))

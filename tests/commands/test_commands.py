@@ -14,6 +14,8 @@ from gdb_nept.commands.arguments import argument
 from gdb_nept.commands.catalogue import NAMES, PREFIX, all_commands, command_named, listing
 from gdb_nept.commands.command import COMMON, Command, command
 from gdb_nept.commands.numbers import Usage, address_range, physical_width, plain_number
+from gdb_nept.commands.shell_only import NAMES as SHELL_ONLY
+from gdb_nept.commands.shell_only import shell_command_named
 from gdb_nept.commands.spoken import shell_manual
 from gdb_nept.errors import NeptError, NoGuest
 from gdb_nept.render.manual import fitted
@@ -70,6 +72,20 @@ def test_help_fits_the_terminal(one: Command, width: int) -> None:
         for line in shown.split("\n\n")[1].splitlines():
             assert line.count("[") == line.count("]")
             assert line.count("(") == line.count(")")
+
+
+@pytest.mark.parametrize("width", [80, 132])
+@pytest.mark.parametrize("name", SHELL_ONLY)
+def test_each_way_to_call_a_command_has_its_own_line(name: str, width: int) -> None:
+    found = shell_command_named(name)
+    assert found is not None
+    shown = fitted(found.manual, width)
+    assert max(map(len, shown.splitlines())) <= width
+    usage = shown.split("\n\n")[1]
+    assert [line[:7] for line in usage.splitlines() if " nept " in line[:12]] == [
+        *["Usage: "],
+        *["       "] * (found.manual.split("\n\n")[1].count("nept ") - 1),
+    ]
 
 
 @pytest.mark.parametrize("one", all_commands(), ids=lambda one: one.name)

@@ -158,6 +158,24 @@ def test_offers_before_and_behind_a_command() -> None:
     assert prompt.offers(["nonsense"], "x") == []
 
 
+def test_help_and_misspelt_names_know_what_the_prompt_has_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prompt = Prompt(DumpContext(None, ()), sys.stdout)
+    prompt.answer("help")
+    assert {"dump", "help", "quit", "walk"} <= {
+        line.split()[0] for line in capsys.readouterr().out.splitlines() if line
+    }
+    prompt.answer("help dump")
+    assert "goes on with another dump" in capsys.readouterr().out
+    prompt.answer("dmup")
+    assert "Did you mean dump?" in capsys.readouterr().err
+    prompt.answer("triage")
+    assert "nept triage --help" in capsys.readouterr().err
+    prompt.answer("dump ''")
+    assert "the name of a file is empty" in capsys.readouterr().err
+
+
 def test_where_the_history_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/me")
