@@ -127,6 +127,10 @@ class Habit(Plain):
         "every access of the emulator is a read too, until 7.2 "
         "(x86.c translate_nested_gpa() adds PFERR_USER_MASK)"
     )
+    EMULATED_RMW_IN_TWO = (
+        "the emulator's read-modify-write is a read and then a write: what the read meets is told "
+        "as a read (emulate.c x86_emulate_insn(), which reads its destination first)"
+    )
     EMULATED_OFFSET_LOST = (
         "the emulator translates page by page: bits 11:0 of its address are 0 "
         "(mmu/paging_tmpl.h walk_addr_generic(), gfn_to_gpa())"

@@ -13,7 +13,7 @@ from gdb_nept.arch.bits import ALL_BITS
 from gdb_nept.arch.cpu import Capabilities
 from gdb_nept.arch.ept import Eptp
 from gdb_nept.memory.reader import PhysicalMemory
-from gdb_nept.predict.access import Access, Controls
+from gdb_nept.predict.access import Access, Controls, Op
 from gdb_nept.predict.case import FETCH, SDM, WRITE, Case
 from gdb_nept.predict.hardware import explain
 from gdb_nept.predict.kvm import Kvm
@@ -61,9 +61,10 @@ def _error_code(case: Case[Out]) -> int:
     """That of the page fault which its walk of EPT12 came to."""
     stop = case.walk.stop
     reserved = stop is not None and stop.cause is Cause.MISCONFIGURED
+    reads_first = case.access.emulated and case.access.op is Op.RMW and stop is not None
     return PageFault.build(
         present=int(stop is None or reserved),
-        write=int(bool(case.needed & WRITE)),
+        write=int(bool(case.needed & WRITE) and not reads_first),
         user=int(case.access.emulated),
         reserved=int(reserved),
     )

@@ -81,7 +81,22 @@ class Met(Generic[Out]):
             return (kind_of(self.processor).value if raw is None else raw & KIND) & ~self.fixed_up
         if self.case.access.stage is not Stage.FINAL:
             return READ | WRITE  # Habit.EMULATED_WALK_WRITES, Habit.EMULATED_PDPTES
-        return EMULATED[self.case.access.op] | (0 if Feature.ONE_KIND in self.kvm else READ)
+        kind = READ if self.reads_first else EMULATED[self.case.access.op]
+        return kind | (0 if Feature.ONE_KIND in self.kvm else READ)
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether it is the read of the emulator's read-modify-write that fails
+        (Habit.EMULATED_RMW_IN_TWO): it gets to the write only if that goes through."""
+        case = self.case
+        if (
+            not self.emulated
+            or case.access.op is not Op.RMW
+            or case.access.stage is not Stage.FINAL
+        ):
+            return False
+        readable = case.allowed & READ or Feature.READ_TRACKED not in self.kvm
+        return not (case.complete and readable)
 
     @property
     def lacking(self) -> int:
@@ -212,6 +227,8 @@ def rules(met: Met[Out], violation: bool) -> tuple[str, ...]:
         found.append(Habit.EMULATED_READS_TOO)
     if violation and met.case.access.stage is Stage.FINAL and _advanced(met):
         found.append(Habit.EMULATED_ADVANCED_LOST)
+    if met.reads_first:
+        found.append(Habit.EMULATED_RMW_IN_TWO)
     if violation and Feature.LINEAR_COPIED in met.kvm:
         found.append(Habit.EMULATED_LINEAR_STALE)
     return tuple(each.name for each in found)

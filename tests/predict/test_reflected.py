@@ -11,7 +11,7 @@ from gdb_nept.address import L2Phys
 from gdb_nept.arch.exits import EPT_MISCONFIGURATION, PML_FULL
 from gdb_nept.errors import BadInput, MemoryUnreadable, NoMemory
 from gdb_nept.predict.access import Controls, Op, Stage
-from gdb_nept.predict.kvm import KERNELS
+from gdb_nept.predict.kvm import KERNELS, Habit
 from gdb_nept.predict.model import NAMES, model
 from gdb_nept.predict.outcome import Outcome
 from tests.predict.tables import CPU, GLA, GPA, RWX, XU, Path, R, W, X, ask, to, with_cap
@@ -61,6 +61,22 @@ def test_accesses_of_the_emulator_are_reads_too_before_7_2(
     for op, kind in ((Op.WRITE, write), (Op.FETCH, fetch)):
         found = ask(Path(rights={1: R}), to(op, emulated=True), by=kvm)
         assert found.qualification & found.mask & 7 == kind
+
+
+@pytest.mark.parametrize(
+    ("kvm", "read", "write"),
+    [("kvm-4.17", 1, 3), ("kvm-6.1", 1, 3), ("kvm-6.10", 1, 3), ("kvm-7.2", 1, 2)],
+)
+def test_the_emulators_read_modify_write_reads_first(kvm: str, read: int, write: int) -> None:
+    # emulate.c x86_emulate_insn(): segmented_read() of the destination, which fails with the access
+    # of a read; PFERR_WRITE_MASK, which it adds to the error code, is in no exit qualification
+    access = to(Op.RMW, emulated=True)
+    for rights, kind in ((0, read), (X, read), (R, write), (R | X, write)):
+        found = ask(Path(rights={1: rights}), access, by=kvm)
+        assert found.qualification & found.mask & 7 == kind, rights
+        assert (Habit.EMULATED_RMW_IN_TWO.name in found.rules) is (kind == read)
+    above = ask(Path(rights={3: 0}), access, by=kvm)
+    assert above.qualification & above.mask & 7 == read
 
 
 def test_the_emulator_loses_the_offset_in_the_page() -> None:
