@@ -92,10 +92,12 @@ def controls_of(vmcs12: Vmcs12) -> Controls:
 
 
 def _apic_of(vmcs12: Vmcs12) -> Apic:
-    secondary = vmcs12.secondary
+    """Primary controls that are not written back yet say nothing of a TPR shadow that the others
+    cannot do without (29.2.1.1)."""
+    secondary, shadow = vmcs12.secondary, bool(vmcs12.primary.tpr_shadow)
     return Apic(
         vmcs12.number("apic_access_addr"),
-        tpr_shadow=bool(vmcs12.primary.tpr_shadow),
-        registers=bool(secondary.apic_register_virtualization),
-        interrupt_delivery=bool(secondary.virtual_interrupt_delivery),
+        tpr_shadow=shadow,
+        registers=bool(shadow and secondary.apic_register_virtualization),
+        interrupt_delivery=bool(shadow and secondary.virtual_interrupt_delivery),
     )

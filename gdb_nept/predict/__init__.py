@@ -2,7 +2,7 @@
 """From a finished walk and an access to the VM exit.  Nothing here has seen an exit that happened.
 
 * the question: `access`; the answer: `outcome`; both with the walk: `case`
-* the processor: `hardware`, with `qualification`, `sub_page` and `apic`
+* the processor: `hardware`, with `qualification`, `sub_page` and `apic`; at VM entry: `entry`
 * what a hypervisor makes of it for L1: `kvm` (which KVM has which rule), `reflected`, `passed_on`;
   `xen`; `nept_v2` (the series of 2012)
 * `model`: all of them by name; `never_run`: rules from the manual alone; `recognise`: what a

@@ -82,15 +82,3 @@ def _qualification(case: Case[Out], offset: int) -> tuple[int, int]:
     value = ApicAccess.build(kind=told, offset=offset) | asynchronous
     mask = (kind | other | ApicAccess.offset.mask) & ~open_
     return value & mask, mask
-
-
-def apic_problem(apic: Apic | None, maxphyaddr: int) -> str:
-    """Why VM entry refuses the APIC-access address, or '' (SDM, checks on VM-execution control
-    fields; vmx/nested.c nested_vmx_check_apic_access_controls())."""
-    if apic is None:
-        return ""
-    if apic.address & PAGE_MASK:
-        return f"the APIC-access address {apic.address:#x} is not that of a page"
-    if apic.address >> maxphyaddr:
-        return f"the APIC-access address {apic.address:#x} is beyond {maxphyaddr} bits"
-    return ""

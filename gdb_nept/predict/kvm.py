@@ -16,8 +16,8 @@ from functools import lru_cache
 from gdb_nept.arch.cpu import ANY_LARGE_PAGE, Capabilities, EptVpidCap
 from gdb_nept.arch.ept import Eptp, EptpRule
 from gdb_nept.predict.access import MBEC, PML, Controls, Plain, switched_on
-from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import Hardware
+from gdb_nept.predict.entry import apic_problem, nmi_problem
 
 
 class Feature(Plain):
@@ -173,7 +173,9 @@ class Kvm:
             return problem
         if Feature.EPTP_CHECKED not in self:
             return ""
-        return eptp.problem(cpu, KVM_EPTP if Feature.FIVE_LEVELS in self else KVM_EPTP_BEFORE_5_7)
+        if Feature.FIVE_LEVELS not in self:
+            return eptp.problem(cpu, KVM_EPTP_BEFORE_5_7)
+        return nmi_problem(controls) or eptp.problem(cpu, KVM_EPTP)
 
     def offers(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> Offered:
         """What of it all is in force under this KVM."""

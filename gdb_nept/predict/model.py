@@ -14,8 +14,8 @@ from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.near import advised
 from gdb_nept.predict import nept_v2
 from gdb_nept.predict.access import Access, Controls
-from gdb_nept.predict.apic import apic_problem
 from gdb_nept.predict.case import BOCHS, BOCHS_3, SDM, Deviation, Hardware
+from gdb_nept.predict.entry import apic_problem, nmi_problem
 from gdb_nept.predict.hardware import predict
 from gdb_nept.predict.kvm import KERNELS, Habit, Kvm, features_of
 from gdb_nept.predict.never_run import with_never_run
@@ -80,6 +80,7 @@ class Processor:
         width = cpu.maxphyaddr
         return (
             apic_problem(controls.apic, width)
+            or nmi_problem(controls)
             or eptp.problem(cpu, self.hardware.eptp)
             or pointer_problem(pointer, width)
         )

@@ -138,3 +138,12 @@ def test_vm_entry_checks_the_address(name: str) -> None:
     )
     beyond = asked(name, {}, {"apic_access_address": hex(1 << 40)})
     assert "beyond 40 bits" in beyond["entry_failure"]
+
+
+@pytest.mark.parametrize("name", ["sdm", "kvm-5.10", "kvm-7.2"])
+@pytest.mark.parametrize("control", ["apic_register_virtualization", "virtual_interrupt_delivery"])
+def test_vm_entry_wants_a_tpr_shadow(name: str, control: str) -> None:
+    # 29.2.1.1; vmx/nested.c nested_vmx_check_apicv_controls()
+    assert "needs the TPR shadow" in asked(name, {}, {control: True})["entry_failure"]
+    shadowed = {control: True, "tpr_shadow": True}
+    assert asked(name, {}, shadowed)["entry_failure"] is None

@@ -60,6 +60,17 @@ def test_a_kvm_before_5_7_knows_4_levels_alone() -> None:
     assert not old.refuses(Eptp(0x1000 | FOUR), with_cap(walk_length_4=0), Controls())
 
 
+@pytest.mark.parametrize(
+    ("by", "checks"), [("sdm", True), ("kvm-5.10", True), ("kvm-7.2", True), ("kvm-4.12", False)]
+)
+def test_virtual_nmis_need_nmi_exiting(by: str, checks: bool) -> None:
+    # 29.2.1.1; vmx/nested.c nested_vmx_check_nmi_controls(), by the source of 5.10
+    found = model(by).refuses(Eptp(0x101E), CPU, Controls(virtual_nmis=True))
+    assert ("need NMI exiting" in found) is checks
+    for controls in (Controls(nmi_exiting=True), Controls(nmi_exiting=True, virtual_nmis=True)):
+        assert not model(by).refuses(Eptp(0x101E), CPU, controls)
+
+
 @pytest.mark.parametrize("by", NAMES)
 def test_everybody_takes_the_plainest(by: str) -> None:
     assert model(by).refuses(Eptp(0x101E), CPU, Controls()) == ""
