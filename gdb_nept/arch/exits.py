@@ -101,6 +101,9 @@ EXIT_REASONS = {
 }
 
 
+ENTRY_FAILURES = (33, 34, 41)  # the reasons that are no exits of a guest (29.8)
+
+
 class ExitReason(Word):
     """VMCS field 4402H (27.9.1)."""
 
@@ -118,6 +121,15 @@ class ExitReason(Word):
     @property
     def name(self) -> str:
         return EXIT_REASONS.get(self.basic, f"unknown reason {self.basic}")
+
+    @property
+    def problem(self) -> str:
+        """Why bit 31 does not go with the reason (29.8), or ''; the basic reason alone may be all
+        that was noted down."""
+        if not self.entry_failure or self.basic in ENTRY_FAILURES:
+            return ""
+        known = ", ".join(map(str, ENTRY_FAILURES))
+        return f"bit 31 says that VM entry failed, which has the reasons {known} alone"
 
 
 class EptViolation(Word):
@@ -155,8 +167,8 @@ class ApicAccess(Word):
     kind = bits(
         15,
         12,
-        "linear: 0 read, 1 write, 2 fetch, 3 during event delivery; guest-physical: 10 during "
-        "event delivery, 15 else",
+        "linear: 0 read, 1 write, 2 fetch, 3 during event delivery, 4 monitoring; guest-physical: "
+        "10 during event delivery, 11 monitoring or trace, 15 else",
     )
     asynchronous = bit(16, "asynchronous to instruction execution")
 
@@ -165,9 +177,11 @@ class ApicAccess(Word):
         1: "a data write",
         2: "an instruction fetch",
         3: "an access during event delivery",
+        4: "an access for monitoring",
     }
     PHYSICAL: ClassVar[dict[int, str]] = {
         10: "a guest-physical access during event delivery",
+        11: "a guest-physical access for monitoring or trace",
         15: "a guest-physical access for an instruction, or its fetch",
     }
 

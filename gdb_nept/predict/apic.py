@@ -72,6 +72,8 @@ def _qualification(case: Case[Out], offset: int) -> tuple[int, int]:
     kind = ApicAccess.kind.mask
     other = ApicAccess.asynchronous.mask
     asynchronous = other if access.asynchronous else 0
+    if asynchronous and (access.stage is not Stage.FINAL or case.no_linear_address is None):
+        return asynchronous, other  # of trace it is 11, and linear of PEBS: not told which
     if access.stage is not Stage.FINAL:
         told = PHYSICAL_BY_EVENT if access.event_delivery else PHYSICAL
         return ApicAccess.build(kind=told) | asynchronous, kind | other

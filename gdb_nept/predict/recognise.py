@@ -86,6 +86,12 @@ def impossible(value: int) -> tuple[str, ...]:
         found.append("bit 8 says more about a linear address that bit 7 says is not there")
     if not bits.linear_valid and kind & (FETCH if bits.asynchronous else WRITE | FETCH):
         found.append(NO_LINEAR)
+    if value & FETCH and bits.linear_valid and not bits.translated:
+        found.append(
+            "bit 8 is clear: a paging-structure entry, which is read or written, not fetched"
+        )
+    if value & FETCH and bits.shadow_stack_access:
+        found.append("bit 13 is set: a shadow-stack access, which is no fetch")
     if bits.writable and not bits.readable:
         found.append("bits 4:3 are W without R: an entry with that is a misconfiguration")
     if kind in KINDS and _granted(value):

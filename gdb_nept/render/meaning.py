@@ -80,7 +80,7 @@ def problem(word: Word, level: int, maxphyaddr: int) -> str:
         return _no_qualification(word.value)
     if isinstance(word, ApicAccess) and not word.defined:
         return f"no processor reports this: bits 15:12 are {word.kind}, which is no kind of access"
-    if isinstance(word, Encoding):
+    if isinstance(word, (Encoding, ExitReason)):
         return word.problem
     if isinstance(word, Controls) and word.missing_default1:
         return f"reserved bits that must be 1 are 0: {word.missing_default1:#x}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdb_nept.arch.exits import ApicAccess
+from gdb_nept.arch.exits import ApicAccess, ExitReason
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,27 @@ from gdb_nept.arch.exits import ApicAccess
         (0x3010, "an access during event delivery at offset 0x10 of the APIC-access page"),
         (0xA080, "a guest-physical access during event delivery"),  # no offset there
         (0x1F000, "a guest-physical access for an instruction, or its fetch"),
-        (0x4080, "an access of no possible kind"),
+        (0x4020, "an access for monitoring at offset 0x20 of the APIC-access page"),
+        (0xB000, "a guest-physical access for monitoring or trace"),
+        (0x5080, "an access of no possible kind"),
     ],
 )
 def test_an_apic_access_says_its_kind(value: int, says: str) -> None:
     assert ApicAccess(value).says == says
-    assert ApicAccess(value).defined is (value >> 12 & 0xF in {0, 1, 2, 3, 10, 15})
+    assert ApicAccess(value).defined is (value >> 12 & 0xF in {0, 1, 2, 3, 4, 10, 11, 15})
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        (48, False),
+        (33, False),  # as it is noted down, without bit 31
+        (0x8000_0021, False),
+        (0x8000_0022, False),
+        (0x8000_0029, False),
+        (0x8000_0030, True),
+        (0x8800_0031, True),
+    ],
+)
+def test_vm_entry_fails_with_few_reasons(value: int, wrong: bool) -> None:
+    assert bool(ExitReason(value).problem) is wrong

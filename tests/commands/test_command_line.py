@@ -28,7 +28,7 @@ def test_decode_needs_no_dump(capsys: pytest.CaptureFixture[str]) -> None:
 def test_decode_knows_the_qualification_of_an_apic_access(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["decode", "apic-access", "0x1300", "0x4300", "--json"]) == 0
+    assert main(["decode", "apic-access", "0x1300", "0x5300", "--json"]) == 0
     write, none = json.loads(capsys.readouterr().out)["words"]
     assert write["meaning"] == "a data write at offset 0x300 of the APIC-access page"
     assert (write["problem"], bool(none["problem"])) == (None, True)

@@ -147,3 +147,14 @@ def test_vm_entry_wants_a_tpr_shadow(name: str, control: str) -> None:
     assert "needs the TPR shadow" in asked(name, {}, {control: True})["entry_failure"]
     shadowed = {control: True, "tpr_shadow": True}
     assert asked(name, {}, shadowed)["entry_failure"] is None
+
+
+@pytest.mark.parametrize("access", [{}, {"stage": "walk"}, {"op": "write"}])
+def test_of_an_asynchronous_access_with_no_linear_address_the_kind_is_open(
+    access: dict[str, Any],
+) -> None:
+    # trace output is 11, a guest-physical access for monitoring or trace; PEBS can be linear
+    found = asked("sdm", {"asynchronous": True, **access})
+    assert (found["outcome"], told(found)) == ("apic_access", (ASYNCHRONOUS, ASYNCHRONOUS))
+    linear = asked("sdm", {"asynchronous": True, "gla": "0x1030", "op": "write"})
+    assert told(linear) == (0x11030, KIND | OFFSET | ASYNCHRONOUS)

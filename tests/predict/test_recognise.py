@@ -31,6 +31,9 @@ from tests.predict.tables import CPU, RWX, TABLES, Path, R, W, X, ask, to
         (0x19B, "allow the very access"),
         (0x10004, "bit 7 is clear"),
         (0x10100 | 2, "bit 8 says more"),
+        (0x84, "not fetched"),
+        (0x8C, "not fetched"),
+        (0x2184, "which is no fetch"),
     ],
 )
 def test_what_no_processor_writes(value: int, says: str) -> None:
