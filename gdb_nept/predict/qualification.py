@@ -121,7 +121,9 @@ def _rest(case: Case[Out]) -> Qualification:
     elif case.leaf.supervisor_shadow_stack:
         value |= SUPERVISOR_SHADOW_STACK
     if case.complete and case.unverified:
-        value |= GUEST_PAGING
+        if case.needed & ~case.allowed:  # refused for its rights, too: either can be the cause
+            mask &= ~GUEST_PAGING
+        value |= GUEST_PAGING & mask
     return Qualification(value, mask)
 
 
