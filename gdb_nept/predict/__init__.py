@@ -7,6 +7,7 @@
   `xen`; `nept_v2` (the series of 2012)
 * `model`: all of them by name; `never_run`: rules from the manual alone; `recognise`: what a
   qualification says, whoever wrote it
-* `linear`: an instruction's access at a linear address, with all that it makes before
+* `linear`: an instruction's access at a linear address, with all that it makes before; `marked`:
+  the flags and the log that those set
 * in JSON: `request`, `guest_request`, `given`
 """

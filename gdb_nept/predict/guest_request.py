@@ -14,7 +14,10 @@ from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPag
 from gdb_nept.walk.paging import LinearWalk
 
 GUEST = ("cr0", "cr3", "cr4", "efer", "rflags", "pdptrs", "pkru", "pkrs", "pages_1g", "cpl")
-LINEAR = ("gla", "gpa", "op", "size", "user", "implicit", "shadow_stack", "emulated")
+LINEAR = (
+    *("gla", "gpa", "op", "size", "user", "implicit", "shadow_stack", "emulated"),
+    *("event_delivery", "nmi_unblocking"),
+)
 OPS = {op.value: op for op in Op}
 PDPTRS = 4
 MOST_BYTES = 1 << 16  # of one access: more than any instruction makes
@@ -70,6 +73,8 @@ def linear_access(guest: Object, given: Object) -> LinearAccess:
         emulated=truth(given, "emulated"),
         implicit=truth(given, "implicit"),
         shadow_stack=truth(given, "shadow_stack"),
+        event_delivery=truth(given, "event_delivery"),
+        nmi_unblocking=truth(given, "nmi_unblocking"),
     )
 
 

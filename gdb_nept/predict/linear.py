@@ -20,6 +20,7 @@ from gdb_nept.errors import BadInput, MemoryUnreadable
 from gdb_nept.memory.reader import PAGE_MASK, PAGE_SIZE, PhysicalMemory
 from gdb_nept.predict.access import Access, Controls, Op, Stage
 from gdb_nept.predict.case import SDM, Deviation, Hardware
+from gdb_nept.predict.marked import Marked
 from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome, Prediction
 from gdb_nept.walk.guest_paging import GuestPaging, GuestStep, Reference
@@ -34,7 +35,8 @@ LASS = "linear-address-space separation"
 class LinearAccess:
     """`size` bytes at `linear`; `user` is CPL 3, `emulated` an access of KVM's emulator for L2,
     `implicit` the processor's own to a system structure (GDT, LDT, IDT, TSS), at any CPL;
-    `nmi_unblocking` is of an IRET with NMIs blocked before it."""
+    `event_delivery` is made while an event is delivered, `nmi_unblocking` by an IRET with NMIs
+    blocked before it."""
 
     linear: L2Virt
     size: int
@@ -43,6 +45,7 @@ class LinearAccess:
     emulated: bool = False
     implicit: bool = False
     shadow_stack: bool = False
+    event_delivery: bool = False
     nmi_unblocking: bool = False
 
     @property
@@ -90,9 +93,18 @@ class Eyes:
     cpu: Capabilities
     controls: Controls
     model: Model
+    marked: Marked
 
     def predict(self, access: Access) -> Prediction[L1Phys]:
-        return self.model.predict(self.memory, self.eptp, access, self.cpu, self.controls)
+        found = self._with(access, self.marked.controls(self.controls))
+        if found.outcome is Outcome.PML_FULL and self.marked.has_all(found.walk, access):
+            found = self._with(access, replace(self.controls, pml=False))
+        if found.outcome is Outcome.TRANSLATED and self.eptp.accessed_dirty:
+            self.marked.mark(found.walk, access)
+        return found
+
+    def _with(self, access: Access, controls: Controls) -> Prediction[L1Phys]:
+        return self.model.predict(self.memory, self.eptp, access, self.cpu, controls)
 
 
 def predict_linear(
@@ -115,7 +127,7 @@ def predict_linear(
     if unwalked := _refused(paging, access):
         return unwalked
     paging = _as_judged(paging, model.hardware)
-    eyes = Eyes(memory, eptp, paging, cpu, controls, model)
+    eyes = Eyes(memory, eptp, paging, cpu, controls, model, Marked.under(model.hardware))
     before: list[Access] = []
     doubts: list[str] = []
     found: LinearPrediction | None = None
@@ -199,6 +211,7 @@ def _translate(
 ) -> LinearPrediction:
     walker = walk_linear(eyes.paging, _reference(whole, linear, eyes.model.hardware))
     sent: int | None = None
+    verified = True
     while True:
         try:
             wanted = next(walker) if sent is None else walker.send(sent)
@@ -217,6 +230,7 @@ def _translate(
             unknown = replace(prediction, outcome=Outcome.UNKNOWN, why=str(error))
             return LinearPrediction(linear, access, unknown, None, tuple(before), steps=wanted.done)
         before.append(access)
+        verified = verified and bool(prediction.walk.steps[-1].entry.paging_write)
     doubts = (walk.unknown,) if walk.unknown else ()
     found = LinearPrediction(
         *(linear, None, None, walk.fault, tuple(before)),
@@ -229,7 +243,9 @@ def _translate(
         return found
     final = _final_access(walk, walk.gpa, whole)
     cr0 = eyes.paging.cr0
-    final = replace(final, unpaged=not cr0.paging, real_mode=not cr0.protection)
+    final = replace(
+        final, unpaged=not cr0.paging, real_mode=not cr0.protection, paging_verified=verified
+    )
     prediction = eyes.predict(final)
     prediction = replace(prediction, rules=(*found.rules, *prediction.rules))
     return replace(found, access=final, prediction=prediction)
@@ -244,6 +260,7 @@ def _table_access(wanted: TableAccess, whole: LinearAccess, linear: L2Virt) -> A
         gla=linear,
         emulated=whole.emulated,
         user=whole.user,
+        event_delivery=whole.event_delivery,
         nmi_unblocking=whole.nmi_unblocking,
     )
 
@@ -258,5 +275,6 @@ def _final_access(walk: LinearWalk, gpa: L2Phys, whole: LinearAccess) -> Access:
         linear_execute_disable=walk.execute_disable,
         shadow_stack=whole.shadow_stack,
         emulated=whole.emulated,
+        event_delivery=whole.event_delivery,
         nmi_unblocking=whole.nmi_unblocking,
     )

@@ -43,6 +43,13 @@ LONG = {
 
 
 def asked(words: dict[int, int], guest: dict[str, Any], **access: Any) -> dict[str, Any]:
+    return asked_with({}, words, guest, **access)
+
+
+def asked_with(
+    more: dict[str, Any], words: dict[int, int], guest: dict[str, Any], **access: Any
+) -> dict[str, Any]:
+    """`more` are other keys of the request."""
     request = {
         "id": "one",
         "eptp": hex(EPT_ROOT | 0x1E),
@@ -51,6 +58,7 @@ def asked(words: dict[int, int], guest: dict[str, Any], **access: Any) -> dict[s
         "memory": {hex(place): hex(word) for place, word in {**EPT, **words}.items()},
         "guest": guest,
         "access": {"gla": "0x123", "op": "read", **access},
+        **more,
     }
     (line,) = answer_lines([json.dumps(request)], model("sdm"))
     found: dict[str, Any] = json.loads(line)
