@@ -63,6 +63,11 @@ class SpteFormat:
         return self.software in (Software, SoftwareUserExecute)
 
     @property
+    def keeps_user_execute(self) -> bool:
+        """Whether bit 10 is a right that KVM shadows."""
+        return bool(self.rights & USER_EXECUTE)
+
+    @property
     def generation_mask(self) -> int:
         """MMIO_SPTE_GEN_MASK: how much of the memslots' generation an MMIO SPTE has room for."""
         return (1 << sum(part.high - part.low + 1 for part in self.mmio.fields())) - 1

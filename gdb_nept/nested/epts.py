@@ -8,15 +8,16 @@ L2's, and keeps some that are not in use in `prev_roots`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Union
 
 from gdb_nept.address import HostPhys, L1Phys
-from gdb_nept.arch.cpu import Capabilities
+from gdb_nept.arch.cpu import HOST, Capabilities
 from gdb_nept.arch.ept import WB, Eptp
 from gdb_nept.kvm.shadow import Mmu, Root, mmu
 from gdb_nept.kvm.shadow_page import ShadowPage, shadow_page
+from gdb_nept.kvm.spte_format import SpteFormat
 from gdb_nept.memory.reader import PhysicalMemory
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.predict.kvm import KVM_EPTP
@@ -56,6 +57,12 @@ class ShadowRoot:
     eptp: Eptp | None
     missing: str = ""
     note: str = ""
+
+
+def ept02_cpu(l1: Capabilities, form: SpteFormat) -> Capabilities:
+    """By what the processor reads EPT02: with mode-based execute control if L1 has it in force for
+    L2, and its KVM shadows bit 10 for that (prepare_vmcs02_early(), 7.2)."""
+    return replace(HOST, mbec=l1.mbec and form.keeps_user_execute)
 
 
 def own_eptp(found: Mmu, root: HostPhys) -> Eptp:

@@ -23,7 +23,7 @@ from gdb_nept.kvm.visible import hidden_from_l2, no_root
 from gdb_nept.memory.reader import PAGE_MASK
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived import derive
-from gdb_nept.nested.epts import Ept, ShadowRoot, Which, shadow_root
+from gdb_nept.nested.epts import Ept, ShadowRoot, Which, ept02_cpu, shadow_root
 from gdb_nept.nested.journey import Journey, ShadowWalk
 from gdb_nept.walk.ept import walk_ept
 from gdb_nept.walk.result import Cause, Walk
@@ -65,6 +65,7 @@ def follow(session: Session, chosen: Chosen, asked: L2Phys) -> Journey:
         lower=_lower(session, chosen, ept12, asked),
         mmio_current=_mmio_current(session, chosen, slots, shadow),
         cpu=ept12.cpu,
+        mbec=_mbec(session, chosen, ept12),
         derived=derived,
     )
 
@@ -89,10 +90,18 @@ def _shadow(
         root = shadow_root(session.kernel, chosen, ept12.eptp)
         if root.eptp is None:
             return root, None
-        own = walk_ept(session.kernel.physical, root.eptp, asked, HOST)
+        cpu = ept02_cpu(ept12.cpu, spte_format(session.kernel, chosen.owner.value))
+        own = walk_ept(session.kernel.physical, root.eptp, asked, cpu)
         return root, with_sptes(session, chosen, own)
     except (MemberMissing, SpteFormatUnknown) as error:
         return ShadowRoot(None, f"KVM's shadow is not known: {error.message}"), None
+
+
+def _mbec(session: Session, chosen: Chosen, ept12: Ept) -> bool:
+    try:
+        return ept02_cpu(ept12.cpu, spte_format(session.kernel, chosen.owner.value)).mbec
+    except (MemberMissing, SpteFormatUnknown):
+        return False
 
 
 def _of_format(session: Session, chosen: Chosen) -> tuple[str, ...]:

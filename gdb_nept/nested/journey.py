@@ -131,6 +131,7 @@ class Journey:
     lower: Walk[L2Phys, L1Phys] | None = None  # of the bits that KVM looks at, if `asked` has more
     mmio_current: bool | None = None  # whether KVM believes the MMIO entry at the end of `shadow`
     cpu: Capabilities | None = None  # the processor as L1 sees it, by which EPT12 is read
+    mbec: bool = False  # mode-based execute control is in force in EPT12 and EPT02
     derived: Derived | None = None  # what KVM's shadow tells of EPT12, where that cannot be read
 
     @property

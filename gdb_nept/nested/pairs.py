@@ -11,7 +11,6 @@ from itertools import repeat
 from typing import cast
 
 from gdb_nept.address import HostPhys, L1Phys, L2Phys
-from gdb_nept.arch.cpu import HOST
 from gdb_nept.arch.ept import ADDRESS, ENTRIES, EptEntry, page_size
 from gdb_nept.errors import MemberMissing, MemoryUnreadable, NeptError
 from gdb_nept.kvm.memslots import Slot
@@ -28,7 +27,7 @@ from gdb_nept.memory.reader import PAGE_SIZE, PhysicalMemory
 from gdb_nept.nested.backing import Backing
 from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.derived import leads
-from gdb_nept.nested.epts import Which, shadow_root
+from gdb_nept.nested.epts import Which, ept02_cpu, shadow_root
 from gdb_nept.nested.identity import Expected, difference, without_dropped_root
 from gdb_nept.nested.kinds import Kind, Kinds
 from gdb_nept.nested.session import Session
@@ -45,6 +44,7 @@ class Pairs:
         self._l1 = cast("PhysicalMemory[L1Phys]", ept12.memory)
         self._eptp = ept12.eptp
         self._refused = bool(ept12.refusal)
+        self._cpu = ept12.cpu
         self._kinds12 = self._kinds02 = Kinds(ept12.cpu)
         self._empty02 = 0
         self._backing = Backing(session, chosen)
@@ -62,7 +62,7 @@ class Pairs:
         root = shadow_root(self._kernel, chosen, self._eptp).eptp
         assert root is not None, "there is a walk of it"
         form = spte_format(self._kernel, self._vm)
-        self._kinds02, self._empty02 = Kinds(HOST, form), form.empty
+        self._kinds02, self._empty02 = Kinds(ept02_cpu(self._cpu, form), form), form.empty
         if root.levels != self._eptp.levels:
             raise NeptError(
                 f"EPT12 has {self._eptp.levels} levels and EPT02 {root.levels}: they cannot be "

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, TypeVar
 
 from gdb_nept.address import HostPhys, HostVirt, KernelVirt, L2Phys
-from gdb_nept.arch.cpu import HOST
+from gdb_nept.arch.cpu import HOST, Capabilities
 from gdb_nept.arch.ept import check_physical
-from gdb_nept.errors import MemoryUnreadable, NoGuest, UnreadKind
+from gdb_nept.errors import MemoryUnreadable, NeptError, NoGuest, UnreadKind
 from gdb_nept.kvm.memslots import MemSlots, memslots
 from gdb_nept.kvm.shadow import mmu
+from gdb_nept.kvm.spte_format import spte_format
 from gdb_nept.kvm.vcpu import in_force, read_vcpu
 from gdb_nept.kvm.visible import no_table_in
 from gdb_nept.kvm.vm import PROCESS, Vm, mark_of, read_vm
@@ -28,7 +29,7 @@ from gdb_nept.kvm.vmcs12_layout import Layout
 from gdb_nept.kvm.vms import VmList, vm_list, vm_places, vms
 from gdb_nept.memory.guest import GuestMemory, Span
 from gdb_nept.nested.choice import Chosen, choose
-from gdb_nept.nested.epts import Ept, Which, own_eptp
+from gdb_nept.nested.epts import Ept, Which, ept02_cpu, own_eptp
 from gdb_nept.nested.follow import follow
 from gdb_nept.nested.journey import Journey
 from gdb_nept.target.pagetable import Translation
@@ -207,7 +208,16 @@ class Session:
         found = mmu(chosen.vcpu.value, name)
         if found.root.hpa is None:
             raise NoGuest(f"there is no {which.value} now: {found.why_no_root}")
-        return Ept(which, own_eptp(found, found.root.hpa), HOST, self.kernel.physical)
+        cpu = self._ept02_cpu(chosen) if which is Which.SHADOW else HOST
+        return Ept(which, own_eptp(found, found.root.hpa), cpu, self.kernel.physical)
+
+    def _ept02_cpu(self, chosen: Chosen) -> Capabilities:
+        """Where it is not known what L1 has in force, bit 10 is no right."""
+        try:
+            l1 = self._ept12(chosen).cpu
+            return ept02_cpu(l1, spte_format(self.kernel, chosen.owner.value)) if l1.mbec else HOST
+        except NeptError:
+            return HOST
 
     def _ept12(self, chosen: Chosen) -> Ept:
         found = self.vmcs12(chosen)

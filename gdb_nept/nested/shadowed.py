@@ -12,7 +12,7 @@ from gdb_nept.nested.agreement import Agreement, Blame, Fault, Verdict, blamed
 from gdb_nept.nested.blame import MISSED_ABOVE, leads_elsewhere, stale_at, stale_where_ept12_ends
 from gdb_nept.nested.identity import narrowed
 from gdb_nept.nested.journey import Journey, ShadowWalk
-from gdb_nept.nested.wording import allowed_by, either, l1_withholds, ways
+from gdb_nept.nested.wording import FETCHES, allowed_by, either, l1_withholds, ways
 from gdb_nept.walk.result import Cause
 
 BELIEVED = Blame(
@@ -62,7 +62,7 @@ def _absent(journey: Journey, shadow: ShadowWalk) -> Verdict:
             "make_spte() and make_mmio_spte() write no such entry: its memory was overwritten",
         )
     level = LEVEL_NAMES[stop.level] if stop and stop.level else "table"
-    may = either(allowed_by(journey.ept12.rights))
+    may = either(allowed_by(journey.ept12.rights, journey.mbec))
     return Verdict(
         Agreement.NOT_SHADOWED,
         f"L1 maps it, and KVM's shadow does not yet (no {level}): the next {may} makes L0 fill it "
@@ -94,7 +94,8 @@ def _mmio(journey: Journey, mmio: Mmio) -> Verdict:
 def _rights(journey: Journey, host: HostPhys, shadow: ShadowWalk) -> Verdict:
     """The same page: with which rights?"""
     tracked = shadow.walk.stop is not None
-    granted, allowed = allowed_by(shadow.walk.rights), allowed_by(journey.ept12.rights)
+    granted = allowed_by(shadow.walk.rights, journey.mbec)
+    allowed = allowed_by(journey.ept12.rights, journey.mbec)
     beyond = granted - allowed
     if beyond:
         where = (
@@ -144,7 +145,7 @@ def _larger(journey: Journey, host: HostPhys, shadow: ShadowWalk) -> Verdict | N
 def _refusing(journey: Journey, beyond: set[str]) -> int:
     """The level of the highest entry of EPT12 that refuses one of these rights."""
     steps = journey.ept12.steps
-    return next((step.level for step in steps if beyond - allowed_by(step.entry)), 1)
+    return next((step.level for step in steps if beyond - allowed_by(step.entry, journey.mbec)), 1)
 
 
 def _unflagged(journey: Journey, host: HostPhys, granted: set[str]) -> Verdict | None:
@@ -173,7 +174,7 @@ def _unflagged(journey: Journey, host: HostPhys, granted: set[str]) -> Verdict |
 def _why_withheld(
     journey: Journey, shadow: ShadowWalk, withheld: set[str]
 ) -> tuple[Agreement, str]:
-    if withheld == {"fetch"}:
+    if withheld <= FETCHES:
         return Agreement.AGREE, (
             "the mitigation against faults on large executable pages (nx_huge_pages), if the page "
             "is large; L0 splits it at the next fetch"
