@@ -70,6 +70,11 @@ class Eptp(Word):
                 return refused + (f" ({rule.source})" if rule.source else "")
         return ""
 
+    def refusal(self, cpu: Capabilities, rule: EptpRule | None = None) -> str:
+        """The same with the EPTP's name, among what else VM entry refuses."""
+        problem = self.problem(cpu, rule)
+        return f"the EPTP {self.value:#x}: {problem}" if problem else ""
+
     def _bad_memory_type(self, cap: EptVpidCap) -> str:
         if self.memory_type not in (UC, WB):
             return f"memory type {self.memory_type} is neither UC (0) nor WB (6)"

@@ -10,6 +10,7 @@ from gdb_nept.arch.ept import check_physical
 from gdb_nept.judge.features import is_attached, kvm_model, named_model
 from gdb_nept.judge.ground import Ground, ground
 from gdb_nept.nested.choice import Chosen
+from gdb_nept.nested.guest_registers import GuestRegisters
 from gdb_nept.nested.session import Session
 from gdb_nept.predict.access import Access
 from gdb_nept.predict.linear import LinearAccess, LinearPrediction, predict_linear
@@ -31,6 +32,10 @@ class Oracle:
         """Why VM entry fails by the model, so that no L2 runs so; '' if it does not."""
         base = self.base
         return self.model.refuses(base.eptp, base.cpu, base.controls)
+
+    def refuses(self, registers: GuestRegisters, user: bool) -> str:
+        """The same of L2 with these registers, at CPL 3 if `user`."""
+        return self.refusal or registers.refusal(user)
 
     def physical(self, access: Access) -> Prediction[L1Phys]:
         """Raises BadInput for an address that is no physical one."""

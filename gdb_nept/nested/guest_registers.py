@@ -23,6 +23,7 @@ from gdb_nept.nested.choice import Chosen
 from gdb_nept.nested.epts import Which
 from gdb_nept.nested.session import Session
 from gdb_nept.walk.ept import walk_ept
+from gdb_nept.walk.guest_entry import refusal
 from gdb_nept.walk.guest_paging import ALIGNMENT_CHECK, Cr0, Cr4, Efer, GuestPaging
 
 NAMES = {
@@ -70,6 +71,11 @@ class GuestRegisters:
         may hold older copies of, in CR0 and CR4, has no part in where an address leads."""
         doubts = (one.doubt for one in self.registers if one.doubt and not one.harmless)
         return next(doubts, "")
+
+    def refusal(self, user: bool = False) -> str:
+        """Why VM entry refuses L2 with these, at CPL 3 if `user`; '' if it does not, or where they
+        may not be L2's."""
+        return "" if self.translation_doubt else refusal(self.paging, user)
 
     def _named(self, doubt: str) -> str:
         return ", ".join(one.name for one in self.registers if one.doubt == doubt)

@@ -46,7 +46,13 @@ def guest_paging(given: Object, maxphyaddr: int) -> GuestPaging:
 
 
 def _may_be_unknown(given: Object, key: str) -> int | None:
-    return None if given.get(key) is None else number_in(given, key)
+    """A register of 32 bits."""
+    if given.get(key) is None:
+        return None
+    number = number_in(given, key)
+    if number >> 32:
+        raise BadInput(f"{key}: {number:#x} has more than 32 bits")
+    return number
 
 
 def _pdptrs(given: object) -> tuple[int, ...]:

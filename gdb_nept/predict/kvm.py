@@ -174,8 +174,8 @@ class Kvm:
         if Feature.EPTP_CHECKED not in self:
             return ""
         if Feature.FIVE_LEVELS not in self:
-            return eptp.problem(cpu, KVM_EPTP_BEFORE_5_7)
-        return nmi_problem(controls) or eptp.problem(cpu, KVM_EPTP)
+            return eptp.refusal(cpu, KVM_EPTP_BEFORE_5_7)
+        return nmi_problem(controls) or eptp.refusal(cpu, KVM_EPTP)
 
     def offers(self, eptp: Eptp, cpu: Capabilities, controls: Controls) -> Offered:
         """What of it all is in force under this KVM."""

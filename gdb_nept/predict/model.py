@@ -81,7 +81,7 @@ class Processor:
         return (
             apic_problem(controls.apic, width)
             or nmi_problem(controls)
-            or eptp.problem(cpu, self.hardware.eptp)
+            or eptp.refusal(cpu, self.hardware.eptp)
             or pointer_problem(pointer, width)
         )
 

@@ -44,6 +44,7 @@ from gdb_nept.predict.hardware import NO_CONTROLS
 from gdb_nept.predict.linear import predict_linear
 from gdb_nept.predict.model import Model, Processor
 from gdb_nept.predict.outcome import Prediction
+from gdb_nept.walk.guest_entry import refusal
 
 Decoder = Callable[[str], Any]
 
@@ -59,6 +60,7 @@ CONTROLS = dict.fromkeys((
     "apic_register_virtualization", "virtual_interrupt_delivery",
 ))  # fmt: skip
 OF_APIC = ("tpr_shadow", "apic_register_virtualization", "virtual_interrupt_delivery")
+REFUSED = "entry_failure"
 MOST_RANGES = 1000  # without memory, in one request
 
 
@@ -126,8 +128,8 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     else:
         ignored += ["guest"] if request.get("guest") is not None else []
         found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
-    refused = _refused(model, eptp, cpu, in_force) or None
-    return {"id": request.get("id"), **found, "entry_failure": refused, "ignored": ignored}
+    refused = _refused(model, eptp, cpu, in_force) or found.get(REFUSED)
+    return {"id": request.get("id"), **found, REFUSED: refused, "ignored": ignored}
 
 
 def _linear(
@@ -145,7 +147,7 @@ def _linear(
     whole = linear_access(guest, access)
     found = predict_linear(memory, eptp, whole, paging, cpu, controls, model)
     exit_ = as_json(found.prediction) if found.prediction else without_exit(found)
-    return {**exit_, **of_guest(found, paging)}
+    return {**exit_, **of_guest(found, paging), REFUSED: refusal(paging, whole.user) or None}
 
 
 def as_json(found: Prediction[L1Phys]) -> dict[str, object]:

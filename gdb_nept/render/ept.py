@@ -84,9 +84,10 @@ def ept_page(found: Listing, summary: bool = False) -> Page:
     )
 
 
-def refused_in_words(refusal: str) -> list[str]:
-    """What stands first on a page about an EPTP with which no L2 runs; nothing otherwise."""
-    return [f"VM entry refuses this EPTP: {refusal}; no L2 runs with it"] if refusal else []
+def refused_in_words(refusal: str, what: str = "this EPTP") -> list[str]:
+    """What stands first on a page about an EPTP, or other state, with which no L2 runs; nothing
+    otherwise."""
+    return [f"VM entry refuses {what}: {refusal}; no L2 runs with it"] if refusal else []
 
 
 def eptp_in_words(eptp: Eptp) -> str:

@@ -62,7 +62,7 @@ def prediction_page(
     data = prediction_data(access, found, by.model.name)
     data["entry_failure"] = by.refusal or None
     data["doubts"] = list[Data](by.doubts)
-    head = [*refused_in_words(by.refusal), *_head(access_in_words(access, "L2"), found)]
+    head = [*refused_in_words(by.refusal, "this"), *_head(access_in_words(access, "L2"), found)]
     fields = _fields(found, by.model.name, everything)
     blocks: tuple[Block, ...]
     if everything:
@@ -117,7 +117,8 @@ def linear_page(
     user = ", CPL 3" if asked.user else ""
     bytes_ = "1 byte" if asked.size == 1 else f"{asked.size} bytes"
     said = f"{KINDS[asked.op]} of {bytes_} at linear {asked.linear:#x}{user}"
-    head = refused_in_words(by.refusal)
+    refusal = by.refuses(registers, asked.user)
+    head = refused_in_words(refusal, "this")
     data: dict[str, Data] = {"model": model, "outcome": found.outcome.value}
     decided = found.access, found.prediction
     if decided[0] is not None and decided[1] is not None:
@@ -135,7 +136,7 @@ def linear_page(
         tables, entries = [], []
         data["never_run"] = list[Data](found.never_run)
     data = {**data, **linear_data(asked, found, registers), "doubts": list[Data](doubts)}
-    data["entry_failure"] = by.refusal or None
+    data["entry_failure"] = refusal or None
     blocks: tuple[Block, ...]
     if everything:
         texts = (_lines(*head), _lines(*fields, *unproven))

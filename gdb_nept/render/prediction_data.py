@@ -3,8 +3,8 @@
 
 JSON: model, access [gpa, op, user, stage, gla, emulated], outcome, exit_reason (number or null),
 exit_qualification, qualification_mask, guest_physical_address, guest_linear_address (null where
-undefined), l1_physical (null unless translated), entry_failure (null, or why VM entry refuses the
-EPTP, so that no access happens at all), bits [bit, name, value, defined, meaning], steps [level,
+undefined), l1_physical (null unless translated), entry_failure (null, or why VM entry fails, so
+that no access happens at all), bits [bit, name, value, defined, meaning], steps [level,
 address, index, entry], why, change, rules, never_run [rules that decide, from the manual alone],
 doubts [text]. Of a linear address besides: linear, size, before [accesses that went through],
 page_fault (null, or error_code, cr2, why), not_canonical (null, or why the processor refuses the

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The walk of an L2 linear address: what nept-walk --virtual answers.
 
-JSON: linear, translated (without what LAM masks), vm, vcpu, nesting, mode, registers [name, value,
+JSON: linear, translated (without what LAM masks), vm, vcpu, nesting, entry_failure (null, or why
+VM entry refuses L2's registers), mode, registers [name, value,
 origin, doubt], guest_steps [level, register (null, or which PDPTE register), entry_address, index,
 entry, leaf, meaning, ept12 (null, or the walk that found it)], hidden_by (null, or the walk through
 EPT12 that leads to no next entry), gpa, page_size, user, writable, execute_disable (null unless
@@ -18,6 +19,7 @@ from gdb_nept.nested.nesting import SAYS, Nesting
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk
 from gdb_nept.render import text
+from gdb_nept.render.ept import refused_in_words
 from gdb_nept.render.host import entry_marks, host_lines
 from gdb_nept.render.journey import (
     chain,
@@ -40,6 +42,7 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
     mode = found.registers.paging.mode
     blocks = [
         _headline(found),
+        *refused_in_words(found.registers.refusal(), "these registers"),
         f"VM {found.vm}, vCPU {found.vcpu}; {_nesting(found)}\n{_registers(found)}",
         _own_tables(found, brief)
         if mode
@@ -181,6 +184,7 @@ def _data(found: VirtualWalk) -> dict[str, Data]:
         "vm": found.vm,
         "vcpu": found.vcpu,
         "nesting": _nesting(found),
+        "entry_failure": found.registers.refusal() or None,
         "mode": mode.name if mode else "no paging",
         "registers": [
             {

@@ -78,5 +78,8 @@ def test_everybody_takes_the_plainest(by: str) -> None:
 
 def test_a_refusal_of_kvm_names_its_function() -> None:
     says = model("kvm-6.1").refuses(Eptp(0x109E), ALL, Controls())
-    assert says == "bits 11:7 are reserved, and set: 0x80 (vmx/nested.c nested_vmx_check_eptp())"
+    assert says == (
+        "the EPTP 0x109e: bits 11:7 are reserved, and set: 0x80 "
+        "(vmx/nested.c nested_vmx_check_eptp())"
+    )
     assert "bits 11:8" in model("sdm").refuses(Eptp(0x111E), ALL, Controls())

@@ -15,7 +15,7 @@ from tests.schemas import hold, validator
 
 PG, PE, WP = 1 << 31, 1, 1 << 16
 PSE, PAE, SMAP, PKE = 1 << 4, 1 << 5, 1 << 21, 1 << 22
-LMA, NXE = 1 << 10, 1 << 11
+LME, LMA, NXE = 1 << 8, 1 << 10, 1 << 11
 P, W, U, A, D, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
 USER = P | W | U | A | D
 EPT_ROOT, EPT_TABLE, EPT_PAGES, EPT_LEAVES = 0x1000, 0x2000, 0x3000, 0x4000
@@ -33,7 +33,7 @@ LONG = {
     "cr0": hex(PG | PE | WP),
     "cr3": "0x10000",
     "cr4": hex(PAE),
-    "efer": hex(LMA | NXE),
+    "efer": hex(LMA | LME | NXE),
     "rflags": "0x2",
     "pdptrs": None,
     "pkru": "0x0",
@@ -81,6 +81,34 @@ def test_the_whole_way() -> None:
     assert found["access"] == {"gpa": "0x20123", "op": "read", "stage": "final"}
     assert [one["stage"] for one in found["before"]] == ["walk"] * 4
     assert found["page_fault"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"cr0": hex(PG | WP)}, "L2's CR0 has PG (bit 31) without PE (bit 0)"),
+        ({"efer": hex(LMA | NXE)}, "L2's IA32_EFER has LMA (bit 10) without LME (bit 8)"),
+        ({"cr4": hex(PAE | 1 << 15)}, "L2's CR4 has reserved bits set (0x8000)"),
+        (
+            {"efer": "0x0", "pdptrs": ["0x1e7", "0x0", "0x0", "0x0"]},
+            "L2's PDPTE register 0 has reserved bits set (0x1e6)",
+        ),
+        (
+            {"cr0": "0x0", "cr4": "0x0", "efer": "0x0"},
+            "L2 is at CPL 3 without CR0.PE (bit 0)",
+        ),
+    ],
+)
+def test_registers_that_vm_entry_refuses_are_told(changes: dict[str, Any], why: str | None) -> None:
+    assert asked(TABLES, {**LONG, **changes})["entry_failure"] == why
+
+
+@pytest.mark.parametrize("key", ["pkru", "pkrs"])
+def test_protection_keys_have_32_bits(key: str) -> None:
+    found = asked(TABLES, {**LONG, key: 1 << 32})
+    assert found["error"] == f"{key}: 0x100000000 has more than 32 bits"
+    assert "error" not in asked(TABLES, {**LONG, key: (1 << 32) - 1})
 
 
 def test_l2s_own_fault_has_its_error_code() -> None:

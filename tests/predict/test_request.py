@@ -121,8 +121,9 @@ def test_controls() -> None:
 
 
 def test_an_eptp_that_vm_entry_refuses_is_said() -> None:
-    found = answered(eptp=Tables().eptp.value & ~7)
-    assert found["entry_failure"] == "memory type UC is not supported"
+    eptp = Tables().eptp.value & ~7
+    found = answered(eptp=eptp)
+    assert found["entry_failure"] == f"the EPTP {eptp:#x}: memory type UC is not supported"
 
 
 def test_null_is_the_same_as_no_key() -> None:
