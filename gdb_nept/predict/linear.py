@@ -29,6 +29,7 @@ from gdb_nept.walk.paging import LinearWalk, TableAccess, walk_linear
 from gdb_nept.walk.rights import Fault, refused, rights_of
 
 LASS = "linear-address-space separation"
+LAM = "linear-address masking"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class LinearPrediction:
     steps: tuple[GuestStep, ...] = ()
     walk: LinearWalk | None = None
     doubts: tuple[str, ...] = ()
-    never_run: tuple[str, ...] = ()  # rules that decide on `refused`, from the manual alone
+    never_run: tuple[str, ...] = ()  # rules that decide before any exit, from the manual alone
     rules: tuple[str, ...] = ()
 
     @property
@@ -123,15 +124,30 @@ def predict_linear(
             f"L2 has no linear address {access.linear:#x}: it is not in IA-32e mode, where they "
             "have 32 bits"
         )
+    tagged = unmasked(paging, access.linear, fetch=False) != access.linear
     access = replace(access, linear=unmasked(paging, access.linear, access.lam_exempt))
-    if unwalked := _refused(paging, access):
-        return unwalked
-    paging = _as_judged(paging, model.hardware)
-    eyes = Eyes(memory, eptp, paging, cpu, controls, model, Marked.under(model.hardware))
+    found = _refused(paging, access)
+    if found is None:
+        judged = _as_judged(paging, model.hardware)
+        marked = Marked.under(model.hardware)
+        eyes = Eyes(memory, eptp, judged, cpu, controls, model, marked)
+        found = _translate_all(eyes, access)
+    return _with_never_run(found, LAM) if tagged else found
+
+
+def _with_never_run(found: LinearPrediction, name: str) -> LinearPrediction:
+    prediction = found.prediction
+    if prediction is not None:
+        prediction = replace(prediction, never_run=(name, *prediction.never_run))
+    return replace(found, prediction=prediction, never_run=(name, *found.never_run))
+
+
+def _translate_all(eyes: Eyes, access: LinearAccess) -> LinearPrediction:
+    """Of an access at an address that the processor does not refuse."""
     before: list[Access] = []
     doubts: list[str] = []
     found: LinearPrediction | None = None
-    for piece in _pieces(paging, access):
+    for piece in _pieces(eyes.paging, access):
         found = _translate(eyes, access, piece, before)
         doubts += [one for one in found.doubts if one not in doubts]
         found = replace(found, doubts=tuple(doubts))

@@ -84,6 +84,20 @@ def test_a_tagged_pointer_is_translated_without_its_tag() -> None:
     assert predicted(tag | 0x1234, op=Op.FETCH, paging=masking).refused
 
 
+def test_masking_that_no_run_has_shown_is_told_where_it_decides() -> None:
+    tagged, paging = 0x15 << 57, replace(LONG, cr3=GUEST_ROOT | LAM_U57)
+    found = predicted(tagged | 0x1234, paging=paging)
+    assert found.prediction is not None
+    assert found.prediction.never_run == ("linear-address masking",)
+    refused = predicted(tagged | 0x1234, op=Op.FETCH, paging=paging)  # that it does not apply
+    assert refused.never_run == ("linear-address masking",)
+    for plain in (predicted(0x1234, paging=paging), predicted(tagged | 0x1234)):
+        assert plain.never_run == ()
+        assert plain.prediction is None or plain.prediction.never_run == ()
+    absent = predicted(tagged | 0x4000_0000, paging=paging)
+    assert (absent.outcome, absent.never_run) == (Outcome.PAGE_FAULT, ("linear-address masking",))
+
+
 def test_what_lass_refuses_is_refused_before_any_walk() -> None:
     """Of an access over the end of a half, the byte that lies in the other one."""
     lass = replace(LONG, cr4=Cr4(LONG.cr4.value | 1 << 27))
