@@ -10,6 +10,7 @@ from random import Random
 
 from tests.guests.generate import spread
 from tests.guests.scenarios import DEFECTS
+from tests.modes import large
 from tests.modes.landscape import (
     FIVE,
     FOUR,
@@ -35,6 +36,7 @@ from tests.modes.scenario import (
     READ,
     RMW,
     WRITE,
+    Case,
     Mode,
     Scenario,
 )
@@ -246,16 +248,21 @@ GROUPS: tuple[Callable[[Maker], None], ...] = (
 )
 
 
+MORE_SHARE = 0.3  # of the count of the usual groups: what is chosen of the others
+
+
 def build(
     count: int | None = None, five: bool = False, without: frozenset[str] = frozenset()
 ) -> Scenario:
-    """All cases, or `count` of them; with `five` those of 5-level paging, else those of all other
-    modes; `without` some groups."""
-    maker = Maker((FIVE,) if five else (UNPAGED, PAGED_32, PAE, FOUR))
-    for group in GROUPS:
-        group(maker)
-    scenario = maker.scenario
-    wanted = [case for case in scenario.chosen if case.group not in without]
-    scenario.chosen = spread(wanted, count)
+    """All cases, or `count` of the usual ones and MORE_SHARE as many of those with large leaves;
+    with `five` those of 5-level paging, else those of all other modes; `without` some groups."""
+    chosen: list[Case] = []
+    for groups, share in ((GROUPS, 1.0), (large.GROUPS, MORE_SHARE)):
+        maker = Maker((FIVE,) if five else (UNPAGED, PAGED_32, PAE, FOUR))
+        for group in groups:
+            group(maker)
+        wanted = [case for case in maker.scenario.chosen if case.group not in without]
+        chosen += spread(wanted, None if count is None else int(share * count))
+    scenario = Scenario(chosen=chosen)
     scenario.order()
     return scenario

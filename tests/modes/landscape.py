@@ -4,6 +4,8 @@
 Each table of L2's has an EPT path of its own from the page directory down, by its level; so have
 the code that makes the accesses, with tables of its own, and the data.  So an entry of EPT12 can
 be broken for one step of an access alone, except for L2's top table, which code and data share.
+
+What is called large (large_landscape.py) has a block of 1 GByte for each level instead.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ LOW = 0x4060_3000
 HIGH = 0x80_4060_3000  # what a 4-MByte page can reach with PSE-36; under EPT12's second PML4E
 DECOY = 0x4060_5000
 TABLES = 0x8000_0000  # and 2 MiB for each level
+LARGE = "large-"  # before the names of what can be under large leaves
+LARGE_LOW, LARGE_HIGH = 0x8000_0000, 0x80_8000_0000  # blocks of 1 GByte
 
 P, RW, US, A, D, PS = 1, 2, 4, 0x20, 0x40, 0x80
 XD = 1 << 63
@@ -66,6 +70,11 @@ class Target:
     entries: tuple[GuestEntry, ...]
     data: Place
 
+    @property
+    def large(self) -> bool:
+        """Whether it, and L2's tables on the way, can be under large leaves of EPT12."""
+        return self.name.startswith(LARGE)
+
 
 @dataclass
 class Landscape:
@@ -76,6 +85,7 @@ class Landscape:
     roots: dict[str, Place] = field(default_factory=dict)
     eptp: int = 0
     pdptes: tuple[int, ...] = ()
+    large_pdptes: tuple[int, ...] = ()
 
     def page(self) -> int:
         self.used += 1
@@ -116,7 +126,10 @@ class Landscape:
 
     def table(self, name: str, level: int, code: bool = False) -> Place:
         """The table of this name, made if it is not there."""
-        if name not in self.places:
+        if name not in self.places and name.startswith(LARGE):
+            page = self.page()
+            self.places[name] = self.map(_large_block(level) + page, page)
+        elif name not in self.places:
             block = CODE_TABLES if code else TABLES + level * 2 * MIB
             self.places[name] = self.map(block + len(self.places) * PAGE)
         return self.places[name]
@@ -154,7 +167,13 @@ class Landscape:
             yield self.places[name].l1
 
 
-def build() -> Landscape:
+def _large_block(level: int) -> int:
+    """The L2 address of the block that tables of a level lie in; below 4 GBytes those of which
+    32-bit paging has some."""
+    return {1: 3, 2: 1}.get(level, 16 + level) * GIB
+
+
+def usual() -> Landscape:
     s = Landscape()
     pages = [s.page() for _ in range(4)]  # the code, and the pages with a signature
     s.eptp = s.page() | 6 | 3 << 3
@@ -171,11 +190,11 @@ def _without_paging(s: Landscape) -> None:
         s.targets[f"unpaged-{name}"] = Target(f"unpaged-{name}", UNPAGED, data.gpa, (), data)
 
 
-def _code(s: Landscape, paging: str, tables: tuple[str, ...]) -> None:
+def put_code(s: Landscape, paging: str, tables: tuple[str, ...], prefix: str = "") -> None:
     """The code for the supervisor, and a page on, for user code."""
     for name, linear, user in (("code", PAGE, 0), ("code-user", 2 * PAGE, US)):
         leaf = CODE | LEAF & ~US | user
-        s.target(f"{paging}-{name}", paging, linear, tables, leaf, s.places["code"])
+        s.target(f"{prefix}{paging}-{name}", paging, linear, tables, leaf, s.places["code"])
 
 
 def _paged_32(s: Landscape) -> None:
@@ -186,7 +205,7 @@ def _paged_32(s: Landscape) -> None:
     s.target("32-4m", PAGED_32, 8 * MIB + offset, ("pd32",), base | LEAF | PS, low)
     beyond = HIGH >> BIT_32 << PSE_36
     s.target("32-pse36", PAGED_32, 12 * MIB + offset, ("pd32",), base | beyond | LEAF | PS, high)
-    _code(s, PAGED_32, ("pd32", "pt32-code"))
+    put_code(s, PAGED_32, ("pd32", "pt32-code"))
 
 
 def _pae(s: Landscape) -> None:
@@ -194,7 +213,7 @@ def _pae(s: Landscape) -> None:
     decoy."""
     low, high, decoy = s.places["low"], s.places["high"], s.places["decoy"]
     s.roots[PAE] = s.table("pdpt-pae", 3)
-    _code(s, PAE, ("pdpt-pae", "pd-pae-code", "pt-pae-code"))
+    put_code(s, PAE, ("pdpt-pae", "pd-pae-code", "pt-pae-code"))
     large_low, large_high = LOW & ~(2 * MIB - 1), HIGH & ~(2 * MIB - 1)
     offset, names = LOW & 2 * MIB - 1, ("pdpt-pae", "pd-pae", "pt-pae")
     s.target("pae-4k", PAE, GIB + 2 * MIB + 3 * PAGE, names, LOW | LEAF, low)
@@ -213,8 +232,8 @@ def _pae(s: Landscape) -> None:
 
 def _four_levels(s: Landscape) -> None:
     s.roots[FOUR] = s.table("pml4", 4)
-    _code(s, FOUR, ("pml4", "pdpt-code", "pd-code", "pt-code"))
-    _long(s, FOUR, "4", 1 << 39, ("pml4", "pdpt", "pd", "pt"))
+    put_code(s, FOUR, ("pml4", "pdpt-code", "pd-code", "pt-code"))
+    put_long(s, FOUR, "4", 1 << 39, ("pml4", "pdpt", "pd", "pt"))
     upper = 0xFFFF_8000_0000_0000 + GIB + 2 * MIB + 3 * PAGE  # the other half of the addresses
     names = ("pml4", "pdpt", "pd", "pt")
     s.target("4-4k-upper", FOUR, upper, names, LOW | LEAF, s.places["low"])
@@ -222,16 +241,18 @@ def _four_levels(s: Landscape) -> None:
 
 def _five_levels(s: Landscape) -> None:
     s.roots[FIVE] = s.table("pml5", 5)
-    _code(s, FIVE, ("pml5", "pml4-code", "pdpt-code", "pd-code", "pt-code"))
-    _long(s, FIVE, "5", 1 << 48 | 1 << 39, ("pml5", "pml4", "pdpt", "pd", "pt"))
+    put_code(s, FIVE, ("pml5", "pml4-code", "pdpt-code", "pd-code", "pt-code"))
+    put_long(s, FIVE, "5", 1 << 48 | 1 << 39, ("pml5", "pml4", "pdpt", "pd", "pt"))
 
 
-def _long(s: Landscape, paging: str, short: str, start: int, names: tuple[str, ...]) -> None:
-    low, high = s.places["low"], s.places["high"]
-    near = start + GIB
-    s.target(f"{short}-4k", paging, near + 2 * MIB + 3 * PAGE, names, LOW | LEAF, low)
-    s.target(f"{short}-4k-high", paging, near + 2 * MIB + 4 * PAGE, names, HIGH | LEAF, high)
-    large, offset = LOW & ~(2 * MIB - 1), LOW & 2 * MIB - 1
+def put_long(
+    s: Landscape, paging: str, short: str, start: int, names: tuple[str, ...], prefix: str = ""
+) -> None:
+    low, high = s.places[prefix + "low"], s.places[prefix + "high"]
+    near, short = start + GIB, prefix + short
+    s.target(f"{short}-4k", paging, near + 2 * MIB + 3 * PAGE, names, low.gpa | LEAF, low)
+    s.target(f"{short}-4k-high", paging, near + 2 * MIB + 4 * PAGE, names, high.gpa | LEAF, high)
+    large, offset = low.gpa & ~(2 * MIB - 1), low.gpa & 2 * MIB - 1
     s.target(f"{short}-2m", paging, near + 4 * MIB + offset, names[:-1], large | LEAF | PS, low)
     for number, (name, data) in enumerate((("1g", low), ("1g-high", high))):
         base, offset = data.gpa & ~(GIB - 1), data.gpa & GIB - 1

@@ -7,11 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from tests.modes.landscape import FIVE, FOUR, PAGED_32, GuestEntry, Target
+from tests.modes.landscape import (
+    FIVE,
+    FOUR,
+    PAGE,
+    PAGED_32,
+    PS,
+    RWX,
+    WB,
+    GuestEntry,
+    Target,
+)
 from tests.modes.scenario import IMPLICIT, Case, Mode, Scenario
 
 WIDTH_BIT = 1 << 40  # the first bit beyond MAXPHYADDR of the processors that the cases are for
 PCID = 0x123
+EVERYTHING = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,12 @@ class Maker:
         self.scenario = Scenario()
         self.land = self.scenario.land
 
-    def targets(self, *pagings: str) -> Iterator[Target]:
+    def targets(self, *pagings: str, large: bool = False) -> Iterator[Target]:
+        """The usual ones, or those that can be under large leaves."""
         for target in self.land.targets.values():
             if target.paging not in pagings or target.paging not in self.pagings:
+                continue
+            if target.large != large:
                 continue
             if target.data is not self.land.places["code"]:
                 yield target
@@ -70,6 +84,13 @@ class Maker:
 
     def ept(self, gpa: int, level: int, clear: int, set: int = 0) -> Change:
         return Change(self.land.ept_path(gpa)[4 - level], clear, set, True)
+
+    def large(self, gpa: int, level: int) -> Change:
+        """EPT12's entry of a level, 2 or 3, as a leaf that leads where the usual path does."""
+        page = self.land.value(self.land.ept_path(gpa)[-1]) & ~(PAGE - 1)
+        size = PAGE << 9 * (level - 1)
+        assert (gpa - page) % size == 0
+        return self.ept(gpa, level, EVERYTHING, page & ~(size - 1) | PS | WB | RWX)
 
     def broken(self, gpa: int, level: int, defect: tuple[str, int, int, bool]) -> Change:
         """EPT12's entry with one of the DEFECTS of tests/guests/scenarios.py."""

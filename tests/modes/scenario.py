@@ -14,13 +14,14 @@ from tests.modes.landscape import (
     ARENA_PAGES,
     FIVE,
     FOUR,
+    LARGE,
     PAE,
     PAGE,
     UNPAGED,
     Landscape,
     Target,
-    build,
 )
+from tests.modes.large_landscape import build
 
 MAGIC = b"NEPTMDS1"
 READ, WRITE, RMW, FETCH, IMPLICIT = range(5)
@@ -47,7 +48,8 @@ TABLES = 5
 @dataclass(frozen=True)
 class Mode:
     """L2's registers.  `real`: without protection; `keys`: of CR4's PKE and PKS; `pdptes`: the
-    PDPTE registers, if not the usual ones."""
+    PDPTE registers, if not the usual ones; `large`: CR3 is that of the tables that can be under
+    large leaves of EPT12."""
 
     paging: str
     cpl: int = 0
@@ -63,6 +65,12 @@ class Mode:
     pkrs: int = 0
     pdptes: tuple[int, ...] = ()
     pcid: int = 0
+    large: bool = False
+
+    @property
+    def tables(self) -> str:
+        """What the landscape's names of its top table and code start with."""
+        return (LARGE if self.large else "") + self.paging
 
     @property
     def cr0(self) -> int:
@@ -136,10 +144,12 @@ class Scenario:
 
     def pdptes_of(self, mode: Mode) -> tuple[int, ...]:
         """The PDPTE registers; none without PAE."""
-        return (mode.pdptes or self.land.pdptes) if mode.paging == PAE else ()
+        if mode.paging != PAE:
+            return ()
+        return mode.pdptes or (self.land.large_pdptes if mode.large else self.land.pdptes)
 
     def cr3_of(self, mode: Mode) -> int:
-        root = self.land.roots.get(mode.paging)
+        root = self.land.roots.get(mode.tables)
         return root.gpa | mode.pcid if root else 0
 
     def code_of(self, mode: Mode) -> Target | None:
@@ -147,7 +157,7 @@ class Scenario:
         if mode.paging == UNPAGED:
             return None
         user = "-user" if mode.cpl == 3 else ""
-        return self.land.targets[f"{mode.paging}-code{user}"]
+        return self.land.targets[f"{mode.tables}-code{user}"]
 
     def code_linear(self, mode: Mode) -> int:
         code = self.code_of(mode)

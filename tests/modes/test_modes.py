@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from bochs_lab.emulator import Emulator
@@ -12,10 +13,11 @@ from bochs_lab.emulator import Emulator
 from gdb_nept.predict.case import BOCHS, Deviation, Hardware
 from gdb_nept.predict.outcome import Outcome
 from tests.guests.generate import spread
-from tests.modes import cases
+from tests.modes import cases, large
 from tests.modes.compare import differences
 from tests.modes.judge import judge
-from tests.modes.landscape import FIVE, FOUR, PAE, PAGED_32, UNPAGED
+from tests.modes.landscape import FIVE, FOUR, PAE, PAGED_32, PS, UNPAGED
+from tests.modes.maker import Maker
 from tests.modes.run import ModesRecord, ModesRun, run
 from tests.modes.scenario import READ, WRITE, Scenario
 from tests.proof.claims import OnProcessor
@@ -49,6 +51,23 @@ def test_parts_are_the_whole(everything: Scenario) -> None:
     parts = list(everything.parts(100_000))
     assert [case for part in parts for case in part.chosen] == everything.chosen
     assert max(len(part.chosen) for part in parts) == 100_000
+
+
+@pytest.mark.parametrize("paging", [PAGED_32, PAE, FOUR, FIVE])
+def test_large_leaves_of_both_sizes_are_under_every_table_and_page(paging: str) -> None:
+    maker = Maker((paging,))
+    large.leaf_rights(maker)
+    leaves: dict[int, tuple[int, int]] = {}
+    for target in maker.targets(paging, large=True):
+        for gpa, level in product(large.pages(target), large.SIZES):
+            leaves[maker.land.ept_path(gpa)[4 - level]] = (gpa >> 30, level)
+    found = {
+        leaves[at]
+        for case in maker.scenario.chosen
+        for at, value, _ in case.patches
+        if at in leaves and value & PS
+    }
+    assert found == set(leaves.values())
 
 
 @pytest.mark.bochs
@@ -86,11 +105,16 @@ def test_pae_walked_from_memory_is_not_what_the_processor_does(bare: ModesRun) -
     assert sum(tally.wrong.values()) > pae // 2
 
 
+SHOWING = ("rights", "flags", "large-bits")  # groups
+
+
 @pytest.mark.bochs
-@pytest.mark.parametrize("deviation", ["IMPLICIT_LIFTED_BY_AC", "WALK_WRITE_ONLY"])
+@pytest.mark.parametrize(
+    "deviation", ["IMPLICIT_LIFTED_BY_AC", "WALK_WRITE_ONLY", "LARGE_BIT_12_IGNORED"]
+)
 def test_each_deviation_is_seen(bare: ModesRun, deviation: str) -> None:
     model = Hardware("less", BOCHS.deviations - {Deviation[deviation]})
-    records = [one for one in bare.records if group_of(bare, one) in ("rights", "flags")]
+    records = [one for one in bare.records if group_of(bare, one) in SHOWING]
     tally = judge(replace(bare, records=records), OnProcessor(model))
     assert tally.wrong
     assert tally.requests
