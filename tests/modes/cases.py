@@ -10,7 +10,7 @@ from random import Random
 
 from tests.guests.generate import spread
 from tests.guests.scenarios import DEFECTS
-from tests.modes import large
+from tests.modes import large, stacks
 from tests.modes.landscape import (
     FIVE,
     FOUR,
@@ -264,5 +264,15 @@ def build(
         wanted = [case for case in maker.scenario.chosen if case.group not in without]
         chosen += spread(wanted, None if count is None else int(share * count))
     scenario = Scenario(chosen=chosen)
+    scenario.order()
+    return scenario
+
+
+def with_stacks(count: int | None = None, five: bool = False) -> Scenario:
+    """All cases with shadow stacks, or `count` of them; those of 5-level paging, or all others."""
+    maker = Maker((FIVE,) if five else (PAGED_32, PAE, FOUR))
+    for group in stacks.GROUPS:
+        group(maker)
+    scenario = Scenario(chosen=spread(maker.scenario.chosen, count))
     scenario.order()
     return scenario

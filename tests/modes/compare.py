@@ -9,7 +9,7 @@ from gdb_nept.predict.outcome import Outcome
 from tests.modes.landscape import PAGE
 from tests.modes.machine import ModesMachine, Step
 from tests.modes.run import ModesRecord
-from tests.modes.scenario import FETCH, READ, RMW, Case
+from tests.modes.scenario import FETCH, READ, RMW, STACK_READ, Case
 from tests.proof.compare import differences as exit_differences
 
 SIGNATURE = 0x4E00_0000
@@ -32,7 +32,7 @@ def differences(
     assert prediction is not None
     assert prediction.hpa is not None
     page = prediction.hpa & -PAGE
-    if record.written != (0 if case.op in (READ, FETCH) else page):
+    if record.written != (0 if case.op in (READ, FETCH, STACK_READ) else page):
         names += ("the page that was written",)
     if case.op in (READ, RMW, FETCH) and record.usual.value != SIGNATURE | page // PAGE:
         names += ("the page that was read",)

@@ -15,10 +15,26 @@ from gdb_nept.predict.model import Model
 from gdb_nept.predict.outcome import Outcome
 from gdb_nept.walk.guest_paging import Cr0, Cr4, Efer, GuestPaging
 from tests.modes.landscape import A, D
-from tests.modes.scenario import FETCH, IMPLICIT, READ, RMW, WRITE, Case, Mode, Scenario
+from tests.modes.scenario import (
+    FETCH,
+    IMPLICIT,
+    READ,
+    RMW,
+    STACK_OPS,
+    STACK_READ,
+    STACK_WRITE,
+    STACK_WRITE_USER,
+    WRITE,
+    Case,
+    Mode,
+    Scenario,
+)
 from tests.proof.machine import EPTP_AD, NO_CONTROLS, Memory
 
-OPS = {READ: Op.READ, WRITE: Op.WRITE, RMW: Op.RMW, FETCH: Op.FETCH}
+OPS = {
+    **{READ: Op.READ, WRITE: Op.WRITE, RMW: Op.RMW, FETCH: Op.FETCH},
+    **{STACK_READ: Op.READ, STACK_WRITE: Op.WRITE, STACK_WRITE_USER: Op.WRITE},
+}
 WIDTH = 4  # bytes of an access
 DESCRIPTOR_WIDTH, TYPE_AT = 8, 5  # bytes of a descriptor; which of them has its accessed flag
 
@@ -91,7 +107,9 @@ class ModesMachine:
             return [LinearAccess(linear, 1, Op.FETCH, user)]
         stub = LinearAccess(L2Virt(self.scenario.stub_linear(case)), 1, Op.FETCH, user)
         if case.op != IMPLICIT:
-            return [stub, LinearAccess(linear, WIDTH, OPS[case.op], user)]
+            on_stack, user = case.op in STACK_OPS, user or case.op == STACK_WRITE_USER
+            op = OPS[case.op]
+            return [stub, LinearAccess(linear, WIDTH, op, user, shadow_stack=on_stack)]
         read = LinearAccess(linear, DESCRIPTOR_WIDTH, Op.READ, user, implicit=True)
         flag = LinearAccess(L2Virt(linear + TYPE_AT), 1, Op.WRITE, user, implicit=True)
         return [stub, read, flag]

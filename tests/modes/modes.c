@@ -19,8 +19,12 @@
 #define CR0_ET			BIT(4)
 #define CR4_LA57		BIT(12)
 #define CR4_PKE			BIT(22)
+#define CR4_CET			BIT(23)
 #define CR4_PKS			BIT(24)
 #define MSR_PKRS		0x6e1
+#define MSR_U_CET		0x6a0
+#define CET_SHADOW_STACKS	0x3	/* SH_STK_EN and WR_SHSTK_EN */
+#define ENTRY_LOAD_CET		BIT(20)
 #define EPTP_AD			BIT(6)
 #define LOG_END			(64 * MIB)
 
@@ -46,6 +50,8 @@ enum more_fields {
 	GUEST_GDTR_LIMIT = 0x4810,
 	GUEST_CS_BASE = 0x6808,
 	GUEST_GDTR_BASE = 0x6816,
+	GUEST_S_CET = 0x6828,
+	GUEST_SSP = 0x682a,
 };
 
 extern const char modes_code[], modes_code_end[], modes_page[], modes_page_end[];
@@ -181,6 +187,11 @@ static void mode_on(const struct modes_mode *mode)
 		controls.cpu2 |= CPU2_UNRESTRICTED_GUEST;
 	if (mode->bits != 64)
 		controls.entry &= ~ENTRY_GUEST_64;
+	if (mode->cr4 & CR4_CET) {
+		controls.entry |= ENTRY_LOAD_CET;
+		vmwrite(GUEST_S_CET, CET_SHADOW_STACKS);
+		wrmsr(MSR_U_CET, CET_SHADOW_STACKS);
+	}
 	vmcs_controls(&controls);
 	vmwrite(GUEST_CR0, mode->cr0 | CR0_NE | CR0_ET);
 	vmwrite(GUEST_CR3, mode->cr3);
@@ -211,6 +222,10 @@ static void access(const struct modes_case *c)
 		registers.rax = SELECTOR;
 		vmwrite(GUEST_GDTR_BASE, c->linear - SELECTOR_OFFSET);
 	}
+	if (c->op == OP_STACK_READ)
+		registers.rax = 1;
+	if (in_force->cr4 & CR4_CET)
+		vmwrite(GUEST_SSP, c->linear & ~3ull);
 	if (in_force->bits == 16) {
 		vmwrite(GUEST_CS_BASE, rip & PAGE_MASK);
 		rip %= PAGE_SIZE;

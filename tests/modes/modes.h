@@ -55,6 +55,9 @@ struct modes_path {
 enum modes_op {
 	OP_READ, OP_WRITE, OP_RMW, OP_FETCH,
 	OP_IMPLICIT,		/* a selector is loaded: L2's GDT is read, and its entry written */
+	OP_STACK_READ,		/* INCSSP: the entry of the shadow stack at SSP is read */
+	OP_STACK_WRITE,		/* WRSS, to the shadow stack */
+	OP_STACK_WRITE_USER,	/* WRUSS, the supervisor's to a user's shadow stack */
 	OP_COUNT
 };
 

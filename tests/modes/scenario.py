@@ -24,15 +24,17 @@ from tests.modes.landscape import (
 from tests.modes.large_landscape import build
 
 MAGIC = b"NEPTMDS1"
-READ, WRITE, RMW, FETCH, IMPLICIT = range(5)
+READ, WRITE, RMW, FETCH, IMPLICIT, STACK_READ, STACK_WRITE, STACK_WRITE_USER = range(8)
 OPS = (READ, WRITE, RMW, FETCH, IMPLICIT)
+STACK_OPS = (STACK_READ, STACK_WRITE, STACK_WRITE_USER)  # to a shadow stack
 AD, EPT_PATCHED = 1, 2
 CODE_OFFSET, CODE16_OFFSET, DESCRIPTOR_OFFSET = 8, 16, 32
-STUB = 16
+STUB, STUBS = 16, len(OPS) + len(STACK_OPS)  # bytes of one; of each size of code
 
 CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31
 CR4_PSE, CR4_PAE, CR4_LA57 = 1 << 4, 1 << 5, 1 << 12
 CR4_PCIDE, CR4_SMEP, CR4_SMAP, CR4_PKE, CR4_PKS = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 24
+CR4_CET = 1 << 23
 EFER_LME, EFER_LMA, EFER_NXE = 1 << 8, 1 << 10, 1 << 11
 RFLAGS_FIXED, RFLAGS_AC = 1 << 1, 1 << 18
 
@@ -49,7 +51,7 @@ TABLES = 5
 class Mode:
     """L2's registers.  `real`: without protection; `keys`: of CR4's PKE and PKS; `pdptes`: the
     PDPTE registers, if not the usual ones; `large`: CR3 is that of the tables that can be under
-    large leaves of EPT12."""
+    large leaves of EPT12; `stacks`: shadow stacks are on, of supervisor and user."""
 
     paging: str
     cpl: int = 0
@@ -66,6 +68,7 @@ class Mode:
     pdptes: tuple[int, ...] = ()
     pcid: int = 0
     large: bool = False
+    stacks: bool = False
 
     @property
     def tables(self) -> str:
@@ -84,6 +87,7 @@ class Mode:
         value |= CR4_PSE if self.pse else 0
         value |= CR4_PAE if self.paging in (PAE, FOUR, FIVE) else 0
         value |= CR4_LA57 if self.paging == FIVE else 0
+        value |= CR4_CET if self.stacks else 0
         return value | (CR4_SMEP if self.smep else 0) | (CR4_SMAP if self.smap else 0)
 
     @property
@@ -172,7 +176,7 @@ class Scenario:
 
     def stub_linear(self, case: Case) -> int:
         """modes.c stub_of()."""
-        return self.code_linear(case.mode) + (case.mode.bits // 32 * len(OPS) + case.op) * STUB
+        return self.code_linear(case.mode) + (case.mode.bits // 32 * STUBS + case.op) * STUB
 
     def parts(self, most: int) -> Iterator[Scenario]:
         """Of at most so many cases each, on the same landscape."""

@@ -21,6 +21,15 @@
 	mov	%eax, %es
 	vmcall
 	.balign	STUB
+	incsspd	%eax
+	vmcall
+	.balign	STUB
+	wrssd	%eax, (%\pointer)
+	vmcall
+	.balign	STUB
+	wrussd	%eax, (%\pointer)
+	vmcall
+	.balign	STUB
 	.endm
 
 	.section .rodata

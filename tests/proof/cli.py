@@ -26,7 +26,7 @@ from tests.features.run import run as run_features
 from tests.features.run import run_kvm as run_features_under_kvm
 from tests.guests.generate import build, build_pairs
 from tests.guests.scenarios import AD
-from tests.modes.cases import READ_ONLY_FLAGS
+from tests.modes.cases import READ_ONLY_FLAGS, with_stacks
 from tests.modes.cases import build as build_modes
 from tests.modes.judge import judge as judge_modes
 from tests.modes.run import run as run_modes
@@ -49,6 +49,7 @@ SETS: dict[str, dict[str, int | None]] = {
         "features": None,
         "iret": None,
         "modes": None,
+        "stacks": None,
         "kvm": 120_000,
         "modes-kvm": 107_000,  # of which some are skipped
     },
@@ -58,6 +59,7 @@ SETS: dict[str, dict[str, int | None]] = {
         "features": 5_000,
         "iret": None,
         "modes": 5_000,
+        "stacks": 2_000,
         "kvm": 10_000,
         "modes-kvm": 5_000,
     },
@@ -121,6 +123,17 @@ def modes_tally(
     return total
 
 
+def stacks_tally(
+    count: int | None, progress: Progress | None = None, emulator: Emulator = USUAL
+) -> Tally:
+    """The processor, and shadow stacks of L2's in each paging mode: it must have them."""
+    five = emulator.cpu == LA57_CPU
+    claim, total = OnProcessor(BOCHSES[emulator.version]), Tally()
+    for part in with_stacks(count, five).parts(MODES_AT_ONCE):
+        total.add(judge_modes(run_modes(part, progress, emulator, "la57=1" * five), claim))
+    return total
+
+
 def modes_kvm_tally(
     count: int | None,
     progress: Progress | None = None,
@@ -171,6 +184,7 @@ TALLIES: dict[str, Callable[..., Tally]] = {
     "features": features_tally,
     "iret": iret_tally,
     "modes": modes_tally,
+    "stacks": stacks_tally,
     "kvm": kvm_tally,
     "modes-kvm": modes_kvm_tally,
     **{
