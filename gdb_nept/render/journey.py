@@ -30,7 +30,7 @@ from gdb_nept.render import text
 from gdb_nept.render.ept import eptp_in_words, refused_in_words
 from gdb_nept.render.host import host_data, host_lines
 from gdb_nept.render.json import hexed
-from gdb_nept.render.page import WIDTH, Data, Page, Status
+from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.render.spte import spte_in_words, spte_marks
 from gdb_nept.walk.result import Step, Walk
 
@@ -41,7 +41,9 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
     found = verdict(journey)
     marked = _marks(journey)
     blocks = [
-        "\n".join(filter(None, (headline(journey, found), _sentence(found), _fault(found)))),
+        "\n".join(
+            filter(None, (headline(journey, found), text.sentence(found.sentence), _fault(found)))
+        ),
         *refused_in_words(journey.refusal),
         f"VM {journey.vm}, vCPU {journey.vcpu}; EPTP {journey.eptp.value:#x}: "
         f"{eptp_in_words(journey.eptp)}",
@@ -65,14 +67,17 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
 
 def headline(journey: Journey, found: Verdict) -> str:
     """L2 0x2000000 -> L1 0x1020000 -> host 0x6020000   EPT12 RWX  EPT02 RWX   agree; without the
-    rights, which stand below, where that is wider than a page."""
+    rights and what lies between, which stand below, where that is wider than a page."""
     ends = [f"EPT12 {text.rights(journey.ept12.rights)}"] if journey.ept12.stop is None else []
     shadow = journey.shadow
     if shadow is not None and shadow.address is not None:
         ends.append(f"EPT02 {text.rights(shadow.walk.rights)}")
     way, outcome = chain(journey, found), found.agreement.value
-    line = "   ".join(filter(None, (way, "  ".join(ends), outcome)))
-    return line if len(line) <= WIDTH else f"{way}   {outcome}"
+    return text.first_whole(
+        "   ".join(filter(None, (way, "  ".join(ends), outcome))),
+        f"{way}   {outcome}",
+        f"{ends_of(way)}   {outcome}",
+    )
 
 
 def chain(journey: Journey, found: Verdict) -> str:
@@ -89,8 +94,10 @@ def chain(journey: Journey, found: Verdict) -> str:
     return " -> ".join(way)
 
 
-def _sentence(found: Verdict) -> str:
-    return found.sentence[:1].upper() + found.sentence[1:] + "."
+def ends_of(way: str) -> str:
+    """A chain() without what lies between its ends."""
+    first, *_, last = way.split(" -> ")
+    return f"{first} -> {last}"
 
 
 #: Of the others, no way contradicts another.

@@ -153,7 +153,7 @@ def brief(
     """All within LINES lines of WIDTH columns: of the entries (with whether it decides) as many as
     there is room for, the last ones and those that decide first; the notes if there is room for all
     of them beside one entry, else their number."""
-    room = LINES - _height(head) - 1 - _height(fields)
+    room = LINES - _height([text.opening(_lines(*head))]) - 1 - _height(fields)
     left = room - len(entries[:1]) * ENTRY_ROOM
     if notes and _height(notes) + 1 > left:
         notes = [f"note: {text.count(len(notes), 'note')} with --all"]

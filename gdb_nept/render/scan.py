@@ -53,10 +53,10 @@ def _head(found: Sequence[Vmcs12Page]) -> str:
     empty = sum(page.empty for page in found)
     doubtful = sum(bool(page.doubts) for page in found)
     entered = len(found) - empty - doubtful
-    noun = "page" if len(found) == 1 else "pages"
+    noun = "page begins" if len(found) == 1 else "pages begin"
     return (
-        f"{len(found)} {noun} with the revision identifier of KVM's vmcs12: {entered} as L1 could "
-        f"have entered, {empty} empty, {doubtful} doubtful"
+        f"{len(found)} {noun} as KVM's vmcs12: {entered} as L1 could have entered, {empty} empty, "
+        f"{doubtful} doubtful"
     )
 
 

@@ -32,7 +32,7 @@ def pieces(page: Page, most: int | None = None, width: int = WIDTH) -> Iterator[
     for block in page.blocks:
         found = block() if callable(block) else block
         if isinstance(found, str):
-            parts = iter((paragraph(found, width),))
+            parts = iter((paragraph(found if last else opening(found, width), width),))
         else:
             parts = draw_rows(found, width, most)
         gap = "" if not last else "\n" if last.endswith(":") else "\n\n"
@@ -46,21 +46,46 @@ def escaped(drawn: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], drawn)
 
 
+def opening(text: str, width: int = WIDTH) -> str:
+    """The beginning of a page: a first line that is too long ends with a clause, not within it."""
+    line, found, rest = text.partition("\n")
+    place = line.rfind("; ", 0, width)
+    if len(line) <= width or place < 0:
+        return text
+    return f"{line[: place + 1]}\n  {line[place + 2 :]}{found}{rest}"
+
+
+def first_whole(*said: str) -> str:
+    """The first that no terminal of WIDTH columns breaks, else the last: the same answer, with
+    less that stands below as well."""
+    whole = (line for line in said if len(line) < WIDTH)
+    return next(whole, said[-1])
+
+
+def sentence(said: str) -> str:
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def lines(*said: str) -> str:
+    """But for those that say nothing."""
+    return "\n".join(filter(None, said))
+
+
 def paragraph(text: str, width: int = WIDTH) -> str:
     """Long lines broken at words; a broken line goes on two columns further in, or below what
     stands behind its label."""
-    lines = []
+    found = []
     for line in text.splitlines():
         label = LABEL.match(line)
         indent = " " * (len(label[0]) if label else len(line) - len(line.lstrip()) + 2)
-        lines += textwrap.wrap(
+        found += textwrap.wrap(
             line,
             width,
             subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
         ) or [""]
-    return "\n".join(lines)
+    return "\n".join(found)
 
 
 def address(number: int | None, digits: int = 10) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from gdb_nept.arch.ept import LEVEL_NAMES
 from gdb_nept.arch.paging import Entry, Mode
 from gdb_nept.memory.reader import PAGE_SIZE
+from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.nesting import SAYS, Nesting
 from gdb_nept.nested.verdict import verdict
 from gdb_nept.nested.virtual import Found, GuestEntry, VirtualWalk
@@ -32,6 +33,7 @@ from gdb_nept.render.journey import (
 from gdb_nept.render.json import hexed
 from gdb_nept.render.page import Data, Page, Status
 from gdb_nept.walk.guest_paging import GuestStep
+from gdb_nept.walk.linear_address import not_canonical
 from gdb_nept.walk.paging import LinearWalk
 
 
@@ -64,19 +66,42 @@ def virtual_page(found: VirtualWalk, brief: bool = False, tables: bool = False) 
 
 
 def _headline(found: VirtualWalk) -> str:
-    """linear 0x1000 -> L2 0x1000 -> L1 0x1020000 -> host 0x6020000   agree"""
+    """linear 0x1000 -> L2 0x1000 -> L1 0x1020000 -> host 0x6020000   agree; with less of what lies
+    between, which stands below, where that is wider than a page.  What LAM masks, and why it leads
+    nowhere, is told in a line of its own."""
     start = f"linear {found.asked:#x}"
-    if found.linear != found.asked:
-        start += f" (translated as {found.linear:#x})"
+    masked = f"translated as {found.linear:#x}" if found.linear != found.asked else ""
+    if found.journey is None and found.landing is None:
+        head, below = f"{start} -> nothing   {_obstacle(found)}", found.why
+    else:
+        ways, outcome = _ways(found)
+        head = text.first_whole(*(f"{start} -> {each}   {outcome}" for each in ways))
+        below = ""
+    return text.lines(head, text.sentence(masked), text.sentence(below))
+
+
+def _ways(found: VirtualWalk) -> tuple[tuple[str, ...], str]:
+    """From the linear address on, the whole first, and how far the ways agree."""
     if found.journey is not None:
         said = verdict(found.journey)
-        return f"{start} -> {chain(found.journey, said)}   {said.agreement.value}"
+        way = chain(found.journey, said)
+        l2, *_, end = way.split(" -> ")
+        return (way, f"{l2} -> {end}", end), said.agreement.value
     landing = found.landing
-    if landing is None:
-        return f"{start} -> nothing: {found.why}"
+    assert landing is not None, "one or the other"
     host = landing.host.physical if landing.host else None
     end = f"host {host:#x}" if host is not None else "nothing"
-    return f"{start} -> L1 {landing.address:#x} -> {end}   {landing.agreement.value}"
+    return (f"L1 {landing.address:#x} -> {end}", end), landing.agreement.value
+
+
+def _obstacle(found: VirtualWalk) -> str:
+    """What stands in the way, in a word or two."""
+    if found.hidden is not None:
+        return "hidden by EPT12"
+    if found.walk is not None:
+        return "page fault in L2"
+    refused = not_canonical(found.registers.paging, found.linear)
+    return "not canonical" if refused else Agreement.UNREADABLE.value
 
 
 def _nesting(found: VirtualWalk) -> str:

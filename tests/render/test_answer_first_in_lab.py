@@ -15,6 +15,7 @@ from gdb_nept.judge.oracle import Oracle, oracle
 from gdb_nept.nested.agreement import Agreement
 from gdb_nept.nested.guest_registers import GuestRegisters, guest_registers
 from gdb_nept.nested.verdict import verdict
+from gdb_nept.nested.virtual import virtual_walk
 from gdb_nept.predict.access import Access, Op, Stage
 from gdb_nept.predict.linear import LinearAccess
 from gdb_nept.predict.model import NAMES, PROCESSORS
@@ -29,6 +30,7 @@ from gdb_nept.render.prediction import (
     prediction_page,
 )
 from gdb_nept.render.text import draw
+from gdb_nept.render.virtual import virtual_page
 from tests.overlay import opened
 
 pytestmark = pytest.mark.bochs
@@ -141,3 +143,20 @@ def test_a_walk_begins_with_its_answer(plain_snapshot: Path) -> None:
         assert re.search(rf"   {agreement.value}$", first), first
         said.add(agreement)
     assert {Agreement.AGREE, Agreement.NOT_MAPPED, Agreement.MISCONFIGURED} <= said
+
+
+@pytest.mark.parametrize(
+    "linear", [0x2000000, 0x7FD2346108, 0x4C0000000, 0xFFFF888000000000, 1 << 47]
+)
+def test_a_walk_of_a_linear_address_has_its_answer_in_one_line(
+    plain_snapshot: Path, linear: int
+) -> None:
+    """However long its addresses are."""
+    session, chosen = opened(plain_snapshot)
+    found = virtual_walk(session, chosen, L2Virt(linear))
+    lines = draw(virtual_page(found)).splitlines()
+    assert re.match(rf"linear {linear:#x} -> .*\S   \S", lines[0]), lines[0]
+    assert len(lines[0]) < WIDTH
+    assert not lines[1].startswith("  ")
+    if found.journey is not None:
+        assert lines[0].endswith(f"   {verdict(found.journey).agreement.value}")

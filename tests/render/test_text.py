@@ -262,3 +262,25 @@ def test_without_pygments_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(builtins, "__import__", blocked)
     assert colour.paint(SAMPLE) == SAMPLE
     colour._painter.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("width", "first", "second"),
+    [
+        (80, "EPT12: 103 pages, ~9236M mapped; 32 misconfigured entries", "below"),
+        (50, "EPT12: 103 pages, ~9236M mapped;", "  32 misconfigured entries"),
+        (24, "EPT12: 103 pages, ~9236M", "  mapped; 32"),
+    ],
+)
+def test_a_page_begins_with_a_whole_clause(width: int, first: str, second: str) -> None:
+    """Where there is room for one."""
+    said = "EPT12: 103 pages, ~9236M mapped; 32 misconfigured entries\nbelow"
+    shown = "".join(text.pieces(Page((said, "a; " * 99), {}), width=width)).splitlines()
+    assert shown[:2] == [first, second]
+    assert max(map(len, shown)) <= width
+
+
+def test_of_several_answers_the_first_that_no_terminal_breaks() -> None:
+    long, exact, short = "x" * 100, "y" * WIDTH, "z" * (WIDTH - 1)
+    assert text.first_whole(long, exact, short, "") == short
+    assert text.first_whole(long, exact) == exact
