@@ -87,6 +87,8 @@ def controls_of(vmcs12: Vmcs12) -> Controls:
         pml=bool(secondary.pml),
         pml_index=vmcs12.number("guest_pml_index"),
         ve=bool(secondary.ept_violation_ve),
+        nmi_exiting=bool(vmcs12.pin.nmi_exiting),
+        virtual_nmis=bool(vmcs12.pin.virtual_nmis),
         apic=_apic_of(vmcs12) if secondary.virtualize_apic_accesses else None,
     )
 
