@@ -136,13 +136,16 @@ class Case(Generic[Out]):
     def allowed(self) -> int:
         """Bits 2:0: the kinds of access that the entries on the path allow together."""
         rights, access = self.walk.rights, self.access
-        read, write = rights.read, rights.write
-        fetch = rights.user_execute if self.cpu.mbec and self.user else rights.execute
+        kinds = rights.value & KIND  # R, W and X stand where their kinds do
+        if self.cpu.mbec and self.user:
+            kinds = kinds & ~FETCH | (FETCH if rights.user_execute else 0)
         if self.shadow_stack_rules:
-            read = write = read & self._tables.write & self.leaf.supervisor_shadow_stack
-        elif self.cpu.paging_write and access.stage is Stage.WALK and self.leaf.paging_write:
-            write = self._tables.write
-        return (READ if read else 0) | (WRITE if write else 0) | (FETCH if fetch else 0)
+            if not (kinds & READ and self._tables.write and self.leaf.supervisor_shadow_stack):
+                return kinds & FETCH
+            return kinds | READ | WRITE
+        if self.cpu.paging_write and access.stage is Stage.WALK and self.leaf.paging_write:
+            return kinds & ~WRITE | (WRITE if self._tables.write else 0)
+        return kinds
 
     @property
     def user(self) -> bool:
@@ -157,7 +160,7 @@ class Case(Generic[Out]):
     @property
     def shadow_stack_rules(self) -> bool:
         """Whether rights are those of supervisor shadow-stack pages (31.3.3.2)."""
-        return bool(self.eptp.shadow_stack and self.on_shadow_stack and not self.access.user)
+        return bool(self.on_shadow_stack and self.eptp.shadow_stack and not self.access.user)
 
     @property
     def no_linear_address(self) -> bool | None:

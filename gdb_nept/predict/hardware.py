@@ -83,11 +83,10 @@ def _walk(
 ) -> Walk[L2Phys, Out]:
     walk = walk_ept(memory, eptp, access.gpa, cpu)
     stop = walk.stop
-    ignores = Deviation.LARGE_BIT_12_IGNORED in hardware
-    if not ignores or stop is None or (stop.cause, stop.bits) != (Cause.MISCONFIGURED, BIT_12):
+    if stop is None or (stop.cause, stop.bits) != (Cause.MISCONFIGURED, BIT_12):
         return walk
     last = walk.steps[-1]
-    if not last.leaf:
+    if not last.leaf or Deviation.LARGE_BIT_12_IGNORED not in hardware:
         return walk
     entry = EptEntry(last.entry.value & ~BIT_12)
     if stop := judge(entry, last.level, cpu):

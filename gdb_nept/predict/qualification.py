@@ -6,7 +6,7 @@ SDM vol. 3, June 2026 (325384-092), table 30-7 "Exit Qualification for EPT Viola
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gdb_nept.address import Out
 from gdb_nept.arch.exits import EptViolation
@@ -29,8 +29,7 @@ GUEST_PAGING = EptViolation.guest_paging.mask
 ASYNCHRONOUS = EptViolation.asynchronous.mask
 
 
-@dataclass(frozen=True)
-class Qualification:
+class Qualification(NamedTuple):
     """`mask` has the defined bits; `rules` the deviations of the hardware that took part."""
 
     value: int
@@ -43,10 +42,10 @@ def qualify(case: Case[Out]) -> Qualification:
     value, mask = 0, EVERYTHING
     rules: tuple[str, ...] = ()
     for part in (kind_of, _rights, _linear, _advanced, _rest):
-        found = part(case)
-        value |= found.value
-        mask &= found.mask
-        rules += found.rules
+        bits, defined, by = part(case)
+        value |= bits
+        mask &= defined
+        rules += by
     return Qualification(value, mask, rules)
 
 
@@ -112,8 +111,7 @@ def _advanced(case: Case[Out]) -> Qualification:
 
 def _rest(case: Case[Out]) -> Qualification:
     """Bits 16:12."""
-    other = other_events(case)
-    value, mask = other.value, other.mask
+    value, mask, _ = other_events(case)
     if case.on_shadow_stack:
         value |= SHADOW_STACK
     if not (case.eptp.shadow_stack and case.complete):
