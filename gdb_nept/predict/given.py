@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gdb_nept.errors import BadInput
 
@@ -19,11 +19,13 @@ SHOWN = 60  # characters of a bad value that an error repeats
 
 def number_in(holder: Object, key: str, otherwise: int | None = None) -> int:
     """null is the same as no such key where it may be left out."""
-    if otherwise is not None and holder.get(key) is None:
-        return otherwise
-    if key not in holder:
-        raise BadInput(f"{key}: missing")
-    return parsed(holder[key], key)
+    given = holder.get(key)
+    if given is None:
+        if otherwise is not None:
+            return otherwise
+        if key not in holder:
+            raise BadInput(f"{key}: missing")
+    return parsed(given, key)
 
 
 def parsed(given: object, name: str) -> int:
@@ -39,6 +41,22 @@ def parsed(given: object, name: str) -> int:
     if not 0 <= number <= LARGEST:
         raise BadInput(f"{name}: {shown(given)} is not a 64-bit number")
     return number
+
+
+def numbers(given: Mapping[str, Any], name: str) -> dict[int, int]:
+    """64-bit numbers by 64-bit numbers; `name` is that of the keys, and a key that of its value.
+
+    Nearly always all are good texts, and looked at together; else each by itself.
+    """
+    try:
+        together = "".join([*given, *given.values()])
+        if together.isascii() and together.isalnum():
+            found = {int(key, 0): int(value, 0) for key, value in given.items()}
+            if max(found) <= LARGEST and max(found.values()) <= LARGEST:
+                return found
+    except (TypeError, ValueError):
+        pass
+    return {parsed(key, name): parsed(value, key) for key, value in given.items()}
 
 
 def shown(given: object) -> str:

@@ -24,6 +24,7 @@ from gdb_nept.predict.given import (
     choice,
     each_key_once,
     number_in,
+    numbers,
     object_in,
     others,
     parsed,
@@ -69,7 +70,7 @@ def answer_lines(lines: Iterable[Union[str, bytes, None]], model: Model) -> Iter
     bad request gets an `error` and costs no other its answer."""
     decoder = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=each_key_once)
     decode = decoder.decode
-    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
     for line in lines:
         if line is None:
             yield encode({"id": None, "error": "the line is too long for a request"})
@@ -105,13 +106,13 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     """Raises BadInput, which names the key at fault."""
     controls, access = object_in(request, "controls", {}), object_in(request, "access")
     linear = is_linear(request, access)
-    known = LINEAR if linear else ACCESS
-    ignored = [*others(access, known, "access"), *others(controls, CONTROLS, "controls")]
+    ignored = others(access, LINEAR if linear else ACCESS, "access")
+    ignored += others(controls, CONTROLS, "controls") if controls else []
     if isinstance(model, Processor) and access.get("emulated"):
         ignored.append("access.emulated")
-    if controls.get("apic_access_address") is None:
+    if controls and controls.get("apic_access_address") is None:
         ignored += [f"controls.{key}" for key in OF_APIC if controls.get(key)]
-    eptp, cpu = _machine(
+    machine = (
         number_in(request, "eptp"),
         number_in(request, "ept_caps"),
         number_in(request, "maxphyaddr"),
@@ -120,6 +121,7 @@ def answer(request: Object, model: Model) -> dict[str, object]:
         truth(controls, "verify_guest_paging"),
         controls.get("sppt_pointer") is not None,
     )
+    eptp, cpu = _machine(*machine)
     in_force = _controls(request, controls)
     memory = _memory(object_in(request, "memory"), request.get("unmapped"))
     if linear:
@@ -128,7 +130,7 @@ def answer(request: Object, model: Model) -> dict[str, object]:
     else:
         ignored += ["guest"] if request.get("guest") is not None else []
         found = as_json(model.predict(memory, eptp, _access(access), cpu, in_force))
-    refused = _refused(model, eptp, cpu, in_force) or found.get(REFUSED)
+    refused = _refused(model, in_force, *machine) or found.get(REFUSED)
     return {"id": request.get("id"), **found, REFUSED: refused, "ignored": ignored}
 
 
@@ -152,10 +154,11 @@ def _linear(
 
 def as_json(found: Prediction[L1Phys]) -> dict[str, object]:
     """The prediction with its numbers as hex strings; null where the field is undefined."""
-    exits = found.reason is not None
+    reason = found.reason
+    exits = reason is not None
     return {
         "outcome": found.outcome.value,
-        "exit_reason": found.reason,
+        "exit_reason": reason,
         "exit_qualification": hex(found.qualification) if exits else None,
         "qualification_mask": hex(found.mask) if exits else None,
         "guest_physical_address": _hex(found.gpa),
@@ -196,8 +199,9 @@ def _machine(
 
 
 @lru_cache(maxsize=256)
-def _refused(model: Model, eptp: Eptp, cpu: Capabilities, controls: Controls) -> str:
-    """Kept for the same reason."""
+def _refused(model: Model, controls: Controls, *machine: Any) -> str:
+    """Kept for the same reason, and by the same numbers."""
+    eptp, cpu = _machine(*machine)
     return model.refuses(eptp, cpu, controls)
 
 
@@ -208,8 +212,8 @@ def _access(given: Object) -> Access:
         gpa=L2Phys(number_in(given, "gpa")),
         op=choice(given, "op", OPS),
         stage=choice(given, "stage", STAGES, Stage.FINAL),
-        gla=None if gla is None else L2Virt(number_in(given, "gla")),
-        raw=None if raw is None else number_in(given, "raw"),
+        gla=None if gla is None else L2Virt(parsed(gla, "gla")),
+        raw=None if raw is None else parsed(raw, "raw"),
         **flags,
     )
 
@@ -246,7 +250,7 @@ def _apic(given: Object) -> Apic | None:
 
 
 def _memory(given: Object, unmapped: object) -> SparseMemory[L1Phys]:
-    words = {parsed(place, "memory"): parsed(word, place) for place, word in given.items()}
+    words = numbers(given, "memory")
     missing = _ranges(unmapped) if unmapped is not None else ()
     for place in words:
         if place & 7:
