@@ -12,9 +12,9 @@ from gdb_nept.commands.catalogue import NAMES, PREFIX
 
 _HELP = re.compile(rf"'help {PREFIX}(\w+)'")
 _CALLED = re.compile(rf"\b{PREFIX}({'|'.join(NAMES)})\b")
-_EXAMPLE = re.compile(rf"^(  )\(gdb\) {PREFIX}(\w+)", re.MULTILINE)
-_OTHER_EXAMPLE = re.compile(r"^  \(gdb\) .*\n", re.MULTILINE)
+_EXAMPLE = re.compile(rf"^  \(gdb\) (?:{PREFIX}(\w+))?(.*\n?)", re.MULTILINE)
 WITHOUT_DUMP = ("decode",)
+OF_GDB = ("watch", "diff")  # of what runs: a dump does not
 
 
 def on_the_shell(message: str) -> str:
@@ -23,10 +23,16 @@ def on_the_shell(message: str) -> str:
 
 
 def shell_manual(manual: str) -> str:
-    """The manual of a command, its examples with a dump instead of gdb's prompt."""
-    return on_the_shell(_OTHER_EXAMPLE.sub("", _EXAMPLE.sub(_example, manual)))
+    """The manual of a command, its examples with a dump instead of gdb's prompt, as far as they
+    run on one."""
+    return on_the_shell(_EXAMPLE.sub(_example, manual))
 
 
 def _example(found: re.Match[str]) -> str:
-    dump = "" if found[2] in WITHOUT_DUMP else "--dump FILE "
-    return f"{found[1]}$ nept {dump}{found[2]}"
+    name, rest = found[1], found[2]
+    if name in OF_GDB:
+        return found[0]
+    if name is None or "$" in rest:
+        return ""
+    dump = "" if name in WITHOUT_DUMP else "--dump FILE "
+    return f"  $ nept {dump}{name}{rest}"

@@ -15,6 +15,7 @@ import pytest
 from gdb_nept import __version__
 from gdb_nept.__main__ import main
 from gdb_nept.commands.catalogue import all_commands
+from gdb_nept.commands.spoken import OF_GDB
 from gdb_nept.render.page import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +144,7 @@ def test_on_the_shell_a_manual_speaks_of_nept(capsys: pytest.CaptureFixture[str]
         shown = capsys.readouterr().out
         assert f"Usage: nept {one.name[5:]} " in shown
         assert "nept-" not in shown
-        assert "(gdb)" not in shown
+        assert ("(gdb)" in shown) is (one.name[5:] in OF_GDB)
     assert main(["walk", "-h"]) == 0
     assert "$ nept --dump FILE walk 0x7f3000\n" in capsys.readouterr().out
 
