@@ -72,7 +72,8 @@ def shaping_options() -> argparse.ArgumentParser:
     add("--append", default="", metavar="WORDS", help="more of the kernel line; lab.X=Y: guests'")
     add("--states", action="store_true", help="L1 does what hypervisors do; more park points")
     add("--l2", choices=["ours", "linux"], default="ours", help="linux: L1 and L2 are Linux")
-    add("--park", choices=PARK_POINTS, default="l2", help="where to stop (default: l2)")
+    where = f"where to stop (default: l2): {', '.join(PARK_POINTS)}"
+    add("--park", choices=PARK_POINTS, default="l2", metavar="POINT", help=where)
     add("--guests", type=Path, metavar="DIR", help="built guests in place of tests/guests")
     add("--refresh", action="store_true", help="look for a newer kernel package")
     add("--boot-timeout", type=float, default=usual.boot, metavar="SECONDS", help="until L0's init")

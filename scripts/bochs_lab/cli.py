@@ -36,14 +36,16 @@ from .progress import Lines, for_stream
 COMMANDS = Path(__file__).resolve().parents[2] / "gdb_nept" / "init.py"
 
 _DESCRIPTION = """\
-A real nested VMX state on any machine: a Debian kernel with KVM (L0) runs in Bochs, which
-emulates VMX with EPT; a small hypervisor (L1) and its guest (L2) run on it and stop at a park
-point. The machine can be kept up, or its memory taken as a snapshot and replayed in QEMU,
-behind a gdbstub. What was built or taken once is kept in ~/.cache/gdb_nept/lab.
+A real nested VMX state on any machine: a Debian kernel with KVM (L0) runs in
+Bochs, which emulates VMX with EPT; a small hypervisor (L1) and its guest (L2)
+run on it and stop at a park point. The machine can be kept up, or its memory
+taken as a snapshot and replayed in QEMU, behind a gdbstub. What was built or
+taken once is kept in ~/.cache/gdb_nept/lab.
 """
 _EPILOG = """\
-The last line on standard output is the answer (a path, a status); progress goes to standard
-error. Exit status: 0 done, 1 not (with the reason), 130 after Ctrl-C.
+The last line on standard output is the answer (a path, a status); progress
+goes to standard error. Exit status: 0 done, 1 not (with the reason), 130 after
+Ctrl-C.
 """
 
 
