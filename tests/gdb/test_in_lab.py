@@ -100,7 +100,10 @@ def test_nothing_is_written_or_continued(shown: dict[str, str]) -> None:
 
 
 def test_the_mode_is_switched_to_prove_the_process_and_never_again(shown: dict[str, str]) -> None:
-    assert (int(shown["switches"]) == 1) == (shown["way"] == "auto")
+    """For each QEMU process that could be the one, where another test runs one: some few; in the
+    mode, once a command or more."""
+    switches = int(shown["switches"])
+    assert 1 <= switches <= 4 if shown["way"] == "auto" else switches >= len(LINES)
 
 
 def test_target_tells_where_everything_came_from(shown: dict[str, str]) -> None:
