@@ -41,9 +41,7 @@ def journey_page(journey: Journey, tables: bool = False) -> Page:
     found = verdict(journey)
     marked = _marks(journey)
     blocks = [
-        "\n".join(
-            filter(None, (headline(journey, found), text.sentence(found.sentence), _fault(found)))
-        ),
+        text.lines(headline(journey, found), text.sentence(found.sentence), _fault(found)),
         *refused_in_words(journey.refusal),
         f"VM {journey.vm}, vCPU {journey.vcpu}; EPTP {journey.eptp.value:#x}: "
         f"{eptp_in_words(journey.eptp)}",
